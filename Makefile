@@ -1,0 +1,52 @@
+# Everything a developer or a newcomer runs. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+DEMO := examples/models/gpt2_tiny.onnx
+OUT := out
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt -e '.[ort]'
+	@touch $@
+
+# torch first: the constraint names its CPU build, and nothing that depends on torch may choose another
+$(VENV)/dev: $(VENV)/base
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/base ## install the package and optimize the small transformer in examples/models
+	@mkdir -p $(OUT)
+	@echo "== what is in the model"
+	@$(BIN)/tautomer inspect $(DEMO)
+	@echo
+	@echo "== what becomes of it, and how the result compares"
+	@$(BIN)/tautomer optimize $(DEMO) $(OUT)/gpt2_tiny_fast.onnx --force
+
+test: $(VENV)/dev ## install the development extras and run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev ## ruff, mypy --strict, import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev ## rewrite the sources the way `make check` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev ## compile time and recognition tables
+	$(BIN)/python -m benchmarks.compile_time
+	$(BIN)/python -m benchmarks.recognition
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,27 @@
+"""Tautomer turns a model graph into another form of the same function and shows the evidence.
+
+    import tautomer
+    result = tautomer.optimize("model.onnx")
+    result.save("fast.onnx")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tautomer._version import __version__
+
+if TYPE_CHECKING:
+    from tautomer.api import Operation, Remark, Result, explain, inspect, optimize
+
+_PUBLIC = ("Operation", "Remark", "Result", "explain", "inspect", "optimize")
+__all__ = ["Operation", "Remark", "Result", "__version__", "explain", "inspect", "optimize"]
+
+
+def __getattr__(name: str) -> Any:
+    # the command line's --help must not pay for numpy and onnx
+    if name in _PUBLIC:
+        from tautomer import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'tautomer' has no attribute '{name}'")

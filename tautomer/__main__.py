@@ -1,0 +1,9 @@
+"""`python -m tautomer`."""
+
+from __future__ import annotations
+
+import sys
+
+from tautomer.cli import main
+
+sys.exit(main())

@@ -1,0 +1,176 @@
+"""The command line: one file per verb, every exit code decided here.
+
+Nothing heavy is imported before a verb runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from tautomer._version import __version__
+from tautomer.cli import doctor, explain, inspect, optimize
+from tautomer.cli.output import Console
+from tautomer.errors import TautomerError
+
+VERBS = (inspect, explain, optimize, doctor)
+
+_EXIT_CODES = """\
+exit codes: 0 done and verified, 1 a check failed, 2 usage or bad input, 3 a tool or library is missing,
+4 disk, memory or permission, 5 a bug of Tautomer, 130 and 143 interrupted. --json puts one JSON document on
+stdout; progress and messages go to stderr."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived: unwinding the stack removes half-written files."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one line per error, as for every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Reports wrong usage."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as leaving:  # argparse has said what there is to say
+        return _flushed(int(leaving.code or 0))
+    console = Console(options.verbosity)
+    if options.run is None:
+        console.note(parser.format_help())
+        return 2
+    if not console.debugging:
+        # the libraries' warnings are for programmers; what a user must know arrives as an error or a remark
+        logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
+        warnings.simplefilter("ignore")
+    previous = signal.getsignal(signal.SIGTERM)
+    _on_sigterm(_terminate)
+    try:
+        return _flushed(_run(options, console))
+    finally:
+        _on_sigterm(previous)
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    """The verb, with every way in which it can end."""
+    try:
+        code: int = options.run(options, console)
+    except TautomerError as error:
+        console.error(str(error))
+        console.traceback(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        return 130
+    except _Terminated:
+        console.error("terminated")
+        return 143
+    except BrokenPipeError:  # `tautomer inspect model.onnx | head`
+        return 0
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing == "tautomer":
+            return _bug(error, console)
+        console.error(f"the library {missing} is not installed; `tautomer doctor` says how to get it")
+        console.traceback(error)
+        return 3
+    except MemoryError as error:
+        console.error("not enough memory; free some and run again")
+        console.traceback(error)
+        return 4
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        console.error(f"{place}{error.strerror or error}; check that the place exists and is writable")
+        console.traceback(error)
+        return 4
+    except Exception as error:  # whatever it is, the user gets a sentence
+        return _bug(error, console)
+    return code
+
+
+def _bug(error: Exception, console: Console) -> int:
+    """One line, and how to report it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename.rpartition(os.sep)[2]}:{frame.lineno}"
+    console.error(
+        f"a bug in Tautomer {__version__}: {type(error).__name__}: {error} ({place}); "
+        "run again with -v and report what it prints, with the model if you can share it"
+    )
+    console.traceback(error)
+    return 5
+
+
+def _flushed(code: int) -> int:
+    """Writes out what waits, here where a closed pipe can still be met quietly."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the interpreter flushes once more on its way out and would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _on_sigterm(handler: signal._HANDLER) -> None:
+    try:
+        signal.signal(signal.SIGTERM, handler)
+    except (ValueError, TypeError):
+        return  # not the main thread, or a handler that is not Python's: whoever called us decides
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    everywhere = _Parser(add_help=False)
+    everywhere.add_argument(
+        "-v",
+        "--verbose",
+        dest="verbosity",
+        action="store_const",
+        const=1,
+        default=argparse.SUPPRESS,
+        help="say more, and show tracebacks",
+    )
+    everywhere.add_argument(
+        "-q",
+        "--quiet",
+        dest="verbosity",
+        action="store_const",
+        const=-1,
+        default=argparse.SUPPRESS,
+        help="say nothing but results and errors",
+    )
+    parser = _Parser(
+        prog="tautomer",
+        parents=[everywhere],
+        description="Turns a model graph into another form of the same function that runs faster.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tautomer {__version__}")
+    parser.set_defaults(run=None, verbosity=0)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser)
+    for verb in VERBS:
+        name = verb.__name__.rpartition(".")[2]
+        one = verbs.add_parser(name, parents=[everywhere], help=verb.HELP, description=verb.__doc__)
+        verb.add_arguments(one)
+        one.set_defaults(run=verb.run)
+    return parser

@@ -1,0 +1,48 @@
+"""Says for every candidate what becomes of it, or which node stands in the way and why."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from tautomer.cli.options import add_constants, add_json, add_model, add_target
+from tautomer.cli.output import Console, one_line
+
+if TYPE_CHECKING:
+    from tautomer.remarks import Remark
+
+HELP = "say what would be rewritten, and why the rest would not"
+
+_COLOURS = {"passed": "green", "missed": "yellow", "analysis": "dim"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's arguments."""
+    add_model(parser)
+    add_json(parser)
+    add_target(parser)
+    add_constants(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Prints the remarks."""
+    from tautomer import api
+
+    console.progress("reading and recognising")
+    remarks = api.explain(options.model, constants=options.constants, target=options.target)
+    if options.json:
+        console.json({"remarks": [remark.as_json() for remark in remarks]})
+        return 0
+    if not remarks:
+        console.result("nothing in this model looks like an operation that Tautomer rewrites")
+    for remark in remarks:
+        show(remark, console)
+    return 0
+
+
+def show(remark: Remark, console: Console) -> None:
+    """Prints a remark: what happened, to what, where, why; and what would change it."""
+    mark = console.paint(f"{remark.kind:8}", _COLOURS[remark.kind])
+    console.result(f"{mark}  {one_line(f'{remark.op}  {remark.node}: {remark.reason}')}")
+    if remark.hint:
+        console.result(one_line(f"          hint: {remark.hint}"))

@@ -1,0 +1,37 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The model to read."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The result as a document."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+
+
+def add_constants(parser: argparse.ArgumentParser) -> None:
+    """How exactly a named constant must be written."""
+    parser.add_argument(
+        "--constants",
+        choices=("exact", "nominal"),
+        default="exact",
+        help="nominal also takes constants that were typed with few digits, such as 1.4142 (default: exact)",
+    )
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The machine and runtime to rewrite for."""
+    parser.add_argument(
+        "--target",
+        choices=("native", "onnxruntime", "onnx"),
+        default="native",
+        help="what will run the model: onnxruntime on this machine (native), onnxruntime anywhere, "
+        "or any ONNX runtime (default: native)",
+    )

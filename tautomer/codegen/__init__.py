@@ -1,0 +1,1 @@
+"""Kernels as text, C++ and Triton: one file per kernel family."""

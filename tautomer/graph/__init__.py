@@ -1,0 +1,1 @@
+"""What a graph is: reading and writing ONNX, what operators mean, shapes, building nodes."""

@@ -1,0 +1,33 @@
+"""Every file of meanings; importing this one fills the table."""
+
+from __future__ import annotations
+
+from tautomer.graph.semantics import (
+    arithmetic,
+    casts,
+    einsum,
+    linear,
+    logic,
+    movement,
+    pointwise,
+    reductions,
+    scatter,
+    selection,
+    shapes,
+    windows,
+)
+
+__all__ = [
+    "arithmetic",
+    "casts",
+    "einsum",
+    "linear",
+    "logic",
+    "movement",
+    "pointwise",
+    "reductions",
+    "scatter",
+    "selection",
+    "shapes",
+    "windows",
+]

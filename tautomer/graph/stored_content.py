@@ -1,0 +1,43 @@
+"""Facts of what the file stores: initializers and Constant nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.fact import EMPTY, Fact, elements
+
+STORED_ELEMENTS = 4096  # the content of a larger tensor is not read
+
+
+def stored(tensor: ir.TensorProtocol) -> Fact:
+    """The fact of a stored tensor; the bytes of a large one are not touched."""
+    shape = tuple(int(size) for size in tensor.shape)  # type: ignore[arg-type]
+    number = tensor.dtype.is_floating_point() or tensor.dtype.is_integer() or tensor.dtype == ir.DataType.BOOL
+    array = _read(tensor) if number and elements(shape) <= STORED_ELEMENTS else None
+    return Fact(shape, tensor.dtype, array, constant=True, static=True)
+
+
+def _read(tensor: ir.TensorProtocol) -> Any:
+    try:
+        return tensor.numpy()
+    except Exception:  # external data that is missing, short or damaged
+        return None
+
+
+def constant_node(node: ir.Node) -> Fact:
+    """The fact of a Constant node."""
+    for name, attribute in node.attributes.items():
+        if attribute.is_ref():
+            return EMPTY
+        if name == "value":
+            return stored(attribute.as_tensor())
+        if name in ("value_int", "value_ints"):
+            array = np.asarray(attribute.value, dtype=np.int64)
+            return Fact(array.shape, ir.DataType.INT64, array, constant=True, static=True)
+        if name in ("value_float", "value_floats"):
+            array = np.asarray(attribute.value, dtype=np.float32)
+            return Fact(array.shape, ir.DataType.FLOAT, array, constant=True, static=True)
+    return EMPTY

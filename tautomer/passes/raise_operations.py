@@ -1,0 +1,219 @@
+"""raise: a recognised sub-graph  ->  the operation it computes, in the form that the target runs fastest.
+
+Condition: the definition was confirmed, the form exists for the model's opset and element type, and more
+kernels go than come. What the sub-graph computed for others stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.build import Builder, Names, numpy_type
+from tautomer.graph.dead_code import remove_dead
+from tautomer.graph.facts import Fact
+from tautomer.graph.naming import label
+from tautomer.graph.same_expression import same_expression
+from tautomer.passes.operation_forms import Choice, Site, choose, write
+from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
+from tautomer.patterns.operation import ROW_OPERANDS
+from tautomer.patterns.recognise import Recognition
+from tautomer.patterns.recognised import Recognised
+from tautomer.remarks import Remark
+from tautomer.target import Target
+
+_FOLDABLE = 1 << 16  # elements of a gain that is multiplied at compile time
+
+
+@dataclass(frozen=True)
+class Raise:
+    """Rewrites recognised operations.
+
+    Attributes:
+        target: decides which forms are wanted.
+    """
+
+    name: ClassVar[str] = "raise"
+    target: Target
+
+    def __call__(self, model: ir.Model, recognition: Recognition) -> list[Remark]:
+        """Rewrites in place; returns a remark for each operation that was rewritten or kept.
+
+        The model is left valid: nodes in topological order, every value defined once.
+        """
+        rewriting = _Rewriting(model, recognition, self.target, Names.of(model))
+        remarks = [rewriting.visit(op) for op in recognition.operations if not _is_overlay(op)]
+        return [remark for remark in remarks if remark is not None]
+
+
+def _is_overlay(op: Recognised) -> bool:
+    """Composites stand on operations that are visited themselves; they wait for a kernel of their own."""
+    return op.definition.composite or op.op == "ScoreAttention"
+
+
+@dataclass
+class _Rewriting:
+    model: ir.Model
+    recognition: Recognition
+    target: Target
+    names: Names
+    replaced: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    constants: dict[int, dict[Any, ir.Value]] = field(default_factory=dict)
+
+    def visit(self, op: Recognised) -> Remark | None:
+        """Rewrites one operation, or says why not; None when it already has the best form."""
+        facts = self.recognition.facts
+        assert op.inputs[0] is not None
+        fact = facts.get(op.output)
+        source = facts.get(op.inputs[0])
+        if len(op.nodes) == 1 or source.shape is None:
+            return None
+        version = self.model.opset_imports.get("", self.model.opset_imports.get("ai.onnx", 0))
+        site = Site(op, fact.dtype or source.dtype, len(source.shape), version, self.target)
+        choice = choose(site)
+        if choice.form == "keep":
+            return _missed(op, choice)
+        gone = sum(1 for node in op.nodes if _only_read_inside(node, op))
+        if gone <= choice.kernels and choice.form != "spelled":
+            others = [node for node in op.nodes[:-1] if not _only_read_inside(node, op)]
+            reason = f"what it computes on the way is read elsewhere, first from '{label(others[0])}'" if others else (
+                "it is written in as few kernels already"
+            )
+            return _missed(op, Choice("keep", reason=reason))
+        return self._rewrite(op, site, choice)
+
+    def _rewrite(self, op: Recognised, site: Site, choice: Choice) -> Remark | None:
+        builder = Builder(site.version, self.names, op.graph, self.constants.setdefault(id(op.graph), {}))
+        assert site.dtype is not None
+        inputs = self._operands(op, site, choice, builder)
+        if isinstance(inputs, str):
+            return _missed(op, Choice("keep", reason=inputs))
+        result = write(choice.form, op, inputs, site.dtype, site.rank, builder)
+        if same_expression(result, op.output):
+            self._discard(builder)
+            return None
+        if choice.form == "function":
+            self._declare(op)
+        before = len(op.nodes)
+        self._replace(op, result, builder.nodes)
+        what = {"named": f"one {op.op}", "function": f"one {DOMAIN}.{op.op}"}.get(
+            choice.form, f"the spelling of {op.op} that {self.target.name} fuses"
+        )
+        return Remark("passed", Raise.name, op.op, builder.nodes[-1].name or "", f"{before} nodes became {what}")
+
+    def _operands(self, op: Recognised, site: Site, choice: Choice, b: Builder) -> list[ir.Value | None] | str:
+        """x and the tensors, shaped and scaled as the form wants them, or why that cannot be done."""
+        facts = self.recognition.facts
+        assert op.inputs[0] is not None and site.dtype is not None
+        shape = facts.get(op.inputs[0]).shape
+        assert shape is not None
+        row = tuple(shape[axis] for axis in op.axes)
+        x = self._now(op.inputs[0])
+        operands: list[ir.Value | None] = [x]
+        given = dict(zip(op.definition.operands, op.inputs[1:], strict=False))
+        for name in op.definition.operands:
+            value = given.get(name)
+            if value is None:
+                optional = name == "bias" and choice.form == "named"
+                if not optional and not self.recognition.static(op.inputs[0], op.axes):
+                    return "the length of its rows is not fixed, and it needs a gain of that length"
+                filler = 1.0 if name == "scale" else 0.0
+                operands.append(None if optional else b.filled(filler, row, site.dtype))
+                continue
+            if name in ROW_OPERANDS and facts.get(value).shape != row:
+                fitted = self._fitted(value, facts.get(value), row, b)
+                if fitted is None or not self.recognition.static(op.inputs[0], op.axes):
+                    return f"'{value.name}' would have to be broadcast to the shape of a row"
+                value = fitted
+            else:
+                value = self._now(value)
+            factor = op.factors.get(name, 1.0)
+            operands.append(value if factor == 1.0 else self._scaled(value, factor, site.dtype, b))
+        return operands
+
+    def _fitted(self, value: ir.Value, fact: Fact, row: Sequence[int], b: Builder) -> ir.Value | None:
+        """The tensor in the shape of a row; None when that would take a broadcast at run time."""
+        if fact.array is not None and fact.array.size == 1 and fact.dtype is not None:
+            return b.filled(float(fact.array.reshape(())), row, fact.dtype)
+        if int(np.prod(fact.shape or ())) != int(np.prod(row)):
+            return None
+        value = self._now(value)
+        array = _content(value)
+        if array is not None:
+            return b.constant(array.reshape(tuple(row)))
+        return b.op("Reshape", value, b.constant(np.array(row, np.int64)))
+
+    def _scaled(self, value: ir.Value, factor: float, dtype: ir.DataType, b: Builder) -> ir.Value:
+        """value * factor; a constant is multiplied in float64 and rounded once."""
+        array = _content(value)
+        if array is not None:
+            return b.constant((array.astype(np.float64) * factor).astype(numpy_type(dtype)))
+        return b.op("Mul", value, b.scalar(factor, dtype))
+
+    def _replace(self, op: Recognised, result: ir.Value, nodes: list[ir.Node]) -> None:
+        old = op.output
+        producer = old.producer()
+        assert producer is not None
+        op.graph.insert_before(producer, nodes)
+        result.type, result.shape = old.type, old.shape
+        name, old.name = old.name, self.names.fresh("tautomer/replaced")
+        result.name = name
+        result.metadata_props.update(old.metadata_props)
+        old.replace_all_uses_with(result, replace_graph_outputs=True)
+        self.replaced[old] = result
+        remove_dead(reversed(op.nodes))
+
+    def _discard(self, builder: Builder) -> None:
+        for node in reversed(builder.nodes):
+            for index in range(len(node.inputs)):
+                node.replace_input_with(index, None)
+        remove_unused_constants(self.constants, builder)
+
+    def _declare(self, op: Recognised) -> None:
+        version = self.model.opset_imports.get("", 0)
+        function = function_of(op.definition, version)
+        self.model.opset_imports.setdefault(DOMAIN, DOMAIN_VERSION)
+        if function.identifier() not in self.model.functions:
+            self.model.functions[function.identifier()] = function
+
+    def _now(self, value: ir.Value) -> ir.Value:
+        """The value as it is after earlier rewrites."""
+        while value in self.replaced:
+            value = self.replaced[value]
+        return value
+
+
+def remove_unused_constants(constants: dict[int, dict[Any, ir.Value]], builder: Builder) -> None:
+    """Forgets constants that were made for nodes that are not used after all."""
+    for shared in constants.values():
+        for key, value in list(shared.items()):
+            if not value.uses():
+                graph = value.graph
+                if isinstance(graph, ir.Graph) and value.name in graph.initializers:
+                    del graph.initializers[value.name]
+                del shared[key]
+
+
+def _content(value: ir.Value) -> np.ndarray[Any, Any] | None:
+    tensor = value.const_value
+    if tensor is None or value.is_graph_input() or tensor.size > _FOLDABLE:
+        return None
+    return np.asarray(tensor.numpy())
+
+
+def _only_read_inside(node: ir.Node, op: Recognised) -> bool:
+    """True when the node goes once the operation is rewritten (the last one always does)."""
+    if node is op.node:
+        return True
+    inside = {id(other) for other in op.nodes}
+    return not any(value.is_graph_output() for value in node.outputs) and all(
+        id(user) in inside for value in node.outputs for user, _ in value.uses()
+    )
+
+
+def _missed(op: Recognised, choice: Choice) -> Remark:
+    return Remark("missed", Raise.name, op.op, label(op.node), choice.reason, choice.hint)

@@ -1,0 +1,226 @@
+"""Attention: f(q k^T * scale + masks) v, proposed by two matrix products and confirmed by evaluation.
+
+Between the products lies a cone from the scores to the weights; it is run on random scores and masks and
+compared with each score function. Outside them, scalings, head transposes and repeated key heads are walked
+back and confirmed by running that movement, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.naming import label
+from tautomer.patterns.attention_operands import Walked, walk_key, walk_query, walk_value
+from tautomer.patterns.cones import Cone, ConeFinder
+from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program, compile_cone
+from tautomer.patterns.operation import Definition
+from tautomer.patterns.readings import Mode
+from tautomer.patterns.recognised import Recognised
+from tautomer.remarks import Remark
+
+_MAX_BACK = 48
+_MAX_SCORES = 1 << 22
+_TOLERANCE = 1e-9  # float64 rounding of a softmax row
+# What a mask adds to a score to remove it: far below any score, so that the function gives 0.
+_REMOVED = -1e30
+
+
+def _softmax(s: Any) -> Any:
+    e = np.exp(s - np.max(s, axis=-1, keepdims=True))
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+def _softmax_plus_one(s: Any) -> Any:
+    top = np.maximum(np.max(s, axis=-1, keepdims=True), 0.0)
+    e = np.exp(s - top)
+    return e / (np.exp(-top) + np.sum(e, axis=-1, keepdims=True))
+
+
+SCORES = {
+    "softmax": _softmax,
+    "softmax1": _softmax_plus_one,
+    "sigmoid": lambda s: FLOAT64.sigmoid(s),
+    "relu": lambda s: np.maximum(s, 0.0),
+    "relu2": lambda s: np.maximum(s, 0.0) ** 2,
+}
+
+
+def score_attention(m: Any, q: Any, k: Any, v: Any) -> Any:
+    """f(q k^T * scale + bias) v, f in softmax, softmax1, sigmoid, relu, relu2; masks add to the scores."""
+    raise NotImplementedError("evaluated by parts: the scores, the score function, the product with v")
+
+
+DEFINITION = Definition(
+    "ScoreAttention",
+    score_attention,
+    domain="tautomer",
+    formula=(score_attention.__doc__ or ""),
+    source="arXiv 1706.03762; arXiv 2409.04431 (sigmoid)",
+)
+
+
+@dataclass
+class Attention:
+    """What was found: operations, and remarks on products of products that are none."""
+
+    found: list[Recognised] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """How scores become weights: f(scores * scale + bias + masks)."""
+
+    score: str
+    scale: float
+    bias: float
+    masks: tuple[int, ...]
+
+
+def find_attention(graph: ir.Graph, finder: ConeFinder, simple: list[Recognised], mode: Mode) -> Attention:
+    """Finds attention in one graph; operations inside it stay reported, too."""
+    result = Attention()
+    known: dict[int, _Weights | str] = {}
+    for node in finder.nodes:
+        if node.op_type == "Attention" and node.domain in ("", "ai.onnx"):
+            result.found.append(_native(node, graph))
+        if node.op_type != "MatMul" or node.inputs[0] is None or node.inputs[1] is None:
+            continue
+        scores = _scores(node.inputs[0], finder)
+        if scores is None:
+            continue
+        cone = finder.cone(scores, node.inputs[0])
+        if cone is None:
+            continue
+        weights = known.get(cone.key)
+        if weights is None:
+            weights = known[cone.key] = _weights(cone, finder, mode)
+        found = _assemble(node, cone, weights, finder, graph) if isinstance(weights, _Weights) else weights
+        if isinstance(found, Recognised):
+            result.found.append(found)
+        else:
+            result.remarks.append(Remark("missed", "recognise", "ScoreAttention", label(node), found))
+    return result
+
+
+def _scores(weights: ir.Value, finder: ConeFinder) -> ir.Value | None:
+    """The product that the weights are computed from, walking back through pointwise and row operators."""
+    stack, seen = [weights], {weights: None}
+    products: dict[ir.Value, None] = {}
+    while stack and len(seen) < _MAX_BACK:
+        value = stack.pop()
+        producer = value.producer()
+        if producer is None:
+            continue
+        if producer.op_type == "MatMul":
+            if all(operand is not None and not finder.fact(operand).constant for operand in producer.inputs):
+                products[value] = None
+            continue
+        if not finder.owns(producer):
+            continue
+        for operand in producer.inputs:
+            if operand is not None and operand not in seen and not finder.fact(operand).constant:
+                seen[operand] = None
+                stack.append(operand)
+    if len(products) != 1 or weights in products:
+        return None
+    (scores,) = products
+    shape = finder.fact(scores).shape
+    return scores if shape is not None and len(shape) >= 2 else None
+
+
+def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> _Weights | str:
+    shape = finder.fact(cone.source).shape
+    if shape is None or finder.fact(cone.output).shape != shape:
+        return "the weights do not have the shape of the scores"
+    if math.prod(shape) > _MAX_SCORES or math.prod(shape) == 0:
+        return f"the scores have shape {list(shape)}: too large or too small to be evaluated"
+    kinds = [finder.fact(leaf).dtype for leaf in cone.leaves]
+    if any(kind is None or not (kind.is_floating_point() or kind == ir.DataType.BOOL) for kind in kinds):
+        return "something that is neither a float nor a boolean mask enters between the products"
+    try:
+        program = compile_cone(cone, finder, mode)
+        for weights in _hypotheses(program, kinds):
+            if all(_holds(program, weights, kinds, shape, seed) for seed in (1, 2)):
+                return weights
+    except FAILURES as error:
+        return f"the weights cannot be evaluated on their own: {error}"
+    return "what happens between the two products is no score function that is known"
+
+
+def _hypotheses(program: Program, kinds: list[Any]) -> Iterator[_Weights]:
+    """Every reading of the scalars as scale and bias, and of each mask as added, kept or removed."""
+    numbers = [r.value for r in program.readings if np.isfinite(r.value) and 0.0 < abs(r.value) < 1e4]
+    scales = list(dict.fromkeys([1.0, *numbers, *(1.0 / x for x in numbers), *(a * b for a in numbers for b in numbers)]))
+    biases = list(dict.fromkeys([0.0, *numbers, *(-x for x in numbers)]))
+    choices: list[tuple[int, ...]] = [()]
+    for kind in kinds:
+        signs = (1, -1) if kind == ir.DataType.BOOL else (1,)
+        choices = [(*choice, sign) for choice in choices for sign in signs]
+    for score in SCORES:
+        for scale in scales:
+            for bias in biases if score not in ("softmax",) else [0.0]:
+                for masks in choices:
+                    yield _Weights(score, scale, bias, masks)
+
+
+def _holds(program: Program, weights: _Weights, kinds: list[Any], shape: tuple[int, ...], seed: int) -> bool:
+    rng = np.random.default_rng(seed)
+    scores = rng.standard_normal(shape) * 2.0
+    leaves, total = [], scores * weights.scale + weights.bias
+    for kind, leaf_shape, sign in zip(kinds, program.leaf_shapes, weights.masks, strict=True):
+        if kind == ir.DataType.BOOL:
+            keep = rng.random(leaf_shape) < 0.7
+            if leaf_shape:
+                keep[..., 0] = True
+            leaves.append(keep if sign > 0 else ~keep)
+            total = np.where(keep, total, _REMOVED)
+        else:
+            mask = rng.standard_normal(leaf_shape)
+            leaves.append(mask)
+            total = total + mask
+    if total.shape != shape:
+        return False
+    found, expected = program(scores, leaves), SCORES[weights.score](total)
+    return bool(np.allclose(found, expected, rtol=_TOLERANCE, atol=1e-13))
+
+
+def _assemble(
+    node: ir.Node, cone: Cone, weights: _Weights, finder: ConeFinder, graph: ir.Graph
+) -> Recognised | str:
+    product = cone.source.producer()
+    assert product is not None
+    left, right, values = product.inputs[0], product.inputs[1], node.inputs[1]
+    assert left is not None and right is not None and values is not None
+    q = walk_query(left, finder)
+    k = walk_key(right, finder)
+    v = walk_value(values, finder)
+    if isinstance(k, str):
+        return k
+    scale = weights.scale * q.factor * k.factor
+    if v.factor != 1.0:
+        v = Walked(values, 1.0, ())
+    attributes: dict[str, Any] = {"score": weights.score, "scale": scale}
+    if weights.bias:
+        attributes["bias"] = weights.bias
+    q_shape, k_shape = finder.fact(q.value).shape, finder.fact(k.value).shape
+    if q_shape and k_shape and len(q_shape) == len(k_shape) == 4:
+        attributes |= {"q_num_heads": q_shape[1], "kv_num_heads": k_shape[1]}
+    nodes = (*q.nodes, *k.nodes, *v.nodes, product, *cone.nodes, node)
+    return Recognised(
+        DEFINITION, (q.value, k.value, v.value, *cone.leaves), node.outputs[0], attributes, nodes, graph
+    )
+
+
+def _native(node: ir.Node, graph: ir.Graph) -> Recognised:
+    attributes: dict[str, Any] = {"score": "softmax"}
+    for name in ("scale", "is_causal", "q_num_heads", "kv_num_heads", "softcap"):
+        if name in node.attributes:
+            attributes[name] = node.attributes[name].value
+    return Recognised(DEFINITION, tuple(node.inputs[:4]), node.outputs[0], attributes, (node,), graph)

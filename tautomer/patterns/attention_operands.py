@@ -1,0 +1,131 @@
+"""Walking back from the operands of attention's products to q, k and v as heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.patterns.cone_operators import is_movement
+from tautomer.patterns.cones import ConeFinder
+from tautomer.patterns.evaluation import FAILURES, FLOAT64, constant
+from tautomer.patterns.meaning import compute
+from tautomer.patterns.probe import Array
+
+_MAX_STEPS = 12
+_MAX_ELEMENTS = 1 << 21
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A value that an operand comes from, the number it was multiplied by, and the nodes in between."""
+
+    value: ir.Value
+    factor: float
+    nodes: tuple[ir.Node, ...]
+
+
+def walk_query(operand: ir.Value, finder: ConeFinder) -> Walked:
+    """q with its scale taken off; its shape stays."""
+    best = Walked(operand, 1.0, ())
+    for step in _steps(operand, finder):
+        if finder.fact(step.value).shape == finder.fact(operand).shape and _is(step, operand, finder, lambda x: x):
+            best = step
+    return best
+
+
+def walk_value(operand: ir.Value, finder: ConeFinder) -> Walked:
+    """v before its heads were repeated."""
+    best = Walked(operand, 1.0, ())
+    for step in _steps(operand, finder):
+        repeats = _repeats(step.value, finder.fact(operand).shape, finder)
+        if repeats and _is(step, operand, finder, lambda x, n=repeats: np.repeat(x, n, axis=1) if n > 1 else x):
+            best = step
+    return best
+
+
+def walk_key(operand: ir.Value, finder: ConeFinder) -> Walked | str:
+    """k as rows [..., m, d]: before the transpose, the scale, and the repetition of its heads."""
+    shape = finder.fact(operand).shape
+    if shape is None:
+        return "the shape of the keys is unknown"
+    rows = (*shape[:-2], shape[-1], shape[-2])
+    best: Walked | None = None
+    for step in _steps(operand, finder):
+        repeats = _repeats(step.value, rows, finder)
+        if repeats and _is(
+            step, operand, finder, lambda x, n=repeats: np.swapaxes(np.repeat(x, n, axis=1) if n > 1 else x, -1, -2)
+        ):
+            best = step
+    return best or "the second operand of the first product is not a transposed key"
+
+
+def _steps(operand: ir.Value, finder: ConeFinder) -> list[Walked]:
+    """The operand and each value before it, through movement, casts and multiplication by a number."""
+    steps = [Walked(operand, 1.0, ())]
+    while len(steps) <= _MAX_STEPS:
+        last = steps[-1]
+        node = last.value.producer()
+        if node is None or not finder.owns(node):
+            break
+        if is_movement(node) and node.op_type not in ("Concat", "Pad", "Slice") or node.op_type == "Cast":
+            source, factor = node.inputs[0], 1.0
+        elif node.op_type in ("Mul", "Div") and (scaled := _scaling(node, finder)):
+            source, factor = scaled
+        else:
+            break
+        if source is None:
+            break
+        steps.append(Walked(source, last.factor * factor, (node, *last.nodes)))
+    return steps
+
+
+def _scaling(node: ir.Node, finder: ConeFinder) -> tuple[ir.Value, float] | None:
+    a, b = node.inputs
+    if a is None or b is None:
+        return None
+    for value, other in ((a, b), (b, a)) if node.op_type == "Mul" else ((a, b),):
+        fact = finder.fact(other)
+        if fact.array is not None and fact.array.size == 1:
+            number = float(np.asarray(constant(fact, "exact")[0]).reshape(()))
+            if number == 0.0:
+                return None
+            return value, number if node.op_type == "Mul" else 1.0 / number
+    return None
+
+
+def _repeats(value: ir.Value, shape: tuple[int, ...] | None, finder: ConeFinder) -> int:
+    """By how much the heads of `value` [b, h, m, d] are repeated to give `shape`; 0 when that is not it."""
+    found = finder.fact(value).shape
+    if found is None or shape is None or len(found) != len(shape):
+        return 0
+    if found == shape:
+        return 1
+    if len(shape) == 4 and found[1] and shape[1] % found[1] == 0 and (found[0], *found[2:]) == (shape[0], *shape[2:]):
+        return shape[1] // found[1]
+    return 0
+
+
+def _is(step: Walked, operand: ir.Value, finder: ConeFinder, expected: object) -> bool:
+    """Runs the nodes of a step on random content and compares with what they should do."""
+    shape = finder.fact(step.value).shape
+    if shape is None or int(np.prod(shape)) > _MAX_ELEMENTS or not callable(expected):
+        return False
+    x = np.random.default_rng(3).standard_normal(shape)
+    values: dict[ir.Value, Array] = {step.value: x}
+    try:
+        for node in step.nodes:
+            inputs = []
+            for value in node.inputs:
+                if value is None or value in values:
+                    inputs.append(None if value is None else values[value])
+                    continue
+                fact = finder.fact(value)
+                if fact.array is None:
+                    return False
+                inputs.append(constant(fact, "exact")[0])
+            values[node.outputs[0]] = compute(FLOAT64, finder.call(node), inputs)[0]
+        return bool(np.allclose(values[operand], expected(x) * step.factor, rtol=1e-12, atol=0.0))
+    except FAILURES:
+        return False

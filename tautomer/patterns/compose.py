@@ -1,0 +1,102 @@
+"""Operations that stand on another: an activation times a gate, a norm of a residual sum.
+
+The structure proposes (a product with a recognised activation, a norm whose input is a sum) and evaluation
+decides which definition, if any, the two together are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.patterns import probe
+from tautomer.patterns.cones import ConeFinder
+from tautomer.patterns.evaluation import FLOAT64
+from tautomer.patterns.operation import FULL_OPERANDS, Definition, definitions
+from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.rows import apply
+
+_LENGTH = 12
+_RELATIVE = 1e-9  # float64 rounding over rows of 12
+
+
+def find_composites(graph: ir.Graph, finder: ConeFinder, simple: list[Recognised]) -> list[Recognised]:
+    """The composite operations of a graph; the simple ones inside them stay reported, too."""
+    return [composite for op in simple for composite in (*_gated(finder, op), *_after_residual(finder, op))]
+
+
+def _gated(finder: ConeFinder, op: Recognised) -> Iterator[Recognised]:
+    if op.definition.rows:
+        return
+    for node, _ in op.output.uses():
+        if node.op_type != "Mul" or node.domain not in ("", "ai.onnx") or node.graph is not op.graph:
+            continue
+        gate = next((value for value in node.inputs if value is not op.output), None)
+        if gate is None or not _alike(finder, gate, op.output):
+            continue
+        definition = _same(op, "gate", lambda m, x, gate: _core(op, m, x) * gate)
+        if definition is not None:
+            yield _composite(definition, op, op.inputs[0], gate, node.outputs[0], (*op.nodes, node))
+
+
+def _after_residual(finder: ConeFinder, op: Recognised) -> Iterator[Recognised]:
+    source = op.inputs[0]
+    if op.definition.rows != "trailing" or source is None or "perm" in op.attributes:
+        return
+    node = source.producer()
+    if node is None or node.op_type != "Add" or node.graph is not op.graph:
+        return
+    a, b = node.inputs
+    if a is None or b is None or not (_alike(finder, a, source) and _alike(finder, b, source)):
+        return
+    definition = _same(op, "residual", lambda m, x, residual: _core(op, m, x + residual))
+    if definition is not None:
+        yield _composite(definition, op, a, b, op.output, (node, *op.nodes))
+
+
+def _alike(finder: ConeFinder, value: ir.Value, other: ir.Value) -> bool:
+    a, b = finder.fact(value), finder.fact(other)
+    return a.shape == b.shape and a.dtype == b.dtype and a.array is None and not a.constant
+
+
+def _core(op: Recognised, m: Any, x: Any) -> Any:
+    axes = (1,) if op.definition.rows else ()
+    parameters = {name: op.attributes[name] for name in op.definition.parameters}
+    return apply(op.definition, m, x, axes=axes, parameters=parameters)
+
+
+def _same(op: Recognised, operand: str, together: Callable[[Any, Any, Any], Any]) -> Definition | None:
+    """The composite definition that equals the simple one with the operand applied."""
+    x = probe.rows(probe.ROWS, _LENGTH)
+    other = probe.tensor(x.shape, 3)
+    found = together(FLOAT64, x, other)
+    for definition in definitions():
+        if operand not in definition.operands or definition.rows != op.definition.rows:
+            continue
+        parameters = {name: op.attributes[name] for name in definition.parameters if name in op.attributes}
+        axes = (1,) if definition.rows else ()
+        expected = apply(definition, FLOAT64, x, axes=axes, operands={operand: other}, parameters=parameters)
+        if np.allclose(found, expected, rtol=_RELATIVE, atol=1e-12, equal_nan=True):
+            return definition
+    return None
+
+
+def _composite(
+    definition: Definition,
+    op: Recognised,
+    x: ir.Value | None,
+    other: ir.Value,
+    output: ir.Value,
+    nodes: tuple[ir.Node, ...],
+) -> Recognised:
+    simple = dict(zip(op.definition.operands, op.inputs[1:], strict=False))
+    inputs = [x, *(other if name in FULL_OPERANDS else simple.get(name) for name in definition.operands)]
+    while inputs[-1] is None:
+        inputs.pop()
+    attributes = {**definition.attributes, **{k: v for k, v in op.attributes.items() if k not in ("approximate",)}}
+    return Recognised(
+        definition, tuple(inputs), output, attributes, nodes, op.graph, op.axes, op.factors, op.readings, op.stash
+    )

@@ -1,0 +1,58 @@
+"""In which floating point type does a cone compute? Casts are kept as that type, never dropped.
+
+ONNX's norms have `stash_type` for it: rows are widened, normalised, rounded to the type of x, and only then
+scaled. Any other rounding inside a cone belongs to the function and is a reason to refuse.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from tautomer.patterns.cones import Cone, ConeFinder
+from tautomer.patterns.match import Match
+
+_PRECISION = {
+    ir.DataType.DOUBLE: 53,
+    ir.DataType.FLOAT: 24,
+    ir.DataType.FLOAT16: 11,
+    ir.DataType.BFLOAT16: 8,
+}
+_AFFINE = frozenset({"Mul", "Add", "Cast", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Transpose"})
+
+
+def computation_type(cone: Cone, match: Match, finder: ConeFinder) -> ir.DataType | str:
+    """The type in which the rows are reduced, or the reason why there is no single one."""
+    kind = finder.fact(cone.source).dtype
+    out = finder.fact(cone.output).dtype
+    if kind is None or kind not in _PRECISION:
+        return f"its input has type {kind.name if kind else 'unknown'}"
+    if out is not None and out != kind:
+        return f"it takes {kind.name} and gives {out.name}"
+    stash = kind
+    rounded = False
+    dependent = {cone.source: None}
+    for node in cone.nodes:
+        operands = [value for value in node.inputs if value is not None and value in dependent]
+        dependent[node.outputs[0]] = None
+        if rounded and node.op_type not in _AFFINE:
+            return f"node '{node.name}' ({node.op_type}) works on values rounded to {kind.name} inside"
+        if node.op_type not in ("Cast", "CastLike"):
+            if finder.operators.reduces(node):
+                stash = _wider(stash, finder.fact(operands[0]).dtype)
+            continue
+        before, after = finder.fact(operands[0]).dtype, finder.fact(node.outputs[0]).dtype
+        if before == after:
+            continue
+        if match.definition.rows != "trailing":
+            return f"node '{node.name}' (Cast) changes the type of computation inside"
+        if before is None or after not in _PRECISION:
+            return f"node '{node.name}' (Cast) leaves floating point"
+        if _PRECISION[after] < _PRECISION[before]:
+            if after != kind:
+                return f"node '{node.name}' (Cast) rounds to {after.name} inside"
+            rounded = True
+    return stash
+
+
+def _wider(a: ir.DataType, b: ir.DataType | None) -> ir.DataType:
+    return b if b is not None and _PRECISION.get(b, 0) > _PRECISION[a] else a

@@ -1,0 +1,64 @@
+"""Which operators may stand inside a cone: pointwise, row reductions, and pure movement of elements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from tautomer.patterns.operation import definitions
+
+MOVEMENT = frozenset(
+    {"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Pad"}
+)
+_LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "CastLike", "Sum", "Mean", "Dropout"})
+_NONLINEAR = frozenset(
+    """Abs Ceil Clip Cos Cosh Erf Exp Floor Log Max Min Pow Reciprocal Relu Round Sigmoid Sign Sin Sinh Sqrt Tan Tanh Where PRelu Shrink
+    Greater Less GreaterOrEqual LessOrEqual Equal Not And Or IsNaN IsInf""".split()
+)
+_REDUCTIONS = frozenset(
+    """ReduceMean ReduceSum ReduceMax ReduceMin ReduceSumSquare ReduceL1 ReduceL2 ReduceLogSum
+    ReduceLogSumExp ReduceProd""".split()
+)
+# onnxruntime's own names of defined operations: whether they work on rows
+_OTHER_NAMES = {"SimplifiedLayerNormalization": True, "FastGelu": False, "BiasGelu": False, "QuickGelu": False}
+_DOMAINS = ("", "ai.onnx", "com.microsoft", "tautomer")
+
+
+@dataclass(frozen=True)
+class ConeOperators:
+    """The operators of cones, with the names of the operations defined so far."""
+
+    pointwise: frozenset[str]
+    reducing: frozenset[str]
+
+    @classmethod
+    def current(cls) -> ConeOperators:
+        """Reads the definitions; call it once per recognition."""
+        known = tuple(definitions())
+        rowwise = {d.op for d in known if d.rows} | {op for op, rows in _OTHER_NAMES.items() if rows}
+        pointwise = {d.op for d in known if not d.rows} | {op for op, rows in _OTHER_NAMES.items() if not rows}
+        return cls(_NONLINEAR | pointwise, _REDUCTIONS | rowwise)
+
+    def allows(self, node: ir.Node) -> bool:
+        """True when the node has one output in use and may stand inside a cone."""
+        if node.domain not in _DOMAINS:
+            return False
+        op = node.op_type
+        if op not in MOVEMENT and op not in _LINEAR and op not in self.pointwise and op not in self.reducing:
+            return False
+        return not any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:])
+
+    def reduces(self, node: ir.Node) -> bool:
+        """True when the node mixes the elements of a row."""
+        return node.op_type in self.reducing
+
+    def nonlinear(self, node: ir.Node, dependent_operands: int) -> bool:
+        """True when the node makes its cone worth evaluating."""
+        op = node.op_type
+        return op in self.pointwise or op in self.reducing or (op in ("Mul", "Div") and dependent_operands > 1)
+
+
+def is_movement(node: ir.Node | None) -> bool:
+    """True for a node that only moves elements."""
+    return node is not None and node.op_type in MOVEMENT

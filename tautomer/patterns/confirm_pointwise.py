@@ -1,0 +1,133 @@
+"""Confirming y = f(x), element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
+from tautomer.patterns.match import Match, Refusal
+from tautomer.patterns.operation import Definition, definitions
+from tautomer.patterns.probe import Array, far_points, points
+from tautomer.patterns.readings import Reading
+from tautomer.patterns.rows import apply
+
+# Float64 rounding of a dozen operations is below 1e-14; torch's softplus, which switches to x above 20, is
+# off by 2e-9 in 20. The nearest miss known (a constant typed with 5 digits) is off by 3e-6.
+RELATIVE = 5e-10
+# 1 + erf(x) and 1 + tanh(x) lose all digits where they cancel: an absolute error of a few ulp of x.
+ABSOLUTE = 1e-14
+_MAX_CANDIDATES = 32
+
+
+def confirm_pointwise(program: Program) -> Match | Refusal:
+    """Compares a cone without row reductions with every pointwise definition."""
+    if program.cone.leaves:
+        return Refusal("a tensor enters beside the input, and no pointwise operation takes one")
+    try:
+        near, far = pointwise_values(program, points()), pointwise_values(program, far_points())
+    except FAILURES as error:
+        return Refusal(f"cannot be evaluated on its own: {error}")
+    if near is None or far is None:
+        return Refusal("changes the shape of its input")
+    best, distance = "", np.inf
+    for definition in definitions():
+        if definition.rows or definition.composite:
+            continue
+        for values in _candidates(definition, program.readings):
+            expected = _expected(definition, values)
+            if expected is None:
+                continue
+            gap = _gap(near, expected[0])
+            if gap <= 1.0 and _agrees_far(far, expected[1]):
+                return Match(definition, dict(zip(definition.parameters, values, strict=True)), readings=program.readings)
+            if gap < distance:
+                best, distance = definition.op, gap
+    return Refusal("computes another function", nearest=best if distance < 1e9 else "")
+
+
+def pointwise_values(program: Program, x: Array) -> Array | None:
+    """The cone at each point of x, or None when it is no function of one element."""
+    shape = program.source_shape
+    if not program.moves:
+        probe = x.reshape((1,) * (len(shape) - 1) + (-1,)) if shape else x
+        result = program(probe, ())
+        if result.size != x.size:
+            return None
+        return result.reshape(-1)
+    size = int(np.prod(shape))
+    if size > 1 << 18:
+        return None
+    full = np.resize(x, max(size, 1))[:size].reshape(shape)
+    result = program(full, ())
+    if result.shape != full.shape:
+        return None
+    # every element must be the same function of its own place: run a second, shifted arrangement
+    shifted = program(np.roll(full.reshape(-1), 1).reshape(shape), ())
+    if not np.array_equal(np.roll(result.reshape(-1), 1), shifted.reshape(-1), equal_nan=True):
+        return None
+    if size < x.size:
+        return _in_pieces(program, x, shape, size)
+    return result.reshape(-1)[: x.size]
+
+
+def _in_pieces(program: Program, x: Array, shape: tuple[int, ...], size: int) -> Array | None:
+    if size == 0:
+        return None
+    padded = np.resize(x, -(-x.size // size) * size)
+    pieces = [program(piece.reshape(shape), ()).reshape(-1) for piece in padded.reshape(-1, size)]
+    return np.concatenate(pieces)[: x.size]
+
+
+def _candidates(definition: Definition, readings: tuple[Reading, ...]) -> Iterator[tuple[float, ...]]:
+    """Parameter values worth trying: the default, the cone's numbers, and what one operation makes of them."""
+    if not definition.parameters:
+        yield ()
+        return
+    numbers = [reading.value for reading in readings if np.isfinite(reading.value) and reading.value != 0.0]
+    pool: dict[float, None] = dict.fromkeys(numbers)
+    for value in numbers:
+        pool.setdefault(-value)
+        pool.setdefault(1.0 / value)
+    for a in numbers:
+        for b in numbers:
+            pool.setdefault(a * b)
+            pool.setdefault(a / b)
+            pool.setdefault(1.0 - a)
+    few = [value for value in pool if value != 0.0][:_MAX_CANDIDATES]
+    choices = [[default, *few] for default in definition.parameters.values()]
+    if len(choices) > 1:
+        choices = [[default, *few[:12]] for default in definition.parameters.values()]
+    yield from product(*choices)
+
+
+@lru_cache(maxsize=4096)
+def _values(key: str, function: Any, values: tuple[float, ...], names: tuple[str, ...]) -> tuple[Array, Array] | None:
+    definition = next(d for d in definitions() if d.key == key)
+    parameters = dict(zip(names, values, strict=True))
+    near = apply(definition, FLOAT64, points(), parameters=parameters)
+    far = apply(definition, FLOAT64, far_points(), parameters=parameters)
+    return (np.asarray(near), np.asarray(far)) if np.all(np.isfinite(near)) else None
+
+
+def _expected(definition: Definition, values: tuple[float, ...]) -> tuple[Array, Array] | None:
+    return _values(definition.key, definition.function, values, tuple(definition.parameters))
+
+
+def _gap(found: Array, expected: Array) -> float:
+    """The largest deviation in units of the tolerance; infinite for NaN."""
+    allowed = RELATIVE * np.abs(expected) + ABSOLUTE * (1.0 + np.abs(points()))
+    with np.errstate(all="ignore"):
+        ratio = np.abs(found - expected) / allowed
+    return float(np.max(np.where(np.isnan(ratio), np.inf, ratio)))
+
+
+def _agrees_far(found: Array, expected: Array) -> bool:
+    """Far from zero a naive spelling may overflow to inf or NaN; where it is finite it must agree."""
+    with np.errstate(all="ignore"):
+        close = np.abs(found - expected) <= RELATIVE * np.abs(expected) + 1e-9
+    return bool(np.all(close | ~np.isfinite(found)))

@@ -1,0 +1,56 @@
+"""Why not? The near miss that a refused cone computes, found by evaluation like an operation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tautomer.patterns.confirm_pointwise import pointwise_values
+from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
+from tautomer.patterns.match import Refusal
+from tautomer.patterns.near_misses import POINT_MISSES, ROW_MISSES
+from tautomer.patterns.probe import points
+from tautomer.patterns.row_samples import fit_rows, sample_rows
+from tautomer.patterns.rows import Rows
+
+_RELATIVE = 1e-8  # looser than recognition: this names a reason, it decides nothing
+
+
+def diagnose(program: Program, refusal: Refusal) -> Refusal:
+    """The refusal with a truer reason, when a near miss fits."""
+    try:
+        return (_diagnose_rows if program.reduces else _diagnose_points)(program) or refusal
+    except FAILURES:
+        return refusal
+
+
+def _numbers(program: Program) -> list[tuple[float, float]]:
+    """Constants of the cone as (meant, stored)."""
+    return [(0.0, 0.0), *((reading.value, reading.stored) for reading in program.readings)]
+
+
+def _diagnose_rows(program: Program) -> Refusal | None:
+    samples = sample_rows(program)
+    if isinstance(samples, Refusal) or samples.structure.folded:
+        return None
+    m = Rows(FLOAT64, (1,))
+    for miss in ROW_MISSES:
+        for number, _ in _numbers(program):
+            gained = bool(program.cone.leaves)
+            fit = fit_rows(samples, lambda x, f=miss.function, n=number: f(m, x, n), gained=gained, shifted=gained)
+            if fit.gap <= 1.0:
+                return Refusal(miss.reason, miss.op)
+    return None
+
+
+def _diagnose_points(program: Program) -> Refusal | None:
+    found = pointwise_values(program, points())
+    if found is None or program.cone.leaves:
+        return None
+    m = Rows(FLOAT64)
+    for miss in POINT_MISSES:
+        for number, stored in _numbers(program)[1:] or [(0.0, 0.0)]:
+            with np.errstate(all="ignore"):
+                expected = miss.function(m, points(), number)
+            if np.allclose(found, expected, rtol=_RELATIVE, atol=1e-12):
+                return Refusal(miss.reason.format(number=stored), miss.op)
+    return None

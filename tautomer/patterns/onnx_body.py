@@ -1,0 +1,158 @@
+"""An operation as a model-local ONNX function: its definition, traced into plain ONNX operators.
+
+A file that uses an operator of the domain `tautomer` carries the function, so it runs on any runtime. The
+body computes in float32 whatever the type of its input, works on the last axis, and reads its parameters
+from the node's attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.build import Builder, Names
+from tautomer.patterns.operation import Definition
+from tautomer.patterns.rows import apply
+
+CASTLIKE_SINCE = 15
+DOMAIN = "tautomer"
+DOMAIN_VERSION = 1
+
+
+def function_of(definition: Definition, version: int) -> ir.Function:
+    """The function of a definition for a model of this opset.
+
+    Args:
+        definition: any operation that is defined by one function.
+        version: the model's version of ONNX's own domain; the body uses only operators it has.
+    """
+    builder = Builder(version, Names(()))
+    m = _Trace(builder)
+    x, *operands = (ir.Value(name=name) for name in ("x", *definition.operands))
+    parameters: dict[str, Any] = {
+        name: _Traced(m, builder.op("Constant", value_float=ir.RefAttr("value_float", name, ir.AttributeType.FLOAT)))
+        for name in definition.parameters
+    }
+    widened = [_Traced(m, builder.op("Cast", value, to=int(ir.DataType.FLOAT))) for value in (x, *operands)]
+    result = apply(
+        definition,
+        m,
+        widened[0],
+        axes=(-1,) if definition.rows else (),
+        operands=dict(zip(definition.operands, widened[1:], strict=True)),
+        parameters=parameters,
+    ).value
+    output = builder.op("CastLike", result, x) if version >= CASTLIKE_SINCE else builder.op("Identity", result)
+    output.name = "y"
+    graph = ir.Graph([x, *operands], [output], nodes=builder.nodes, opset_imports={"": version}, name=definition.op)
+    attributes = [ir.Attr(name, ir.AttributeType.FLOAT, None) for name in definition.parameters]
+    attributes += [ir.Attr(name, ir.AttributeType.STRING, None) for name in definition.attributes]
+    attributes += [ir.Attr("axis", ir.AttributeType.INT, None)] if definition.rows else []
+    return ir.Function(DOMAIN, definition.op, graph=graph, attributes=attributes)
+
+
+class _Traced:
+    """A value of the function being written; arithmetic on it writes nodes."""
+
+    def __init__(self, m: _Trace, value: ir.Value) -> None:
+        self.m, self.value = m, value
+
+    def __add__(self, other: Any) -> _Traced:
+        return self.m.op("Add", self, other)
+
+    def __radd__(self, other: Any) -> _Traced:
+        return self.m.op("Add", other, self)
+
+    def __sub__(self, other: Any) -> _Traced:
+        return self.m.op("Sub", self, other)
+
+    def __rsub__(self, other: Any) -> _Traced:
+        return self.m.op("Sub", other, self)
+
+    def __mul__(self, other: Any) -> _Traced:
+        if self is other:  # the spelling of a square that runtimes look for
+            return self.m.op("Pow", self, 2.0)
+        return self.m.op("Mul", self, other)
+
+    def __rmul__(self, other: Any) -> _Traced:
+        return self.m.op("Mul", other, self)
+
+    def __truediv__(self, other: Any) -> _Traced:
+        return self.m.op("Div", self, other)
+
+    def __rtruediv__(self, other: Any) -> _Traced:
+        return self.m.op("Div", other, self)
+
+    def __neg__(self) -> _Traced:
+        return self.m.op("Neg", self)
+
+
+class _Trace:
+    """The mathematics whose values are nodes. Only what definitions use is here."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._b = builder
+
+    def op(self, op_type: str, *operands: Any) -> _Traced:
+        return _Traced(self, self._b.op(op_type, *(self._lift(operand) for operand in operands)))
+
+    def _lift(self, operand: Any) -> ir.Value:
+        if isinstance(operand, _Traced):
+            return operand.value
+        return self._b.constant(np.asarray(operand, dtype=np.float32))
+
+    def _reduce(self, op_type: str, x: _Traced, axes: tuple[int, ...]) -> _Traced:
+        return _Traced(self, self._b.reduce(op_type, x.value, axes))
+
+    def mean(self, x: _Traced, axes: tuple[int, ...], keepdims: bool) -> _Traced:
+        return self._reduce("ReduceMean", x, axes)
+
+    def sum(self, x: _Traced, axes: tuple[int, ...], keepdims: bool) -> _Traced:
+        return self._reduce("ReduceSum", x, axes)
+
+    def amax(self, x: _Traced, axes: tuple[int, ...], keepdims: bool) -> _Traced:
+        return self._reduce("ReduceMax", x, axes)
+
+    def exp(self, x: Any) -> _Traced:
+        return self.op("Exp", x)
+
+    def expm1(self, x: Any) -> _Traced:
+        return self.op("Sub", self.exp(x), 1.0)
+
+    def log(self, x: Any) -> _Traced:
+        return self.op("Log", x)
+
+    def log1p(self, x: Any) -> _Traced:
+        return self.op("Log", self.op("Add", x, 1.0))
+
+    def sqrt(self, x: Any) -> _Traced:
+        return self.op("Sqrt", x)
+
+    def rsqrt(self, x: Any) -> _Traced:
+        return self.op("Reciprocal", self.sqrt(x))
+
+    def erf(self, x: Any) -> _Traced:
+        return self.op("Erf", x)
+
+    def tanh(self, x: Any) -> _Traced:
+        return self.op("Tanh", x)
+
+    def sigmoid(self, x: Any) -> _Traced:
+        return self.op("Sigmoid", x)
+
+    def abs(self, x: Any) -> _Traced:
+        return self.op("Abs", x)
+
+    def maximum(self, a: Any, b: Any) -> _Traced:
+        return self.op("Max", a, b)
+
+    def minimum(self, a: Any, b: Any) -> _Traced:
+        return self.op("Min", a, b)
+
+    def compare(self, relation: str, a: Any, b: Any) -> _Traced:
+        return self.op({"<": "Less", ">": "Greater", "==": "Equal"}[relation], a, b)
+
+    def where(self, condition: _Traced, a: Any, b: Any) -> _Traced:
+        return self.op("Where", condition, a, b)

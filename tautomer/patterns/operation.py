@@ -1,0 +1,147 @@
+"""What an operation is: one small function that states its mathematics, and what follows from it.
+
+    @operation("RMSNormalization", rows="trailing", since=23, source="arXiv 1910.07467")
+    def rms_norm(m, x, scale=1.0, *, epsilon: Scalar = 1e-5):
+        '''x / sqrt(mean(x^2) + epsilon) * scale, over the last axes.'''
+        return x * m.rsqrt(m.mean(x * x) + epsilon) * scale
+
+The same function recognises (evaluated in float64 against a sub-graph), runs as the oracle of the tests,
+is traced into the ONNX function body and is the text of the documentation. Adding an operation is adding
+one such function; nothing else has a list of operations.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tautomer.errors import InternalError
+
+Rows = Literal["", "trailing", "axis", "folded"]
+ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every row
+FULL_OPERANDS = ("gate", "residual")  # of the shape of x
+
+
+# Annotates a parameter that is one number, found among the constants of the sub-graph.
+Scalar = float
+
+
+@dataclass(frozen=True)
+class Definition:
+    """An operation and everything that is known about it.
+
+    Attributes:
+        op: its ONNX name, or its name in the domain `tautomer`.
+        domain: "" or "tautomer".
+        since: the opset that introduced it in its domain.
+        function: the mathematics, `function(m, x, *operands, **parameters)`.
+        rows: "" pointwise; "trailing" works on rows over the last axes and keeps the shape; "axis" on rows
+            over one axis and keeps the shape; "folded" gives one number per row.
+        attributes: attributes that belong to this variant, such as approximate="tanh".
+        operands: names of the tensors after x: of the shape of a row, or of the shape of x.
+        parameters: name -> default of each scalar parameter.
+        formula: the first line of the function's docstring.
+        source: the paper or specification of the formula.
+    """
+
+    op: str
+    function: Callable[..., Any]
+    rows: Rows = ""
+    domain: str = ""
+    since: int = 1
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    operands: tuple[str, ...] = ()
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    formula: str = ""
+    source: str = ""
+
+    @property
+    def composite(self) -> bool:
+        """True when it takes a second full tensor, and so stands on top of a simpler operation."""
+        return any(name in FULL_OPERANDS for name in self.operands)
+
+    @property
+    def key(self) -> str:
+        """Unique among definitions: the name, and the variant if there is one."""
+        variant = ",".join(f"{k}={v}" for k, v in self.attributes.items())
+        return f"{self.op}[{variant}]" if variant else self.op
+
+
+_DEFINITIONS: dict[str, Definition] = {}
+
+
+def operation(
+    op: str,
+    *,
+    rows: Rows = "",
+    domain: str = "",
+    since: int = 1,
+    attributes: Mapping[str, Any] | None = None,
+    source: str = "",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a definition; a malformed one fails here, at import, on its own line.
+
+    Raises:
+        InternalError: no formula in the docstring, a parameter that is not a Scalar with a default, an
+            unknown operand, or a second definition of the same operation and variant.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+        operands: list[str] = []
+        parameters: dict[str, float] = {}
+        for name, parameter in list(signature.parameters.items())[2:]:
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                if parameter.annotation != "Scalar" or parameter.default is inspect.Parameter.empty:
+                    raise InternalError(f"parameter {name} needs ': Scalar = default'", where=f"operation {op}")
+                parameters[name] = float(parameter.default)
+            elif name in ROW_OPERANDS or name in FULL_OPERANDS:
+                operands.append(name)
+            else:
+                known = ", ".join(ROW_OPERANDS + FULL_OPERANDS)
+                raise InternalError(f"operand {name} is none of {known}", where=f"operation {op}")
+        formula = (function.__doc__ or "").strip().split("\n")[0]
+        if not formula:
+            raise InternalError("the docstring must begin with the formula", where=f"operation {op}")
+        definition = Definition(
+            op, function, rows, domain, since, dict(attributes or {}), tuple(operands), parameters, formula, source
+        )
+        if definition.key in _DEFINITIONS:
+            raise InternalError("defined twice", where=f"operation {definition.key}")
+        _DEFINITIONS[definition.key] = definition
+        return function
+
+    return register
+
+
+def forget(key: str) -> None:
+    """Removes a definition; for tests that add one of their own."""
+    del _DEFINITIONS[key]
+
+
+def definitions() -> Iterator[Definition]:
+    """All definitions, in the order in which they were written down."""
+    load_families()
+    return iter(tuple(_DEFINITIONS.values()))
+
+
+def definition_of(op: str, attributes: Mapping[str, Any] | None = None) -> Definition | None:
+    """The definition of an operation whose variant agrees with the attributes."""
+    for definition in definitions():
+        if definition.op == op and all(
+            (attributes or {}).get(name, _DEFAULT_VARIANTS.get((op, name))) == value
+            for name, value in definition.attributes.items()
+        ):
+            return definition
+    return None
+
+
+# What ONNX takes when the attribute that selects a variant is absent.
+_DEFAULT_VARIANTS: dict[tuple[str, str], Any] = {("Gelu", "approximate"): "none"}
+
+
+def load_families() -> None:
+    """Imports every family, once; importing is registering."""
+    from tautomer.patterns import gelu, glu, norms, rectifiers, residual_norms, smooth, softmax  # noqa: F401

@@ -1,0 +1,1 @@
+"""The machine: what is installed here, and running graphs on it."""

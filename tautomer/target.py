@@ -1,0 +1,111 @@
+"""Where a model is to run, as plain data that every floor may read.
+
+A target says which operators exist there and in which form an operation is fastest. It holds no code: what
+to do about it is decided by the passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tautomer.errors import InputError
+
+# How an operation may be written:
+#   named    the ONNX operator of that name
+#   spelled  a fixed sequence of primitive operators that the runtime fuses by itself
+#   function an operator of the domain `tautomer` with its function body in the file
+#   keep     as it is
+Form = Literal["named", "spelled", "function", "keep"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A runtime.
+
+    Attributes:
+        name: how the user asks for it.
+        forms: operation -> its forms, best first; the first that the model's opset and types allow is taken.
+        kernel_types: operation -> element types with a kernel, by ONNX name; absent means all float types.
+    """
+
+    name: str
+    forms: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
+    kernel_types: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    default: tuple[Form, ...] = ("keep",)
+
+    def forms_of(self, op: str) -> tuple[Form, ...]:
+        """The forms an operation may take here, best first."""
+        return self.forms.get(op, self.default)
+
+    def has_kernel(self, op: str, element_type: str) -> bool:
+        """Whether the operator of that name runs as one kernel for this element type."""
+        return element_type in self.kernel_types.get(op, _FLOATS)
+
+
+_FLOATS = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
+_SINGLE = frozenset({"FLOAT"})
+_WIDE = frozenset({"FLOAT", "DOUBLE"})
+_NAMED: tuple[Form, ...] = ("named", "keep")
+
+# Kernels read from the registry of onnxruntime 1.31.1's CPU provider; times from docs/benchmarks.md. Mish,
+# HardSwish and Swish have none: the runtime expands them, so their spelled form is what it runs anyway.
+ONNXRUNTIME = Target(
+    name="onnxruntime",
+    forms={
+        "LayerNormalization": ("named", "spelled", "keep"),
+        "RMSNormalization": ("named", "spelled", "keep"),
+        "Gelu": ("named", "spelled", "keep"),
+        "Softmax": _NAMED,
+        "LogSoftmax": _NAMED,
+        "ReduceLogSumExp": _NAMED,
+        "Sigmoid": _NAMED,
+        "Tanh": _NAMED,
+        "Relu": _NAMED,
+        "LeakyRelu": _NAMED,
+        "Elu": _NAMED,
+        "Selu": _NAMED,
+        "Celu": _NAMED,
+        "Softplus": _NAMED,
+        "Softsign": _NAMED,
+        "HardSigmoid": _NAMED,
+        "ThresholdedRelu": _NAMED,
+        "Swish": ("spelled", "keep"),
+        "Mish": ("spelled", "keep"),
+        "HardSwish": ("spelled", "keep"),
+        "SquaredRelu": ("spelled", "keep"),
+    },
+    kernel_types={
+        "LayerNormalization": frozenset({"FLOAT", "DOUBLE", "FLOAT16"}),
+        "RMSNormalization": frozenset({"FLOAT", "DOUBLE", "FLOAT16"}),
+        "Gelu": _SINGLE,
+        "Softmax": _WIDE,
+        "LogSoftmax": _WIDE,
+        "ReduceLogSumExp": _WIDE,
+        "Sigmoid": _WIDE,
+        "Tanh": _WIDE,
+        "Relu": _WIDE,
+        **dict.fromkeys(
+            ("LeakyRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "HardSigmoid", "ThresholdedRelu"), _SINGLE
+        ),
+    },
+)
+
+# Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.
+PORTABLE = Target(name="onnx", default=("named", "function", "keep"))
+
+_TARGETS = {"native": ONNXRUNTIME, "onnxruntime": ONNXRUNTIME, "onnx": PORTABLE}
+
+
+def target_of(name: str | Target) -> Target:
+    """The target of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if isinstance(name, Target):
+        return name
+    if name not in _TARGETS:
+        raise InputError(f"unknown target '{name}'", remedy=f"choose one of {', '.join(_TARGETS)}")
+    return _TARGETS[name]

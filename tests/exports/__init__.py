@@ -1,0 +1,1 @@
+"""Real architectures through torch's exporters."""

@@ -1,0 +1,39 @@
+"""Spellings of operations and near misses: what recognition must find, and what it must refuse."""
+
+from . import (
+    activations,
+    activations_misses,
+    gelu,
+    gelu_misses,
+    layer_norm,
+    layer_norm_misses,
+    rectifiers,
+    rectifiers_misses,
+    rms_norm,
+    rms_norm_misses,
+    softmax,
+    softmax_misses,
+)
+from .case import NearMiss, Spelling
+
+FAMILIES = (
+    layer_norm,
+    layer_norm_misses,
+    rms_norm,
+    rms_norm_misses,
+    softmax,
+    softmax_misses,
+    gelu,
+    gelu_misses,
+    activations,
+    activations_misses,
+    rectifiers,
+    rectifiers_misses,
+)
+
+SPELLINGS: tuple[Spelling, ...] = tuple(
+    case for family in FAMILIES for case in getattr(family, "SPELLINGS", ())
+)
+NEAR_MISSES: tuple[NearMiss, ...] = tuple(
+    case for family in FAMILIES for case in getattr(family, "NEAR_MISSES", ())
+)

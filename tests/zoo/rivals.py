@@ -1,0 +1,215 @@
+"""How near any value of a model comes to an operation on other values of it, with the best parameters.
+
+For each operation a fit takes the operands and the result, each with a leading axis of samples, and gives
+the largest deviation that is left, relative to the result. Fits are deliberately generous: what they cannot
+reach, no choice of axis, epsilon, scale, bias or alpha can.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import product
+
+import numpy as np
+
+from . import references as ref
+
+Array = np.ndarray
+Fit = Callable[..., float]
+POSITIVE = np.concatenate([[0.0], np.logspace(-14, 3, 35)])
+HOPELESS = 0.03
+FLOOR = 1e-6
+GOLDEN = (5**0.5 - 1) / 2
+
+
+def deviation(got: Array, want: Array) -> float:
+    """The largest relative difference; where only one of the two is finite, infinity."""
+    if got.shape != want.shape:
+        return np.inf
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    scale = np.maximum(np.maximum(np.abs(got), np.abs(want)), FLOOR)
+    apart = np.where(same, 0.0, np.abs(got - want) / scale)
+    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
+
+
+def least(distance: Callable[[float], float], guesses: Sequence[float] = POSITIVE) -> float:
+    """The smallest distance near the best of the guesses, by golden section."""
+    found = [distance(guess) for guess in guesses]
+    best = int(np.argmin(found))
+    if found[best] > HOPELESS:
+        return found[best]
+    low, high = guesses[max(best - 1, 0)], guesses[min(best + 1, len(guesses) - 1)]
+    smallest = found[best]
+    for _ in range(60):
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        at_left, at_right = distance(left), distance(right)
+        smallest = min(smallest, at_left, at_right)
+        low, high = (low, right) if at_left < at_right else (left, high)
+    return smallest
+
+
+def axes_of(x: Array) -> list[tuple[int, ...]]:
+    """Every single axis and every run of trailing axes, without the axis of samples."""
+    rank = x.ndim - 1
+    return [(-n,) for n in range(1, rank + 1)] + [tuple(range(-n, 0)) for n in range(2, rank + 1)]
+
+
+def norm(u: Array, v: Array, *, centre: bool) -> float:
+    """A norm of u over some axes with any epsilon, and any scale and bias along these axes."""
+    if u.shape != v.shape or not (np.isfinite(u).all() and np.isfinite(v).all()):
+        return np.inf
+    return min((over(u, v, axes, centre) for axes in axes_of(u)), default=np.inf)
+
+
+def over(u: Array, v: Array, axes: tuple[int, ...], centre: bool) -> float:
+    rows = [np.moveaxis(x, axes, range(-len(axes), 0)) for x in (u, v)]
+    width = int(np.prod(rows[0].shape[-len(axes) :]))
+    source, result = (x.reshape(-1, width) for x in rows)
+    off = source - source.mean(-1, keepdims=True) if centre else source
+    power = (off * off).mean(-1, keepdims=True)
+    if width < 2 or len(off) < 6 or not power.all():
+        return np.inf
+    size = np.maximum(np.abs(result).max(-1, keepdims=True), FLOOR)
+
+    def distance(epsilon: float) -> float:
+        n = off / np.sqrt(power + epsilon)
+        middle, shift = (n.mean(0), result.mean(0)) if centre else (0.0, 0.0)
+        scale = ((n - middle) * (result - shift)).sum(0) / ((n - middle) ** 2).sum(0)
+        left = result - shift - scale * (n - middle)
+        return float((np.abs(left) / size).max())
+
+    return least(distance)
+
+
+def along_an_axis(u: Array, v: Array, *, operation: Callable[..., Array]) -> float:
+    if u.ndim < 2:
+        return np.inf
+    axes = [axis for axis in range(-1, -u.ndim, -1) if u.shape[axis] > 1]
+    return min((deviation(operation(u, axis=axis), v) for axis in axes), default=np.inf)
+
+
+def log_sum_exp(u: Array, v: Array) -> float:
+    kept = along_an_axis(u, v, operation=ref.reduce_log_sum_exp)
+    return min(kept, along_an_axis(u, v, operation=partial(ref.reduce_log_sum_exp, keepdims=False)))
+
+
+def pointwise(u: Array, v: Array, *, operation: Callable[[Array], Array]) -> float:
+    return deviation(operation(u), v) if u.shape == v.shape else np.inf
+
+
+def with_alpha(u: Array, v: Array, *, operation: Callable[..., Array], guess: Callable[..., float]) -> float:
+    """An operation with one parameter, which a single element of its result already tells."""
+    if u.shape != v.shape:
+        return np.inf
+    fits = [np.inf]
+    for at in np.flatnonzero((u.ravel() < -0.3) & (u.ravel() > -3))[:5]:
+        alpha = guess(u.ravel()[at], v.ravel()[at])
+        if np.isfinite(alpha) and alpha != 0:
+            fits.append(deviation(operation(u, alpha=alpha), v))
+    return min(fits)
+
+
+def swish_alpha(u: float, v: float) -> float:
+    return -np.log(u / v - 1) / u if v and u / v > 1 else np.nan
+
+
+def selu(u: Array, v: Array) -> float:
+    """Both constants are free: the slope above 0 gives one, a value below gives the other."""
+    if u.shape != v.shape or not (u > 0.5).any():
+        return np.inf
+    gamma = v[u > 0.5][0] / u[u > 0.5][0]
+    operation = partial(ref.selu, gamma=gamma)
+    return with_alpha(u, v, operation=operation, guess=lambda x, y: y / (gamma * np.expm1(x)))
+
+
+def celu(u: Array, v: Array) -> float:
+    if u.shape != v.shape:
+        return np.inf
+    return least(lambda alpha: deviation(ref.celu(u, alpha=alpha), v), np.logspace(-2, 2, 41))
+
+
+def hard_sigmoid(u: Array, v: Array) -> float:
+    if u.shape != v.shape:
+        return np.inf
+    sloped = (v > 0.02) & (v < 0.98)
+    if sloped.sum() < 2 or np.ptp(u[sloped]) == 0:
+        return np.inf
+    alpha, beta = np.polyfit(u[sloped], v[sloped], 1)
+    return deviation(ref.hard_sigmoid(u, alpha=alpha, beta=beta), v)
+
+
+def gated(a: Array, b: Array, v: Array, *, fit: Fit) -> float:
+    """fit(a) * b."""
+    if not a.shape == b.shape == v.shape or not b.all():
+        return np.inf
+    return fit(a, v / b)
+
+
+def added(x: Array, residual: Array, v: Array, *, centre: bool) -> float:
+    return norm(x + residual, v, centre=centre) if x.shape == residual.shape else np.inf
+
+
+def attention(q: Array, k: Array, v: Array, *masked_result: Array) -> float:
+    """Scores of q and k times any scale, under the mask if there is one, applied to v."""
+    *masks, result = masked_result
+    scales = np.concatenate([-np.logspace(1, -3, 17), np.logspace(-3, 1, 17)])
+
+    def distance(scale: float, score: str) -> float:
+        mask = masks[0] if masks else 0.0
+        return deviation(ref.attention(q, k, v, scale=scale, mask=mask, score=score), result)
+
+    return min(least(partial(distance, score=score), scales) for score in ("softmax", "sigmoid"))
+
+
+SWISH = partial(with_alpha, operation=ref.swish, guess=swish_alpha)
+GELUS = [partial(ref.gelu, approximate=approximate) for approximate in ("none", "tanh")]
+
+
+def gelu(u: Array, v: Array) -> float:
+    return min(pointwise(u, v, operation=operation) for operation in GELUS)
+
+
+FITS: dict[str, tuple[int, Fit]] = {
+    "LayerNormalization": (1, partial(norm, centre=True)),
+    "RMSNormalization": (1, partial(norm, centre=False)),
+    "Softmax": (1, partial(along_an_axis, operation=ref.softmax)),
+    "LogSoftmax": (1, partial(along_an_axis, operation=ref.log_softmax)),
+    "SoftmaxPlusOne": (1, partial(along_an_axis, operation=ref.softmax_plus_one)),
+    "ReduceLogSumExp": (1, log_sum_exp),
+    "Gelu": (1, gelu),
+    "Swish": (1, SWISH),
+    "Sigmoid": (1, partial(pointwise, operation=ref.sigmoid)),
+    "Softplus": (1, partial(pointwise, operation=ref.softplus)),
+    "Mish": (1, partial(pointwise, operation=ref.mish)),
+    "HardSwish": (1, partial(pointwise, operation=ref.hard_swish)),
+    "HardSigmoid": (1, hard_sigmoid),
+    "Relu": (1, partial(pointwise, operation=ref.relu)),
+    "SquaredRelu": (1, partial(pointwise, operation=ref.squared_relu)),
+    "LeakyRelu": (1, partial(with_alpha, operation=ref.leaky_relu, guess=lambda u, v: v / u)),
+    "Elu": (1, partial(with_alpha, operation=ref.elu, guess=lambda u, v: v / np.expm1(u))),
+    "Selu": (1, selu),
+    "Celu": (1, celu),
+    "Softsign": (1, partial(pointwise, operation=ref.softsign)),
+    "Tanh": (1, partial(pointwise, operation=ref.tanh)),
+    "SwiGLU": (2, partial(gated, fit=SWISH)),
+    "GeGLU": (2, partial(gated, fit=gelu)),
+    "ReGLU": (2, partial(gated, fit=partial(pointwise, operation=ref.relu))),
+    "AddLayerNormalization": (2, partial(added, centre=True)),
+    "AddRMSNormalization": (2, partial(added, centre=False)),
+}
+
+
+def closest(op: str, values: dict[str, Array], sources: Mapping[str, Sequence[str]]) -> float:
+    """The least deviation of any target from `op` on its sources; attention takes them all, in order."""
+
+    def apart(names: Sequence[str], target: str, fit: Fit) -> float:
+        return fit(*(values[name] for name in names), values[target])
+
+    with np.errstate(all="ignore"):
+        if op == "ScoreAttention":
+            return min(apart(names, target, attention) for target, names in sources.items())
+        arity, fit = FITS[op]
+        return min(
+            apart(names, target, fit)
+            for target, choice in sources.items()
+            for names in product(choice, repeat=arity)
+        )
