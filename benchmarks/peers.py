@@ -7,7 +7,7 @@ that needs no knowledge of the model beyond its type.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,25 +108,28 @@ def kinds(labels: Counter[str]) -> Counter[str]:
 
 
 def fused_kinds(path: Path) -> Counter[str]:
-    """Operations by kind in what a tool wrote: a fused attention contains its softmax."""
+    """Operations by kind in what a tool wrote.
+
+    A fused attention contains its softmax, and a fused product (FusedGemm) may contain an activation.
+    """
     found = kinds(operators(path))
     found["softmax"] += found["attention"]
+    for node in _nodes(path):
+        inner = [attribute.s.decode() for attribute in node.attribute if attribute.name == "activation"]
+        found["activation"] += sum(name in KINDS["activation"] for name in inner)
     return found
 
 
 def operators(path: Path) -> Counter[str]:
     """The operators of a file, sub-graphs included."""
+    return Counter(node.op_type for node in _nodes(path))
+
+
+def _nodes(path: Path) -> Iterator[Any]:
     import onnx
 
-    model = onnx.load(path, load_external_data=False)
-    found: Counter[str] = Counter()
-
-    def visit(nodes: Any) -> None:
-        for node in nodes:
-            found[node.op_type] += 1
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    visit(attribute.g.node)
-
-    visit(model.graph.node)
-    return found
+    graphs = [onnx.load(path, load_external_data=False).graph]
+    for graph in graphs:
+        for node in graph.node:
+            yield node
+            graphs += [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]

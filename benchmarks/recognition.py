@@ -144,7 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
     lines = [
         "# What is found in real exports",
         "",
-        f"Found/executed: {', '.join(KINDS)}. Nodes and seconds: of `tautomer.optimize`, with its check.",
+        f"Found/executed: {', '.join(KINDS)}. For tautomer what `inspect` finds, for the others what is one",
+        "operator in their output. Nodes and seconds: of `tautomer.optimize`, with its check.",
         "",
         *table(options.exports, quick() if options.quick else specs()),
         "",

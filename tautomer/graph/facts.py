@@ -83,11 +83,13 @@ class _Walk:
         sizes: list[int] = []
         static = True
         for axis, size in enumerate(value.shape):
-            if isinstance(size, int):
+            if isinstance(size, int) and size >= 0:
                 sizes.append(size)
                 continue
             static = False
-            symbol = size.value or (unnamed(value, axis) if bind_unnamed else None)
+            symbol = None if isinstance(size, int) else size.value
+            if symbol is None and bind_unnamed:
+                symbol = unnamed(value, axis)
             number = None if symbol is None else self.number(symbol)
             if number is None or number < 0:
                 return None, False
@@ -127,7 +129,7 @@ class _Walk:
         constant = all(fact.constant for fact in present) and _repeatable(call, len(inputs))
         static = all(fact.static and (fact.constant or fact.array is None) for fact in present)
         if call.op_type in ("Shape", "Size") and domain == "":
-            constant = constant or static
+            constant, static = constant or static, True  # how many axes there are is never a symbol
         arrays = computed(call, inputs, shapes)
         facts = []
         for i in range(len(node.outputs)):

@@ -32,8 +32,8 @@ def constant_node(node: ir.Node) -> Fact:
     for name, attribute in node.attributes.items():
         if attribute.is_ref():
             return EMPTY
-        if name == "value":
-            return stored(attribute.as_tensor())
+        if name == "value" and attribute.type == ir.AttributeType.TENSOR:
+            return stored(attribute.value)
         if name in ("value_int", "value_ints"):
             array = np.asarray(attribute.value, dtype=np.int64)
             return Fact(array.shape, ir.DataType.INT64, array, constant=True, static=True)

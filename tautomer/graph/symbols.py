@@ -32,6 +32,8 @@ def bind_symbols(model: ir.Model) -> dict[str, int]:
         for axis, size in enumerate(value.shape or ()):
             if not isinstance(size, int):
                 symbols.append(size.value or unnamed(value, axis))
+            elif size < 0:  # some writers' way to say that it is open
+                symbols.append(unnamed(value, axis))
     distinct = list(dict.fromkeys(symbols))
     names = set(distinct)
     derived = {s for s in distinct if (parts := _names(s)) is not None and s not in parts and parts <= names}

@@ -193,7 +193,7 @@ def _holds(program: Program, weights: _Weights, kinds: list[Any], shape: tuple[i
 
 def _assemble(
     node: ir.Node, cone: Cone, weights: _Weights, finder: ConeFinder, graph: ir.Graph
-) -> Recognised | str:
+) -> Recognised:
     product = cone.source.producer()
     assert product is not None
     left, right, values = product.inputs[0], product.inputs[1], node.inputs[1]
@@ -201,8 +201,6 @@ def _assemble(
     q = walk_query(left, finder)
     k = walk_key(right, finder)
     v = walk_value(values, finder)
-    if isinstance(k, str):
-        return k
     scale = weights.scale * q.factor * k.factor
     if v.factor != 1.0:
         v = Walked(values, 1.0, ())
@@ -211,7 +209,9 @@ def _assemble(
         attributes["bias"] = weights.bias
     q_shape, k_shape = finder.fact(q.value).shape, finder.fact(k.value).shape
     if q_shape and k_shape and len(q_shape) == len(k_shape) == 4:
-        attributes |= {"q_num_heads": q_shape[1], "kv_num_heads": k_shape[1]}
+        attributes |= {"q_num_heads": q_shape[1], "kv_num_heads": k_shape[k.layout.index("h") + 1]}
+    if k.layout != "hmd":
+        attributes["k_layout"] = k.layout
     nodes = (*q.nodes, *k.nodes, *v.nodes, product, *cone.nodes, node)
     return Recognised(
         DEFINITION, (q.value, k.value, v.value, *cone.leaves), node.outputs[0], attributes, nodes, graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -19,11 +19,15 @@ _MAX_ELEMENTS = 1 << 21
 
 @dataclass(frozen=True)
 class Walked:
-    """A value that an operand comes from, the number it was multiplied by, and the nodes in between."""
+    """A value that an operand comes from, the number it was multiplied by, and the nodes in between.
+
+    The layout names the last axes of the value: h heads, m keys, d channels.
+    """
 
     value: ir.Value
     factor: float
     nodes: tuple[ir.Node, ...]
+    layout: str = "hmd"
 
 
 def walk_query(operand: ir.Value, finder: ConeFinder) -> Walked:
@@ -40,25 +44,32 @@ def walk_value(operand: ir.Value, finder: ConeFinder) -> Walked:
     best = Walked(operand, 1.0, ())
     for step in _steps(operand, finder):
         repeats = _repeats(step.value, finder.fact(operand).shape, finder)
-        if repeats and _is(step, operand, finder, lambda x, n=repeats: np.repeat(x, n, axis=1) if n > 1 else x):
+        if repeats and _is(step, operand, finder, lambda x, n=repeats: _repeated(x, n)):
             best = step
     return best
 
 
-def walk_key(operand: ir.Value, finder: ConeFinder) -> Walked | str:
-    """k as rows [..., m, d]: before the transpose, the scale, and the repetition of its heads."""
-    shape = finder.fact(operand).shape
-    if shape is None:
-        return "the shape of the keys is unknown"
-    rows = (*shape[:-2], shape[-1], shape[-2])
-    best: Walked | None = None
+def walk_key(operand: ir.Value, finder: ConeFinder) -> Walked:
+    """k before its transpose, its scale, and the repetition of its heads.
+
+    Exporters merge the transposes of head and key, so k may exist in one of three layouts only; the axes of
+    the walked value are named in its `layout`: "hmd" (heads, keys, channels), "mhd", or "hdm" where k is
+    never seen untransposed.
+    """
+    shape = finder.fact(operand).shape or ()
+    rows = (*shape[:-2], *shape[:-3:-1])
+    best: dict[str, Walked] = {"hdm": Walked(operand, 1.0, (), "hdm")}
     for step in _steps(operand, finder):
         repeats = _repeats(step.value, rows, finder)
-        if repeats and _is(
-            step, operand, finder, lambda x, n=repeats: np.swapaxes(np.repeat(x, n, axis=1) if n > 1 else x, -1, -2)
-        ):
-            best = step
-    return best or "the second operand of the first product is not a transposed key"
+        if repeats and _is(step, operand, finder, lambda x, n=repeats: np.swapaxes(_repeated(x, n), -1, -2)):
+            best["hmd"] = replace(step, layout="hmd")
+        elif len(shape) == 4 and _is(step, operand, finder, lambda x: x.transpose(0, 2, 3, 1)):
+            best["mhd"] = replace(step, layout="mhd")
+    return best.get("hmd") or best.get("mhd") or best["hdm"]
+
+
+def _repeated(x: Array, times: int) -> Array:
+    return np.repeat(x, times, axis=1) if times > 1 else x
 
 
 def _steps(operand: ir.Value, finder: ConeFinder) -> list[Walked]:
@@ -126,6 +137,7 @@ def _is(step: Walked, operand: ir.Value, finder: ConeFinder, expected: object) -
                     return False
                 inputs.append(constant(fact, "exact")[0])
             values[node.outputs[0]] = compute(FLOAT64, finder.call(node), inputs)[0]
-        return bool(np.allclose(values[operand], expected(x) * step.factor, rtol=1e-12, atol=0.0))
+        wanted = expected(x) * step.factor
+        return wanted.shape == values[operand].shape and bool(np.allclose(values[operand], wanted, rtol=1e-12, atol=0.0))
     except FAILURES:
         return False

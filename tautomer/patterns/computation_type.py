@@ -41,7 +41,7 @@ def computation_type(cone: Cone, match: Match, finder: ConeFinder) -> ir.DataTyp
                 stash = _wider(stash, finder.fact(operands[0]).dtype)
             continue
         before, after = finder.fact(operands[0]).dtype, finder.fact(node.outputs[0]).dtype
-        if before == after:
+        if before in (after, ir.DataType.BOOL):
             continue
         if match.definition.rows != "trailing":
             return f"node '{node.name}' (Cast) changes the type of computation inside"

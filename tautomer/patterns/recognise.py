@@ -16,7 +16,7 @@ from tautomer.patterns.attention import find_attention
 from tautomer.patterns.candidates import missed_candidates
 from tautomer.patterns.compose import find_composites
 from tautomer.patterns.computation_type import computation_type
-from tautomer.patterns.cone_operators import ConeOperators
+from tautomer.patterns.cone_operators import ConeOperators, is_movement
 from tautomer.patterns.cones import Cone, ConeFinder, Interner
 from tautomer.patterns.confirm_pointwise import confirm_pointwise
 from tautomer.patterns.confirm_rows import confirm_rows
@@ -153,7 +153,9 @@ def _cover(graph: ir.Graph, finder: ConeFinder, matches: _Matches) -> list[Recog
         outputs = [value for value in node.outputs if value in needed or _read_elsewhere(value, inside)]
         if not outputs:
             continue
-        best = _best(finder, matches.get(outputs[0], [])) if len(outputs) == 1 else None
+        best = None
+        if len(outputs) == 1 and not _moves_what_is_needed(node, needed, matches):
+            best = _best(finder, matches.get(outputs[0], []))
         best = best or _by_name(graph, node, finder)
         if best is None:
             needed.update(dict.fromkeys(value for value in node.inputs if value is not None))
@@ -161,6 +163,13 @@ def _cover(graph: ir.Graph, finder: ConeFinder, matches: _Matches) -> list[Recog
         found.append(best)
         needed.update(dict.fromkeys(value for value in best.inputs if value is not None))
     return found[::-1]
+
+
+def _moves_what_is_needed(node: ir.Node, needed: dict[ir.Value, None], matches: _Matches) -> bool:
+    """A node that only rearranges a result which somebody reads as it is: the operation ends before it."""
+    if not is_movement(node) or node.inputs[0] not in matches:
+        return False
+    return len(node.inputs[0].uses()) > 1 or node.inputs[0].is_graph_output() or node.inputs[0] in needed
 
 
 def _by_name(graph: ir.Graph, node: ir.Node, finder: ConeFinder) -> Recognised | None:

@@ -75,7 +75,18 @@ def test_a_relative_path_keeps_its_folder(folder, monkeypatch):
 
 @pytest.mark.parametrize(
     "location",
-    ["../secret.bin", "sub/../../secret.bin", "/etc/passwd", "", ".", "sub", "C:\\w.bin", "C:w.bin", "..\\secret.bin", "w.bin\0"],
+    [
+        "../secret.bin",
+        "sub/../../secret.bin",
+        "/etc/passwd",
+        "",
+        ".",
+        "sub",
+        "C:\\w.bin",
+        "C:w.bin",
+        "..\\secret.bin",
+        "w.bin\0",
+    ],
 )
 def test_places_outside_the_folder(folder, location):
     refused(saved(folder / "m.onnx", external(location)))
@@ -146,7 +157,11 @@ def test_every_place_where_a_tensor_can_be(folder):
 
     info = helper.make_tensor_value_info
     inner = helper.make_graph(
-        [helper.make_node("Add", ["x", "v"], ["z"])], "t", [], [info("z", 1, [4])], [external("../secret.bin", "v")]
+        [helper.make_node("Add", ["x", "v"], ["z"])],
+        "t",
+        [],
+        [info("z", 1, [4])],
+        [external("../secret.bin", "v")],
     )
     choice = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
     path = saved(folder / "m.onnx", nodes=[helper.make_node("Constant", [], ["c"], value_int=1), choice])

@@ -67,7 +67,12 @@ def test_a_pipe_does_not_block(tmp_path):
 def test_a_good_model_is_read(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(model(GOOD).SerializeToString())
-    for read in (read_model(path), read_model(str(path)), read_bytes(path.read_bytes()), as_model(model(GOOD))):
+    for read in (
+        read_model(path),
+        read_model(str(path)),
+        read_bytes(path.read_bytes()),
+        as_model(model(GOOD)),
+    ):
         assert [node.op_type for node in read.graph] == ["Relu", "Neg"]
     same = read_model(path)
     assert as_model(same) is same
@@ -76,14 +81,22 @@ def test_a_good_model_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "where", "says"),
     [
-        ("g (float[4] x) => (float[4] y) { [a] y = Add(x, ghost) }", "node a", '"ghost", which nothing makes'),
+        (
+            "g (float[4] x) => (float[4] y) { [a] y = Add(x, ghost) }",
+            "node a",
+            '"ghost", which nothing makes',
+        ),
         ("g (float[4] x) => (float[4] y) { h = Neg(x) }", "the graph", '"y", which nothing makes'),
         ("g (float[4] x) => (float[4] y) { [a] p = Add(x, q)  q = Neg(p)  y = Neg(q) }", "node", "cycle"),
         ("g (float[4] x) => (float[4] y) { [a] y = Add(x, y) }", "node a", "cycle"),
         ("g (float[4] x) => (float[4] y) { [a] y = Neg(x)  [b] y = Relu(x) }", "node b", '"y" is made twice'),
         ("g (float[4] x) => (float[4] y) { [a] x = Neg(x)  y = Relu(x) }", "node a", '"x" is made twice'),
         ("g (float[4] x, float[4] x) => (float[4] y) { y = Neg(x) }", "graph input", '"x" is used twice'),
-        ("g (float[4] x) => (float[4] y) { [a] y = LRN <size = 1, size = 2> (x) }", "node a", '"size" is used twice'),
+        (
+            "g (float[4] x) => (float[4] y) { [a] y = LRN <size = 1, size = 2> (x) }",
+            "node a",
+            '"size" is used twice',
+        ),
         (
             "g (bool c, float[4] x) => (float[4] y) "
             "{ [a] y = If (c) <then_branch = t () => (float[4] p) { [b] p = Neg(ghost) },"
@@ -177,7 +190,9 @@ def test_names_cannot_steer_a_terminal_or_forge_a_line():
 
 
 def test_a_node_without_a_name_is_called_by_what_it_makes():
-    first, second = as_model(model(HEAD + "g (float[4] x) => (float[4] y) { [n] h = Relu(x)  y = Neg(h) }")).graph
+    first, second = as_model(
+        model(HEAD + "g (float[4] x) => (float[4] y) { [n] h = Relu(x)  y = Neg(h) }")
+    ).graph
     assert (label(first), label(second)) == ("n", "Neg#y")
     assert second.name in ("", None)
 

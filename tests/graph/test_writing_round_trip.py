@@ -39,7 +39,7 @@ def canonical(model: onnx.ModelProto, folder: Path = Path()) -> onnx.ModelProto:
         _sort_metadata(function)
         _clear_empty(function)
         made = {name for node in function.node for name in node.output} | set(function.input)
-        _keep_infos(function, lambda info: info.name in made)
+        _keep_infos(function, made)
         for node in function.node:
             _canonical_node(node, folder)
     _clear_empty(model)
@@ -53,7 +53,8 @@ def _canonical_graph(graph: onnx.GraphProto, folder: Path) -> None:
         _canonical_tensor(tensor, folder)
     inputs_and_outputs = {info.name for info in (*graph.input, *graph.output)}
     made = {name for node in graph.node for name in node.output} - inputs_and_outputs
-    _keep_infos(graph, lambda info: info.name in made or "::" in info.name)
+    made |= {info.name for info in graph.value_info if "::" in info.name}  # of a function, in old files
+    _keep_infos(graph, made)
     for info in (*graph.value_info, *graph.input, *graph.output):
         _sort_metadata(info)
         _clear_empty(info)
@@ -118,15 +119,23 @@ def _sort_metadata(message: object) -> None:
         message.metadata_props.add(key=key, value=value)
 
 
-def _keep_infos(body: object, wanted: object) -> None:
-    infos = sorted((info for info in body.value_info if wanted(info)), key=lambda info: info.name)
+def _keep_infos(body: object, wanted: set[str]) -> None:
+    infos = sorted((info for info in body.value_info if info.name in wanted), key=lambda info: info.name)
     infos = [info for info in infos if info.HasField("type") or info.doc_string or info.metadata_props]
     del body.value_info[:]
     body.value_info.extend(infos)
 
 
 def _clear_empty(message: object) -> None:
-    for field in ("name", "domain", "doc_string", "overload", "producer_name", "producer_version", "ref_attr_name"):
+    for field in (
+        "name",
+        "domain",
+        "doc_string",
+        "overload",
+        "producer_name",
+        "producer_version",
+        "ref_attr_name",
+    ):
         if field in message.DESCRIPTOR.fields_by_name and not getattr(message, field):
             message.ClearField(field)
     if "model_version" in message.DESCRIPTOR.fields_by_name and not message.model_version:
@@ -150,7 +159,9 @@ def difference(one: onnx.ModelProto, other: onnx.ModelProto) -> str:
     return "\n".join(list(lines)[:40])
 
 
-def assert_survives(source: onnx.ModelProto, model: ir.Model, tmp_path: Path, source_folder: Path = Path()) -> None:
+def assert_survives(
+    source: onnx.ModelProto, model: ir.Model, tmp_path: Path, source_folder: Path = Path()
+) -> None:
     out = tmp_path / "out.onnx"
     write_model(model, out, force=True)
     written = onnx.load(out, load_external_data=False)
@@ -191,8 +202,8 @@ def test_corpus(tmp_path):
 
 MODELS = {
     "names and documents": """
-        <ir_version: 10, opset_import: ["" : 18, "com.example" : 3], producer_name: "p", producer_version: "1",
-         domain: "d", model_version: 7, doc_string: "all of it", metadata_props: ["b": "2", "a": "1"]>
+        <ir_version: 10, opset_import: ["" : 18, "com.example" : 3], producer_name: "p",
+         producer_version: "1", domain: "d", model_version: 7, doc_string: "all of it", metadata_props: ["b": "2", "a": "1"]>
         g (float[N, 4] x) => (float[N, 4] y) <float[4] b = {1.0, 2.0, 3.0, 4.0}, float[N, 4] h>
         { [first] h = Add(x, b)  y = com.example.Unknown <strange = "value", list = [1, 2]> (h, h) }""",
     "functions": """
@@ -209,7 +220,8 @@ MODELS = {
         }""",
     "optional inputs and outputs": """
         <ir_version: 8, opset_import: ["" : 17]>
-        g (float[4] x, float[] m) => (float[4] y) { l = Identity(m)  y, unused = Dropout(x, "", "")  z = Clip(x, "", m) }""",
+        g (float[4] x, float[] m) => (float[4] y) {
+          l = Identity(m)  y, unused = Dropout(x, "", "")  z = Clip(x, "", m) }""",
     "an initializer that is also an input": """
         <ir_version: 8, opset_import: ["" : 17]>
         g (float[4] x, float[4] w = {1.0, 1.0, 1.0, 1.0}) => (float[4] y) { y = Mul(x, w) }""",

@@ -3,12 +3,16 @@
 from . import (
     activations,
     activations_misses,
+    attention,
+    attention_misses,
     gelu,
     gelu_misses,
+    glu,
     layer_norm,
     layer_norm_misses,
     rectifiers,
     rectifiers_misses,
+    residual,
     rms_norm,
     rms_norm_misses,
     softmax,
@@ -29,6 +33,10 @@ FAMILIES = (
     activations_misses,
     rectifiers,
     rectifiers_misses,
+    glu,
+    residual,
+    attention,
+    attention_misses,
 )
 
 SPELLINGS: tuple[Spelling, ...] = tuple(

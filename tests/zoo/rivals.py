@@ -7,7 +7,7 @@ reach, no choice of axis, epsilon, scale, bias or alpha can.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 
@@ -149,15 +149,15 @@ def added(x: Array, residual: Array, v: Array, *, centre: bool) -> float:
 
 
 def attention(q: Array, k: Array, v: Array, *masked_result: Array) -> float:
-    """Scores of q and k times any scale, under the mask if there is one, applied to v."""
+    """Scores of q and k times any scale, with or without the mask if there is one, applied to v."""
     *masks, result = masked_result
     scales = np.concatenate([-np.logspace(1, -3, 17), np.logspace(-3, 1, 17)])
 
-    def distance(scale: float, score: str) -> float:
-        mask = masks[0] if masks else 0.0
+    def distance(scale: float, score: str, mask: Array | float) -> float:
         return deviation(ref.attention(q, k, v, scale=scale, mask=mask, score=score), result)
 
-    return min(least(partial(distance, score=score), scales) for score in ("softmax", "sigmoid"))
+    choices = product(("softmax", "sigmoid"), (0.0, *masks))
+    return min(least(partial(distance, score=score, mask=mask), scales) for score, mask in choices)
 
 
 SWISH = partial(with_alpha, operation=ref.swish, guess=swish_alpha)
@@ -211,5 +211,5 @@ def closest(op: str, values: dict[str, Array], sources: Mapping[str, Sequence[st
         return min(
             apart(names, target, fit)
             for target, choice in sources.items()
-            for names in product(choice, repeat=arity)
+            for names in permutations(choice, arity)
         )

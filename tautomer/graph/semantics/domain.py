@@ -105,4 +105,4 @@ class Mathematics(Protocol):
 
 def is_float(dtype: np.dtype[Any]) -> bool:
     """True for numpy's floating types and for the narrow ones of ml_dtypes, which numpy calls void."""
-    return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype.name.startswith(("bfloat", "float")))

@@ -52,6 +52,8 @@ class Windows:
 def windows_of(call: Call, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> Windows:
     """Reads strides, dilations, pads, auto_pad and ceil_mode for an image of these sizes."""
     n = len(sizes)
+    if n == 0 or len(kernel) != n:
+        raise ValueError(f"{call.op_type}: a window of {kernel} in an image of {sizes}")
     strides = tuple(call.get("strides") or [1] * n)
     dilations = tuple(call.get("dilations") or [1] * n)
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]

@@ -1,0 +1,156 @@
+"""Whatever is wrong with the input: the right exit code, one line on stderr, no traceback, no files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import pytest
+from onnx import TensorProto
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+
+
+def parsed(text: str, path: Path) -> Path:
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    return path
+
+
+def external(path: Path, location: str) -> Path:
+    model = onnx.parser.parse_model(HEAD + "g (float[4] x) => (float[4] y) { y = Add(x, x) }")
+    tensor = TensorProto(name="w", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    model.graph.initializer.append(tensor)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def not_onnx(folder: Path) -> Path:
+    (folder / "m.onnx").write_text("this is a text\nof two lines")
+    return folder / "m.onnx"
+
+
+def truncated(folder: Path) -> Path:
+    path = parsed(HEAD + "g (float[4] x) => (float[4] y) { y = Neg(x) }", folder / "m.onnx")
+    path.write_bytes(path.read_bytes()[:-9])
+    return path
+
+
+def linked(folder: Path) -> Path:
+    (folder / "link.bin").symlink_to("/etc/passwd")
+    return external(folder / "m.onnx", "link.bin")
+
+
+def empty(folder: Path) -> Path:
+    (folder / "m.onnx").touch()
+    return folder / "m.onnx"
+
+
+INPUTS = {
+    "not onnx": (not_onnx, "not an ONNX model"),
+    "truncated": (truncated, "cut short"),
+    "empty": (empty, "empty"),
+    "absent": (lambda folder: folder / "absent.onnx", "No such file"),
+    "a folder": (lambda folder: folder, "folder"),
+    "missing external data": (lambda folder: external(folder / "m.onnx", "absent.bin"), "absent.bin"),
+    "external data above": (lambda folder: external(folder / "m.onnx", "../w.bin"), "outside"),
+    "external data elsewhere": (lambda folder: external(folder / "m.onnx", "/etc/passwd"), "outside"),
+    "external data behind a link": (linked, "symbolic link"),
+    "cyclic": (
+        lambda folder: parsed(
+            HEAD + "g (float[4] x) => (float[4] y) { [ring] y = Add(x, z)  z = Neg(y) }", folder / "m.onnx"
+        ),
+        "cycle",
+    ),
+    "dangling": (
+        lambda folder: parsed(
+            HEAD + "g (float[4] x) => (float[4] y) { [a] y = Add(x, ghost) }", folder / "m.onnx"
+        ),
+        'node a: reads the value "ghost"',
+    ),
+    "unknown opset": (
+        lambda folder: parsed(
+            '<ir_version: 8, opset_import: ["" : 999]> g (float[4] x) => (float[4] y) { y = Neg(x) }',
+            folder / "m.onnx",
+        ),
+        "newer than the installed onnx",
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", ["inspect", "explain", "optimize"])
+@pytest.mark.parametrize("name", INPUTS)
+def test_bad_models(name, verb, run, tmp_path, listing):
+    make, says = INPUTS[name]
+    path = make(tmp_path)
+    before = listing()
+    done = run(
+        verb, path, *(["out.onnx"] if verb == "optimize" else []), *(["--json"] if name == "empty" else [])
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+    assert listing() == before
+
+
+def test_unknown_operators_pass(run, tmp_path):
+    text = '<ir_version: 8, opset_import: ["" : 17, "com.example" : 9]> g (float[4] x) => (float[4] y) '
+    path = parsed(
+        text + "{ h = com.example.Strange <how = 3> (x)  y = FutureOperator(h) }", tmp_path / "m.onnx"
+    )
+    assert run("inspect", path).returncode == 0
+    assert run("explain", path).returncode == 0
+    done = run("optimize", path, "out.onnx")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.onnx").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "says"),
+    [
+        ("in.onnx", 2, "the input itself"),
+        ("./in.onnx", 2, "the input itself"),
+        ("old.onnx", 2, "--force"),
+        ("folder", 2, "folder"),
+        ("absent/out.onnx", 4, "no such folder"),
+        ("in.onnx/out.onnx", 4, "no such folder"),
+        ("/proc/out.onnx", 4, "choose another"),
+    ],
+)
+def test_bad_outputs(out, code, says, run, model, tmp_path, listing):
+    (tmp_path / "old.onnx").write_bytes(b"precious")
+    (tmp_path / "folder").mkdir()
+    before = listing()
+    for force in ([], ["--force"]) if says != "--force" else ([],):
+        done = run("optimize", model, out, *force)
+        assert done.returncode == code
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1
+        assert says in done.stderr
+        assert listing() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["inspect"],
+        ["inspect", "a", "b"],
+        ["optimize", "in.onnx"],
+        ["inspect", "a", "--target", "native"],
+    ],
+)
+def test_wrong_usage(arguments, run):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_arguments_is_wrong_usage_with_help(run):
+    done = run()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "optimize" in done.stderr
