@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
     except SystemExit as leaving:  # argparse has said what there is to say
         return _flushed(int(leaving.code or 0))
-    console = Console(options.verbosity)
+    console = Console(getattr(options, "verbosity", 0))
     if options.run is None:
         console.note(parser.format_help())
         return 2
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tautomer {__version__}")
-    parser.set_defaults(run=None, verbosity=0)
+    parser.set_defaults(run=None)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser)
     for verb in VERBS:
         name = verb.__name__.rpartition(".")[2]

@@ -140,7 +140,9 @@ class _Body:
         for name in node.input:
             if name:
                 yield name
-        if not (isinstance(node.name, str) and isinstance(node.op_type, str) and isinstance(node.domain, str)):
+        if not (
+            isinstance(node.name, str) and isinstance(node.op_type, str) and isinstance(node.domain, str)
+        ):
             raise _bad("a node's name or operator is not valid UTF-8", self._at("the graph"))
         attributes = node.attribute
         if attributes:

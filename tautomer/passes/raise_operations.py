@@ -75,6 +75,8 @@ class _Rewriting:
         version = self.model.opset_imports.get("", self.model.opset_imports.get("ai.onnx", 0))
         site = Site(op, fact.dtype or source.dtype, len(source.shape), version, self.target)
         choice = choose(site)
+        if op.special:
+            return _missed(op, Choice("keep", reason=op.special))
         if choice.form == "keep":
             return _missed(op, choice)
         gone = sum(1 for node in op.nodes if _only_read_inside(node, op))

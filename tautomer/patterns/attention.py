@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from tautomer.graph.naming import label
 from tautomer.patterns.attention_operands import Walked, walk_key, walk_query, walk_value
+from tautomer.patterns.computation_type import rounding_cast
 from tautomer.patterns.cones import Cone, ConeFinder
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program, compile_cone
 from tautomer.patterns.operation import Definition
@@ -75,12 +76,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class _Weights:
-    """How scores become weights: f(scores * scale + bias + masks)."""
+    """How scores become weights: f(cap(scores * scale) + bias + masks), cap(s) = softcap * tanh(s / softcap)."""
 
     score: str
     scale: float
     bias: float
     masks: tuple[int, ...]
+    softcap: float = 0.0
 
 
 def find_attention(graph: ir.Graph, finder: ConeFinder, simple: list[Recognised], mode: Mode) -> Attention:
@@ -125,7 +127,10 @@ def _scores(weights: ir.Value, finder: ConeFinder) -> ir.Value | None:
         if not finder.owns(producer):
             continue
         for operand in producer.inputs:
-            if operand is not None and operand not in seen and not finder.fact(operand).constant:
+            if operand is None or operand in seen:
+                continue
+            fact = finder.fact(operand)
+            if fact.array is None and not fact.constant:
                 seen[operand] = None
                 stack.append(operand)
     if len(products) != 1 or weights in products:
@@ -137,13 +142,17 @@ def _scores(weights: ir.Value, finder: ConeFinder) -> ir.Value | None:
 
 def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> _Weights | str:
     shape = finder.fact(cone.source).shape
-    if shape is None or finder.fact(cone.output).shape != shape:
+    weights_shape = finder.fact(cone.output).shape
+    if shape is None or weights_shape is None or math.prod(weights_shape) != math.prod(shape):
         return "the weights do not have the shape of the scores"
     if math.prod(shape) > _MAX_SCORES or math.prod(shape) == 0:
         return f"the scores have shape {list(shape)}: too large or too small to be evaluated"
     kinds = [finder.fact(leaf).dtype for leaf in cone.leaves]
     if any(kind is None or not (kind.is_floating_point() or kind == ir.DataType.BOOL) for kind in kinds):
         return "something that is neither a float nor a boolean mask enters between the products"
+    rounding = rounding_cast(cone, finder)
+    if rounding is not None:
+        return f"node '{label(rounding)}' (Cast) rounds the scores or weights to a narrower type"
     try:
         program = compile_cone(cone, finder, mode)
         for weights in _hypotheses(program, kinds):
@@ -163,32 +172,49 @@ def _hypotheses(program: Program, kinds: list[Any]) -> Iterator[_Weights]:
     for kind in kinds:
         signs = (1, -1) if kind == ir.DataType.BOOL else (1,)
         choices = [(*choice, sign) for choice in choices for sign in signs]
+    capped = any(call.op_type == "Tanh" for call in program.calls)
     for score in SCORES:
         for scale in scales:
-            for bias in biases if score not in ("softmax",) else [0.0]:
+            for bias in biases if score != "softmax" else [0.0]:
                 for masks in choices:
-                    yield _Weights(score, scale, bias, masks)
+                    for cap in [x for x in numbers if x > 0.0] if capped else [0.0]:
+                        yield _Weights(score, scale, bias, masks, cap)
 
 
 def _holds(program: Program, weights: _Weights, kinds: list[Any], shape: tuple[int, ...], seed: int) -> bool:
     rng = np.random.default_rng(seed)
     scores = rng.standard_normal(shape) * 2.0
-    leaves, total = [], scores * weights.scale + weights.bias
+    leaves: list[Any] = []
+    total: Any = scores * weights.scale
+    if weights.softcap:
+        total = weights.softcap * np.tanh(total / weights.softcap)
+    total = total + weights.bias
     for kind, leaf_shape, sign in zip(kinds, program.leaf_shapes, weights.masks, strict=True):
         if kind == ir.DataType.BOOL:
             keep = rng.random(leaf_shape) < 0.7
             if leaf_shape:
                 keep[..., 0] = True
             leaves.append(keep if sign > 0 else ~keep)
-            total = np.where(keep, total, _REMOVED)
+            mask = _as_scores(keep, program)
+            total = None if mask is None else np.where(mask, total, _REMOVED)
         else:
-            mask = rng.standard_normal(leaf_shape)
-            leaves.append(mask)
-            total = total + mask
-    if total.shape != shape:
-        return False
-    found, expected = program(scores, leaves), SCORES[weights.score](total)
+            leaves.append(rng.standard_normal(leaf_shape))
+            mask = _as_scores(leaves[-1], program)
+            total = None if mask is None else total + mask
+        if total is None:
+            return False
+    found, expected = program(scores, leaves).reshape(shape), SCORES[weights.score](total)
     return bool(np.allclose(found, expected, rtol=_TOLERANCE, atol=1e-13))
+
+
+def _as_scores(mask: Any, program: Program) -> Any:
+    """A mask in the shape of the scores; it may have been applied to the same scores in another shape."""
+    for shape in program.shapes:
+        try:
+            return np.broadcast_to(mask, shape).reshape(program.source_shape)
+        except ValueError:
+            continue
+    return None
 
 
 def _assemble(
@@ -205,8 +231,7 @@ def _assemble(
     if v.factor != 1.0:
         v = Walked(values, 1.0, ())
     attributes: dict[str, Any] = {"score": weights.score, "scale": scale}
-    if weights.bias:
-        attributes["bias"] = weights.bias
+    attributes |= {name: number for name in ("bias", "softcap") if (number := getattr(weights, name))}
     q_shape, k_shape = finder.fact(q.value).shape, finder.fact(k.value).shape
     if q_shape and k_shape and len(q_shape) == len(k_shape) == 4:
         attributes |= {"q_num_heads": q_shape[1], "kv_num_heads": k_shape[k.layout.index("h") + 1]}

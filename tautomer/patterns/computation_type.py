@@ -54,5 +54,16 @@ def computation_type(cone: Cone, match: Match, finder: ConeFinder) -> ir.DataTyp
     return stash
 
 
+def rounding_cast(cone: Cone, finder: ConeFinder) -> ir.Node | None:
+    """The first cast in a cone to a type narrower than that of its source."""
+    kind = finder.fact(cone.source).dtype
+    for node in cone.nodes:
+        after = finder.fact(node.outputs[0]).dtype
+        if node.op_type == "Cast" and kind in _PRECISION and after in _PRECISION:
+            if _PRECISION[after] < _PRECISION[kind]:
+                return node
+    return None
+
+
 def _wider(a: ir.DataType, b: ir.DataType | None) -> ir.DataType:
     return b if b is not None and _PRECISION.get(b, 0) > _PRECISION[a] else a

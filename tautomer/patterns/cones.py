@@ -141,8 +141,8 @@ class ConeFinder:
             while step is not _ROOT and len(sources) < MAX_CHAIN:
                 sources.append(step)
                 step = tree.get(step, _ROOT)
-            if not sources and self._is_end(output):
-                sources = self._region_inputs(output)
+            if step is _ROOT and self._is_end(output):
+                sources += [value for value in self._region_inputs(output) if value not in sources]
             for source in sources:
                 pairs.setdefault(source, []).append(output)
         order = {value: self._position.get(value, -1) for value in pairs}

@@ -15,6 +15,7 @@ from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.probe import Array, far_points, points
 from tautomer.patterns.readings import Reading
 from tautomer.patterns.rows import apply
+from tautomer.patterns.special_values import POINTS, special_points
 
 # Float64 rounding of a dozen operations is below 1e-14; torch's softplus, which switches to x above 20, is
 # off by 2e-9 in 20. The nearest miss known (a constant typed with 5 digits) is off by 3e-6.
@@ -29,10 +30,10 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
     if program.cone.leaves:
         return Refusal("a tensor enters beside the input, and no pointwise operation takes one")
     try:
-        near, far = pointwise_values(program, points()), pointwise_values(program, far_points())
+        near, far, odd = (pointwise_values(program, x) for x in (points(), far_points(), POINTS))
     except FAILURES as error:
         return Refusal(f"cannot be evaluated on its own: {error}")
-    if near is None or far is None:
+    if near is None or far is None or odd is None:
         return Refusal("changes the shape of its input")
     best, distance = "", np.inf
     for definition in definitions():
@@ -44,7 +45,9 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
                 continue
             gap = _gap(near, expected[0])
             if gap <= 1.0 and _agrees_far(far, expected[1]):
-                return Match(definition, dict(zip(definition.parameters, values, strict=True)), readings=program.readings)
+                parameters = dict(zip(definition.parameters, values, strict=True))
+                special = special_points(odd, apply(definition, FLOAT64, POINTS, parameters=parameters))
+                return Match(definition, parameters, readings=program.readings, special=special)
             if gap < distance:
                 best, distance = definition.op, gap
     return Refusal("computes another function", nearest=best if distance < 1e9 else "")

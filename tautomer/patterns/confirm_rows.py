@@ -16,8 +16,9 @@ from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
 from tautomer.patterns.match import Match, Operand, Refusal
 from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.probe import Array
-from tautomer.patterns.row_samples import RowFit, RowSamples, fit_rows, sample_rows
+from tautomer.patterns.row_samples import Formula, RowFit, RowSamples, fit_rows, sample_rows
 from tautomer.patterns.rows import apply
+from tautomer.patterns.special_values import special_rows
 
 
 def confirm_rows(program: Program) -> Match | Refusal:
@@ -37,7 +38,9 @@ def confirm_rows(program: Program) -> Match | Refusal:
             if fit.gap <= 1.0:
                 operands = _operands(definition, fit, samples.leaves, program)
                 if isinstance(operands, dict):
-                    return Match(definition, parameters, samples.structure.axes, operands, program.readings)
+                    special = special_rows(program, samples, fit, _formula(definition, parameters))
+                    axes = samples.structure.axes
+                    return Match(definition, parameters, axes, operands, program.readings, special)
                 return Refusal(operands, definition.op)
             if fit.gap < closest:
                 closest, nearest = fit.gap, Refusal(nearest.reason, definition.op if fit.gap < 1e10 else "")
@@ -48,10 +51,14 @@ def fit_definition(samples: RowSamples, definition: Definition, parameters: Mapp
     """How far the cone is from a definition with some gain and shift."""
     return fit_rows(
         samples,
-        lambda x: apply(definition, FLOAT64, x, axes=(1,), parameters=parameters),
+        _formula(definition, parameters),
         gained="scale" in definition.operands,
         shifted="bias" in definition.operands,
     )
+
+
+def _formula(definition: Definition, parameters: Mapping[str, float]) -> Formula:
+    return lambda x: apply(definition, FLOAT64, x, axes=(1,), parameters=parameters)
 
 
 def _candidates(definition: Definition, program: Program, length: int) -> Iterator[Mapping[str, float]]:

@@ -72,6 +72,10 @@ class Program:
         readings: the scalar constants of the cone, in order of first use.
         reduces: whether any node mixes the elements of a row.
         moves: whether any node moves elements.
+        source_shape: the source's shape under the binding.
+        output_shape: the output's.
+        leaf_shapes: those of the side inputs.
+        shapes: every shape that holds as many elements as the source, its own first.
     """
 
     cone: Cone
@@ -85,6 +89,12 @@ class Program:
     source_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     leaf_shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The operators of the cone, in order."""
+        return tuple(call for call, _ in self.steps)
 
     def probe_shape(self) -> tuple[int, ...]:
         """The source's shape, with axes cut short that provably only repeat the work.
@@ -161,7 +171,18 @@ def compile_cone(cone: Cone, finder: ConeFinder, mode: Mode) -> Program:
         finder.fact(cone.source).shape or (),
         finder.fact(cone.output).shape or (),
         tuple(finder.fact(leaf).shape or () for leaf in cone.leaves),
+        _arrangements(cone, finder),
     )
+
+
+def _arrangements(cone: Cone, finder: ConeFinder) -> tuple[tuple[int, ...], ...]:
+    """The source's shape, then the other shapes of as many elements that it takes inside the cone."""
+    shapes = [finder.fact(cone.source).shape or ()]
+    for node in cone.nodes:
+        shape = finder.fact(node.outputs[0]).shape
+        if shape is not None and math.prod(shape) == math.prod(shapes[0]) and shape not in shapes:
+            shapes.append(shape)
+    return tuple(shapes)
 
 
 def _reduced_axes(program: Program, rank: int) -> set[int] | None:

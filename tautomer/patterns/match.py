@@ -35,6 +35,8 @@ class Match:
         axes: the axes of a row in the source's shape; () for a pointwise operation.
         operands: name -> leaf of the cone.
         readings: the constants of the cone as they were read.
+        special: how the cone differs from the definition on NaN and infinities, or "". Such a match says what
+            the cone is, but putting the operation in its place would change what it gives there.
     """
 
     definition: Definition
@@ -42,6 +44,7 @@ class Match:
     axes: tuple[int, ...] = ()
     operands: Mapping[str, Operand] = field(default_factory=dict)
     readings: tuple[Reading, ...] = ()
+    special: str = ""
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,8 @@ def _cover(graph: ir.Graph, finder: ConeFinder, matches: _Matches) -> list[Recog
         best = None
         if len(outputs) == 1 and not _moves_what_is_needed(node, needed, matches):
             best = _best(finder, matches.get(outputs[0], []))
+            if best is not None and best.special and _has_exact_inside(best, matches):
+                best = None
         best = best or _by_name(graph, node, finder)
         if best is None:
             needed.update(dict.fromkeys(value for value in node.inputs if value is not None))
@@ -163,6 +165,15 @@ def _cover(graph: ir.Graph, finder: ConeFinder, matches: _Matches) -> list[Recog
         found.append(best)
         needed.update(dict.fromkeys(value for value in best.inputs if value is not None))
     return found[::-1]
+
+
+def _has_exact_inside(op: Recognised, matches: _Matches) -> bool:
+    """Whether a part of it is the same operation on NaN and infinities, too; what is around it is a guard."""
+    return any(
+        match.definition.op == op.op and not match.special
+        for node in op.nodes[:-1]
+        for _, match in matches.get(node.outputs[0], [])
+    )
 
 
 def _moves_what_is_needed(node: ir.Node, needed: dict[ir.Value, None], matches: _Matches) -> bool:
@@ -193,10 +204,12 @@ def _read_elsewhere(value: ir.Value, inside: set[int]) -> bool:
 
 def _best(finder: ConeFinder, candidates: list[tuple[Cone, Match]]) -> Recognised | None:
     """The largest cone; one whose rows are over trailing axes before one that needs a transpose."""
-    ranked = [(_needs_transpose(finder, cone, match), -len(cone.nodes), cone, match) for cone, match in candidates]
-    if not ranked:
+    if not candidates:
         return None
-    _, _, cone, match = min(ranked, key=lambda entry: entry[:2])
+    cone, match = min(
+        candidates,
+        key=lambda entry: (bool(entry[1].special), _needs_transpose(finder, *entry), -len(entry[0].nodes)),
+    )
     return _recognised(finder, cone, match)
 
 
@@ -252,7 +265,17 @@ def _recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | No
     graph = cone.nodes[-1].graph
     assert isinstance(graph, ir.Graph)
     return Recognised(
-        definition, tuple(inputs), cone.output, attributes, cone.nodes, graph, match.axes, factors, match.readings, stash
+        definition,
+        tuple(inputs),
+        cone.output,
+        attributes,
+        cone.nodes,
+        graph,
+        match.axes,
+        factors,
+        match.readings,
+        stash,
+        match.special,
     )
 
 

@@ -27,6 +27,7 @@ class Recognised:
         factors: number by which an operand is to be multiplied (1 when absent).
         readings: constants as they were read.
         stash: the type in which it computes.
+        special: how the nodes differ from the operation on NaN and infinities, or "".
         graph: the graph it is in.
     """
 
@@ -40,6 +41,7 @@ class Recognised:
     factors: Mapping[str, float] = field(default_factory=dict)
     readings: tuple[Reading, ...] = ()
     stash: ir.DataType = ir.DataType.FLOAT
+    special: str = ""
 
     @property
     def op(self) -> str:

@@ -66,3 +66,9 @@ def celu(m: Any, x: Any, *, alpha: Scalar = 1.0) -> Any:
 def thresholded_relu(m: Any, x: Any, *, alpha: Scalar = 1.0) -> Any:
     """x where x > alpha, else 0."""
     return m.where(m.compare(">", x, alpha), x, 0.0)
+
+
+@operation("Shrink", since=9, source="ONNX Shrink-9")
+def shrink(m: Any, x: Any, *, bias: Scalar = 0.0, lambd: Scalar = 0.5) -> Any:
+    """x + bias where x < -lambd, x - bias where x > lambd, else 0."""
+    return m.where(m.compare(">", x, lambd), x - bias, m.where(m.compare("<", x, -lambd), x + bias, 0.0))

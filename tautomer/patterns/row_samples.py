@@ -65,20 +65,34 @@ def sample_rows(program: Program) -> RowSamples | Refusal:
     structure = find_rows(program, shape)
     if isinstance(structure, Refusal):
         return structure
-    axes = structure.axes
-    order = (*(axis for axis in range(len(shape)) if axis not in axes), *axes)
-    length = math.prod(shape[axis] for axis in axes)
-    count = math.prod(shape) // length
-    repeats = max(1, -(-probe.ROWS // count))
-    leaves = [probe.tensor(leaf, index) for index, leaf in enumerate(program.leaf_shapes)]
-    x = probe.rows(repeats * count, length)
-    results = []
-    for block in np.split(x, repeats):
+    order, length, count = _layout(shape, structure)
+    x = probe.rows(max(1, -(-probe.ROWS // count)) * count, length)
+    leaves = _leaves(program)
+    row_leaves = tuple(_as_row(leaf, shape, order, length, count) for leaf in leaves)
+    return RowSamples(structure, x, run_rows(program, x, structure), row_leaves)
+
+
+def run_rows(program: Program, x: Array, structure: RowStructure) -> Array:
+    """Runs a cone on rows [R, n], where R is a multiple of the rows that one probe holds."""
+    shape = program.probe_shape()
+    order, length, count = _layout(shape, structure)
+    leaves, results = _leaves(program), []
+    for block in np.split(x, len(x) // count):
         arranged = block.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
         y = program(np.ascontiguousarray(arranged), leaves)
         results.append(y.reshape(count, 1) if structure.folded else y.transpose(order).reshape(count, length))
-    row_leaves = tuple(_as_row(leaf, shape, order, length, count) for leaf in leaves)
-    return RowSamples(structure, x, np.concatenate(results), row_leaves)
+    return np.concatenate(results)
+
+
+def _layout(shape: tuple[int, ...], structure: RowStructure) -> tuple[tuple[int, ...], int, int]:
+    """The axes with those of the row last, the length of a row, and how many rows there are."""
+    axes = structure.axes
+    length = math.prod(shape[axis] for axis in axes)
+    return (*(a for a in range(len(shape)) if a not in axes), *axes), length, math.prod(shape) // length
+
+
+def _leaves(program: Program) -> list[Array]:
+    return [probe.tensor(leaf, index) for index, leaf in enumerate(program.leaf_shapes)]
 
 
 def _as_row(leaf: Array, shape: tuple[int, ...], order: tuple[int, ...], length: int, count: int) -> Array | None:

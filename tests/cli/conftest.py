@@ -8,15 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 import onnx.parser
 import pytest
 
+from tautomer.cli import main
+
 MODEL = """
     <ir_version: 8, opset_import: ["" : 17]>
-    g (float[2, 4] x) => (float[2, 4] y) <float[4] w = {1.0, 2.0, 3.0, 4.0}, float[] e = {0.00001},
-                                         float[] two = {2.0}> {
+    g (float[2, 4] x) => (float[2, 4] y) <float[4] w = {1.0, 2.0, 3.0, 4.0}, float[1] e = {0.00001},
+                                         float[1] two = {2.0}> {
       [square] s = Pow(x, two)
       [mean] m = ReduceMean <axes = [-1], keepdims = 1> (s)
       [shift] v = Add(m, e)
@@ -24,6 +27,14 @@ MODEL = """
       [divide] n = Div(x, r)
       [scale] y = Mul(n, w)
     }"""
+
+
+class Done(NamedTuple):
+    """How a run ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
@@ -49,6 +60,21 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return runner
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Runs the command line in this process, which spares the time to start another."""
+    monkeypatch.chdir(tmp_path)
+
+    def caller(*arguments: object) -> Done:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Done(code, *capfd.readouterr())
+
+    return caller
 
 
 @pytest.fixture

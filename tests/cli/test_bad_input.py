@@ -81,11 +81,11 @@ INPUTS = {
 
 @pytest.mark.parametrize("verb", ["inspect", "explain", "optimize"])
 @pytest.mark.parametrize("name", INPUTS)
-def test_bad_models(name, verb, run, tmp_path, listing):
+def test_bad_models(name, verb, call, tmp_path, listing):
     make, says = INPUTS[name]
     path = make(tmp_path)
     before = listing()
-    done = run(
+    done = call(
         verb, path, *(["out.onnx"] if verb == "optimize" else []), *(["--json"] if name == "empty" else [])
     )
     assert done.returncode == 2
@@ -95,14 +95,14 @@ def test_bad_models(name, verb, run, tmp_path, listing):
     assert listing() == before
 
 
-def test_unknown_operators_pass(run, tmp_path):
+def test_unknown_operators_pass(call, tmp_path):
     text = '<ir_version: 8, opset_import: ["" : 17, "com.example" : 9]> g (float[4] x) => (float[4] y) '
     path = parsed(
         text + "{ h = com.example.Strange <how = 3> (x)  y = FutureOperator(h) }", tmp_path / "m.onnx"
     )
-    assert run("inspect", path).returncode == 0
-    assert run("explain", path).returncode == 0
-    done = run("optimize", path, "out.onnx")
+    assert call("inspect", path).returncode == 0
+    assert call("explain", path).returncode == 0
+    done = call("optimize", path, "out.onnx")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.onnx").read_bytes() == path.read_bytes()
 
@@ -119,12 +119,12 @@ def test_unknown_operators_pass(run, tmp_path):
         ("/proc/out.onnx", 4, "choose another"),
     ],
 )
-def test_bad_outputs(out, code, says, run, model, tmp_path, listing):
+def test_bad_outputs(out, code, says, call, model, tmp_path, listing):
     (tmp_path / "old.onnx").write_bytes(b"precious")
     (tmp_path / "folder").mkdir()
     before = listing()
     for force in ([], ["--force"]) if says != "--force" else ([],):
-        done = run("optimize", model, out, *force)
+        done = call("optimize", model, out, *force)
         assert done.returncode == code
         assert done.stdout == ""
         assert len(done.stderr.splitlines()) == 1
@@ -142,15 +142,23 @@ def test_bad_outputs(out, code, says, run, model, tmp_path, listing):
         ["inspect", "a", "--target", "native"],
     ],
 )
-def test_wrong_usage(arguments, run):
-    done = run(*arguments)
+def test_wrong_usage(arguments, call):
+    done = call(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_no_arguments_is_wrong_usage_with_help(run):
-    done = run()
+def test_no_arguments_is_wrong_usage_with_help(call):
+    done = call()
     assert done.returncode == 2
     assert done.stdout == ""
     assert "optimize" in done.stderr
+
+
+def test_a_process_of_its_own(run, tmp_path, listing):
+    path = truncated(tmp_path)
+    before = listing()
+    done = run("optimize", path, "out.onnx")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert listing() == before

@@ -203,7 +203,8 @@ def test_corpus(tmp_path):
 MODELS = {
     "names and documents": """
         <ir_version: 10, opset_import: ["" : 18, "com.example" : 3], producer_name: "p",
-         producer_version: "1", domain: "d", model_version: 7, doc_string: "all of it", metadata_props: ["b": "2", "a": "1"]>
+         producer_version: "1", domain: "d", model_version: 7, doc_string: "all of it",
+         metadata_props: ["b": "2", "a": "1"]>
         g (float[N, 4] x) => (float[N, 4] y) <float[4] b = {1.0, 2.0, 3.0, 4.0}, float[N, 4] h>
         { [first] h = Add(x, b)  y = com.example.Unknown <strange = "value", list = [1, 2]> (h, h) }""",
     "functions": """

@@ -86,10 +86,10 @@ def repeated(s: Sketch, x: str) -> str:
 
 
 def half() -> onnx.ModelProto:
-    """A float16 graph whose softmax is in float32."""
+    """A float16 graph whose softmax is in float32; the scale is a float16 number."""
     s = Sketch("float16")
     q, k, v = (s.input(name, (2, 3, LENGTH, DEPTH)) for name in "qkv")
-    scores = s.Mul(s.MatMul(q, s.Transpose(k, perm=[0, 1, 3, 2])), SCALE)
+    scores = s.Mul(s.MatMul(q, s.Transpose(k, perm=[0, 1, 3, 2])), 0.5)
     p = s.Cast(s.Softmax(s.Cast(scores, to="float32"), axis=-1), to="float16")
     return s.model(s.MatMul(p, v, name="y"))
 
@@ -177,7 +177,7 @@ SPELLINGS = [
         )
         for score, opset in (("Softmax", 11), ("Softmax", 18), ("Sigmoid", 17))
     ),
-    spelling("half_precision", half, plain),
+    spelling("half_precision", half, partial(plain, scale=0.5)),
     spelling("whose_weights_leave", partial(special, "weights_leave"), plain, keeps=("weights",)),
     spelling("whose_scores_leave", partial(special, "scores_leave"), plain, keeps=("scores",)),
     spelling(

@@ -25,34 +25,6 @@ def scaled(s: Sketch, x: str, gamma: object = GAMMA, beta: object = BETA) -> str
     return s.Add(s.Mul(x, s.const(gamma)), s.const(beta), name="y")
 
 
-def over_two_axes(axes: Sequence[int], opset: int) -> onnx.ModelProto:
-    s = Sketch()
-    x = s.input("x", (6, 4, 3))
-    table = (4, 3)
-    return s.model(scaled(s, normalised(s, x, axes), GAMMA.reshape(table), BETA.reshape(table)), opset)
-
-
-def channel_first(axis: int, shape: Sequence[int], gamma_shape: Sequence[int]) -> onnx.ModelProto:
-    s = Sketch()
-    x = s.input("x", shape)
-    return s.model(scaled(s, normalised(s, x, [axis]), GAMMA.reshape(gamma_shape), BETA.reshape(gamma_shape)))
-
-
-def between_transposes() -> onnx.ModelProto:
-    s = Sketch()
-    last = s.Transpose(s.input("x", (2, WIDTH, 3, 4)), perm=[0, 2, 3, 1], name="last")
-    y = scaled(s, normalised(s, last))
-    return s.model(s.Transpose(y, perm=[0, 3, 1, 2], name="first"))
-
-
-def flattened(inner: Callable[[Sketch, str], str]) -> onnx.ModelProto:
-    """The batch and the sequence as one axis, by Flatten or Reshape, and back."""
-    s = Sketch()
-    x = s.input("x", SHAPE)
-    y = scaled(s, normalised(s, inner(s, x)))
-    return s.model(s.Reshape(y, s.const(list(SHAPE)), name="back"))
-
-
 def half(affine_in: str, opset: int = 17) -> onnx.ModelProto:
     """A float16 graph that computes the statistics in float32, and the affine part in either type."""
     s = Sketch()
@@ -125,50 +97,9 @@ def spelling(name: str, model: Callable[[], onnx.ModelProto], **rest: object) ->
     return Spelling(f"layer_norm_{name}", model, "LayerNormalization", **given)
 
 
-def reshaped(shape: tuple[int, ...], axis: int | tuple[int, ...]) -> Callable[[Feeds], np.ndarray]:
-    gamma, beta = GAMMA.reshape(shape), BETA.reshape(shape)
-    return lambda fed: layer_norm(fed["x"], gamma, beta, axis=axis, epsilon=EPSILON)
-
-
-def first(fed: Feeds) -> np.ndarray:
-    return layer_norm(
-        fed["x"], GAMMA.reshape(WIDTH, 1, 1), BETA.reshape(WIDTH, 1, 1), axis=1, epsilon=EPSILON
-    )
-
-
-def moved(fed: Feeds) -> np.ndarray:
-    return plain({"x": fed["x"].transpose(0, 2, 3, 1)})
-
-
-TWO = {"attributes": {"axis": -2, "epsilon": EPSILON}, "wanted": reshaped((4, 3), (-2, -1))}
-BACK = {"output": "y", "also": ("back",), "wanted": lambda fed: plain({"x": fed["x"].reshape(-1, WIDTH)})}
 KEPT = ("mean", "centred", "variance", "deviation", "normalised")
 
 SPELLINGS = [
-    spelling("over_two_axes", partial(over_two_axes, [-2, -1], 17), **TWO),
-    spelling("over_two_axes_counted_from_the_front", partial(over_two_axes, [1, 2], 18), **TWO),
-    spelling("over_two_axes_in_reverse", partial(over_two_axes, [2, 1], 11), **TWO),
-    spelling(
-        "channel_first",
-        partial(channel_first, 1, (2, WIDTH, 3, 4), (WIDTH, 1, 1)),
-        attributes={},
-        wanted=first,
-    ),
-    spelling(
-        "channel_first_gamma_of_rank_4",
-        partial(channel_first, -3, (2, WIDTH, 3, 4), (1, WIDTH, 1, 1)),
-        attributes={},
-        wanted=first,
-    ),
-    spelling(
-        "channel_first_in_one_dimension",
-        partial(channel_first, 1, (3, WIDTH, 5), (WIDTH, 1)),
-        attributes={},
-        wanted=reshaped((WIDTH, 1), 1),
-    ),
-    spelling("between_transposes", between_transposes, output="y", also=("first",), wanted=moved),
-    spelling("flattened", partial(flattened, lambda s, x: s.Flatten(x, axis=2)), **BACK),
-    spelling("reshaped", partial(flattened, lambda s, x: s.Reshape(x, s.const([-1, WIDTH]))), **BACK),
     spelling("half_precision_statistics_in_float32", partial(half, "float16")),
     spelling("half_precision_everything_in_float32", partial(half, "float32"), also=("wide",)),
     spelling("half_precision_opset_20", partial(half, "float16", 20)),

@@ -3,7 +3,8 @@
 import numpy as np
 
 from .case import Sketch
-from .rectifiers import minus_one, positive, sloped
+from .elus import minus_one
+from .rectifiers import positive, sloped
 from .references import SELU_ALPHA, SELU_GAMMA
 from .unary import near_misses
 

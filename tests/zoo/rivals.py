@@ -12,72 +12,9 @@ from itertools import permutations, product
 import numpy as np
 
 from . import references as ref
+from .nearness import Array, deviation, least, norm
 
-Array = np.ndarray
 Fit = Callable[..., float]
-POSITIVE = np.concatenate([[0.0], np.logspace(-14, 3, 35)])
-HOPELESS = 0.03
-FLOOR = 1e-6
-GOLDEN = (5**0.5 - 1) / 2
-
-
-def deviation(got: Array, want: Array) -> float:
-    """The largest relative difference; where only one of the two is finite, infinity."""
-    if got.shape != want.shape:
-        return np.inf
-    same = (got == want) | (np.isnan(got) & np.isnan(want))
-    scale = np.maximum(np.maximum(np.abs(got), np.abs(want)), FLOOR)
-    apart = np.where(same, 0.0, np.abs(got - want) / scale)
-    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
-
-
-def least(distance: Callable[[float], float], guesses: Sequence[float] = POSITIVE) -> float:
-    """The smallest distance near the best of the guesses, by golden section."""
-    found = [distance(guess) for guess in guesses]
-    best = int(np.argmin(found))
-    if found[best] > HOPELESS:
-        return found[best]
-    low, high = guesses[max(best - 1, 0)], guesses[min(best + 1, len(guesses) - 1)]
-    smallest = found[best]
-    for _ in range(60):
-        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        at_left, at_right = distance(left), distance(right)
-        smallest = min(smallest, at_left, at_right)
-        low, high = (low, right) if at_left < at_right else (left, high)
-    return smallest
-
-
-def axes_of(x: Array) -> list[tuple[int, ...]]:
-    """Every single axis and every run of trailing axes, without the axis of samples."""
-    rank = x.ndim - 1
-    return [(-n,) for n in range(1, rank + 1)] + [tuple(range(-n, 0)) for n in range(2, rank + 1)]
-
-
-def norm(u: Array, v: Array, *, centre: bool) -> float:
-    """A norm of u over some axes with any epsilon, and any scale and bias along these axes."""
-    if u.shape != v.shape or not (np.isfinite(u).all() and np.isfinite(v).all()):
-        return np.inf
-    return min((over(u, v, axes, centre) for axes in axes_of(u)), default=np.inf)
-
-
-def over(u: Array, v: Array, axes: tuple[int, ...], centre: bool) -> float:
-    rows = [np.moveaxis(x, axes, range(-len(axes), 0)) for x in (u, v)]
-    width = int(np.prod(rows[0].shape[-len(axes) :]))
-    source, result = (x.reshape(-1, width) for x in rows)
-    off = source - source.mean(-1, keepdims=True) if centre else source
-    power = (off * off).mean(-1, keepdims=True)
-    if width < 2 or len(off) < 6 or not power.all():
-        return np.inf
-    size = np.maximum(np.abs(result).max(-1, keepdims=True), FLOOR)
-
-    def distance(epsilon: float) -> float:
-        n = off / np.sqrt(power + epsilon)
-        middle, shift = (n.mean(0), result.mean(0)) if centre else (0.0, 0.0)
-        scale = ((n - middle) * (result - shift)).sum(0) / ((n - middle) ** 2).sum(0)
-        left = result - shift - scale * (n - middle)
-        return float((np.abs(left) / size).max())
-
-    return least(distance)
 
 
 def along_an_axis(u: Array, v: Array, *, operation: Callable[..., Array]) -> float:
@@ -124,7 +61,7 @@ def selu(u: Array, v: Array) -> float:
 def celu(u: Array, v: Array) -> float:
     if u.shape != v.shape:
         return np.inf
-    return least(lambda alpha: deviation(ref.celu(u, alpha=alpha), v), np.logspace(-2, 2, 41))
+    return least(lambda alpha: deviation(ref.celu(u, alpha=alpha), v), np.logspace(-2, 2, 41), np.inf)
 
 
 def hard_sigmoid(u: Array, v: Array) -> float:
@@ -157,7 +94,7 @@ def attention(q: Array, k: Array, v: Array, *masked_result: Array) -> float:
         return deviation(ref.attention(q, k, v, scale=scale, mask=mask, score=score), result)
 
     choices = product(("softmax", "sigmoid"), (0.0, *masks))
-    return min(least(partial(distance, score=score, mask=mask), scales) for score, mask in choices)
+    return min(least(partial(distance, score=score, mask=mask), scales, np.inf) for score, mask in choices)
 
 
 SWISH = partial(with_alpha, operation=ref.swish, guess=swish_alpha)

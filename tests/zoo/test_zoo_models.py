@@ -80,7 +80,10 @@ def test_spelling_computes_its_operation_in_float32(case: Spelling) -> None:
 
 @every_spelling
 def test_spelling_computes_its_operation_in_float64(case: Spelling) -> None:
-    """Rows of many scales and offsets (but for scores, which would saturate), to within the rounding of the model's own float32 constants."""
+    """Rows of many scales and offsets, but for scores, which would saturate.
+
+    The tolerance is that of the model's own constants, which are float32 numbers.
+    """
     model = case.model()
     name = result_name(case, model)
     for seed in SEEDS:
