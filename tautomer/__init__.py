@@ -1,8 +1,8 @@
 """Tautomer turns a model graph into another form of the same function and shows the evidence.
 
-    import tautomer
-    result = tautomer.optimize("model.onnx")
-    result.save("fast.onnx")
+import tautomer
+result = tautomer.optimize("model.onnx")
+result.save("fast.onnx")
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ ONNXRUNTIME = Target(
         "Tanh": _WIDE,
         "Relu": _WIDE,
         **dict.fromkeys(
-            ("LeakyRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "HardSigmoid", "ThresholdedRelu"), _SINGLE
+            ("LeakyRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "HardSigmoid", "ThresholdedRelu"),
+            _SINGLE,
         ),
     },
 )

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-_NUMPY = {
+_NUMPY: dict[ir.DataType, np.dtype[Any]] = {
     ir.DataType.DOUBLE: np.dtype(np.float64),
     ir.DataType.FLOAT: np.dtype(np.float32),
     ir.DataType.FLOAT16: np.dtype(np.float16),
@@ -75,6 +75,7 @@ class Builder:
         self._names = names
         self._graph = graph
         self._shared = {} if shared is None else shared
+        self._pending: dict[Any, ir.Value] = {}
 
     def op(self, op_type: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
         """Adds a node with one output."""
@@ -105,14 +106,31 @@ class Builder:
         if self._graph is None:
             tensor = ir.tensor(array)
             return self.op("Constant", value=ir.AttrTensor("value", tensor))
-        if key not in self._shared:
+        known = self._shared.get(key) or self._pending.get(key)
+        if known is None:
             name = self._names.fresh("tautomer/constant")
             value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
             value.type = ir.TensorType(value.const_value.dtype)  # type: ignore[union-attr]
             value.shape = ir.Shape(array.shape)
-            self._graph.register_initializer(value)
-            self._shared[key] = value
-        return self._shared[key]
+            self._pending[key] = value
+            return value
+        return known
+
+    def commit(self) -> None:
+        """Makes the constants that the new nodes read initializers of the graph."""
+        for key, value in self._pending.items():
+            if self._graph is not None and value.uses():
+                self._graph.register_initializer(value)
+                self._shared[key] = value
+        self._pending.clear()
+
+    def discard(self) -> None:
+        """Takes the new nodes back: nothing of them is left in the graph."""
+        for node in reversed(self.nodes):
+            for index in range(len(node.inputs)):
+                node.replace_input_with(index, None)
+        self.nodes.clear()
+        self._pending.clear()
 
 
 def numpy_type(dtype: ir.DataType) -> np.dtype[Any]:

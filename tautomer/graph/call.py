@@ -44,4 +44,6 @@ def call_of(node: ir.Node, version: int) -> Call:
         elif isinstance(value, tuple):
             value = list(value)
         attributes[name] = value
-    return Call(node.op_type, "" if node.domain == "ai.onnx" else node.domain, version, attributes, len(node.outputs))
+    return Call(
+        node.op_type, "" if node.domain == "ai.onnx" else node.domain, version, attributes, len(node.outputs)
+    )

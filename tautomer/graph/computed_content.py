@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,14 @@ def computed(call: Call, inputs: list[Fact | None], shapes: Sequence[Shape | Non
         if call.op_type == "Size":
             return (np.asarray(elements(sizes), dtype=np.int64),)
         return (np.asarray(sizes[call.get("start", 0) : call.get("end")], dtype=np.int64),)
+    if (
+        call.op_type == "CastLike"
+        and len(inputs) == 2
+        and inputs[1] is not None
+        and inputs[1].dtype is not None
+    ):
+        # only the type of the second input is read, so its content need not be known
+        call, inputs = replace(call, op_type="Cast", attributes={"to": int(inputs[1].dtype)}), inputs[:1]
     if any(fact is not None and fact.array is None for fact in inputs) or call.op_type in _HEAVY:
         return ()
     if meaning_of(call.domain, call.op_type) is None:

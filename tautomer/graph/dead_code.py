@@ -38,6 +38,6 @@ def remove_dead(nodes: Iterable[ir.Node]) -> int:
 
 
 def _forget(value: ir.Value) -> None:
-    graph = value.graph
-    if isinstance(graph, ir.Graph) and not value.is_graph_output() and value.name in graph.initializers:
-        del graph.initializers[value.name]
+    graph, name = value.graph, value.name
+    if isinstance(graph, ir.Graph) and not value.is_graph_output() and name in graph.initializers:
+        del graph.initializers[str(name)]

@@ -13,9 +13,19 @@ def same_expression(a: ir.Value, b: ir.Value, depth: int = 0) -> bool:
     if a is b:
         return True
     first, second = a.producer(), b.producer()
-    if depth > _DEEPEST or first is None or second is None or _constant(a) is not None or _constant(b) is not None:
+    if (
+        depth > _DEEPEST
+        or first is None
+        or second is None
+        or _constant(a) is not None
+        or _constant(b) is not None
+    ):
         return _same_constant(a, b)
-    if (first.op_type, first.domain, len(first.inputs)) != (second.op_type, second.domain, len(second.inputs)):
+    if (first.op_type, first.domain, len(first.inputs)) != (
+        second.op_type,
+        second.domain,
+        len(second.inputs),
+    ):
         return False
     if a.index() != b.index() or not _same_attributes(first, second):
         return False

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Builder
 from tautomer.passes.spellings import KERNELS, SPELLINGS
-from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN
+from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, PARAMETERS_SINCE
 from tautomer.patterns.recognised import Recognised
 from tautomer.target import Form, Target
 
@@ -108,6 +108,8 @@ def _function_obstacle(site: Site) -> str:
         return "its function body computes in FLOAT, and this one is in DOUBLE"
     if site.dtype != ir.DataType.FLOAT and site.version < CASTLIKE_SINCE:
         return f"its function body needs opset {CASTLIKE_SINCE}"
+    if definition.parameters and site.version < PARAMETERS_SINCE:
+        return f"its function body needs opset {PARAMETERS_SINCE}"
     return ""
 
 

@@ -93,14 +93,16 @@ class _Rewriting:
         assert site.dtype is not None
         inputs = self._operands(op, site, choice, builder)
         if isinstance(inputs, str):
+            builder.discard()
             return _missed(op, Choice("keep", reason=inputs))
         result = write(choice.form, op, inputs, site.dtype, site.rank, builder)
         if same_expression(result, op.output):
-            self._discard(builder)
+            builder.discard()
             return None
         if choice.form == "function":
             self._declare(op)
         before = len(op.nodes)
+        builder.commit()
         self._replace(op, result, builder.nodes)
         what = {"named": f"one {op.op}", "function": f"one {DOMAIN}.{op.op}"}.get(
             choice.form, f"the spelling of {op.op} that {self.target.name} fuses"
@@ -126,6 +128,8 @@ class _Rewriting:
                 filler = 1.0 if name == "scale" else 0.0
                 operands.append(None if optional else b.filled(filler, row, site.dtype))
                 continue
+            if facts.get(value).dtype not in (None, site.dtype):
+                return f"'{value.name}' has another element type than the result"
             if name in ROW_OPERANDS and facts.get(value).shape != row:
                 fitted = self._fitted(value, facts.get(value), row, b)
                 if fitted is None or not self.recognition.static(op.inputs[0], op.axes):
@@ -169,12 +173,6 @@ class _Rewriting:
         self.replaced[old] = result
         remove_dead(reversed(op.nodes))
 
-    def _discard(self, builder: Builder) -> None:
-        for node in reversed(builder.nodes):
-            for index in range(len(node.inputs)):
-                node.replace_input_with(index, None)
-        remove_unused_constants(self.constants, builder)
-
     def _declare(self, op: Recognised) -> None:
         version = self.model.opset_imports.get("", 0)
         function = function_of(op.definition, version)
@@ -187,17 +185,6 @@ class _Rewriting:
         while value in self.replaced:
             value = self.replaced[value]
         return value
-
-
-def remove_unused_constants(constants: dict[int, dict[Any, ir.Value]], builder: Builder) -> None:
-    """Forgets constants that were made for nodes that are not used after all."""
-    for shared in constants.values():
-        for key, value in list(shared.items()):
-            if not value.uses():
-                graph = value.graph
-                if isinstance(graph, ir.Graph) and value.name in graph.initializers:
-                    del graph.initializers[value.name]
-                del shared[key]
 
 
 def _content(value: ir.Value) -> np.ndarray[Any, Any] | None:

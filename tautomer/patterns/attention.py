@@ -8,7 +8,7 @@ back and confirmed by running that movement, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,7 @@ def _softmax_plus_one(s: Any) -> Any:
     return e / (np.exp(-top) + np.sum(e, axis=-1, keepdims=True))
 
 
-SCORES = {
+SCORES: dict[str, Callable[[Any], Any]] = {
     "softmax": _softmax,
     "softmax1": _softmax_plus_one,
     "sigmoid": lambda s: FLOAT64.sigmoid(s),

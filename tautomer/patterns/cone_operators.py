@@ -31,6 +31,7 @@ class ConeOperators:
 
     pointwise: frozenset[str]
     reducing: frozenset[str]
+    rowwise: frozenset[str]
 
     @classmethod
     def current(cls) -> ConeOperators:
@@ -38,7 +39,7 @@ class ConeOperators:
         known = tuple(definitions())
         rowwise = {d.op for d in known if d.rows} | {op for op, rows in _OTHER_NAMES.items() if rows}
         pointwise = {d.op for d in known if not d.rows} | {op for op, rows in _OTHER_NAMES.items() if not rows}
-        return cls(_NONLINEAR | pointwise, _REDUCTIONS | rowwise)
+        return cls(_NONLINEAR | pointwise, _REDUCTIONS | rowwise, frozenset(rowwise))
 
     def allows(self, node: ir.Node) -> bool:
         """True when the node has one output in use and may stand inside a cone."""
@@ -52,6 +53,10 @@ class ConeOperators:
     def reduces(self, node: ir.Node) -> bool:
         """True when the node mixes the elements of a row."""
         return node.op_type in self.reducing
+
+    def named_rows(self, node: ir.Node) -> bool:
+        """True when the node alone is an operation on rows."""
+        return node.op_type in self.rowwise
 
     def nonlinear(self, node: ir.Node, dependent_operands: int) -> bool:
         """True when the node makes its cone worth evaluating."""

@@ -137,7 +137,8 @@ class ConeFinder:
             if node not in self._calls or node.op_type == "Transpose":
                 continue
             output = node.outputs[0]
-            sources, step = [], tree.get(output, _ROOT)
+            sources: list[ir.Value] = []
+            step = tree.get(output, _ROOT)
             while step is not _ROOT and len(sources) < MAX_CHAIN:
                 sources.append(step)
                 step = tree.get(step, _ROOT)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tautomer.patterns.confirm_pointwise import pointwise_values
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
 from tautomer.patterns.match import Refusal
-from tautomer.patterns.near_misses import POINT_MISSES, ROW_MISSES
-from tautomer.patterns.probe import points
+from tautomer.patterns.near_misses import POINT_MISSES, ROW_MISSES, NearMiss
+from tautomer.patterns.probe import Array, points
 from tautomer.patterns.row_samples import fit_rows, sample_rows
 from tautomer.patterns.rows import Rows
 
@@ -36,10 +38,14 @@ def _diagnose_rows(program: Program) -> Refusal | None:
     for miss in ROW_MISSES:
         for number, _ in _numbers(program):
             gained = bool(program.cone.leaves)
-            fit = fit_rows(samples, lambda x, f=miss.function, n=number: f(m, x, n), gained=gained, shifted=gained)
+            fit = fit_rows(samples, partial(_applied, miss, m, number), gained=gained, shifted=gained)
             if fit.gap <= 1.0:
                 return Refusal(miss.reason, miss.op)
     return None
+
+
+def _applied(miss: NearMiss, m: Rows, number: float, x: Array) -> Array:
+    return np.asarray(miss.function(m, x, number))
 
 
 def _diagnose_points(program: Program) -> Refusal | None:

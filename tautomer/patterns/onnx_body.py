@@ -17,6 +17,7 @@ from tautomer.patterns.operation import Definition
 from tautomer.patterns.rows import apply
 
 CASTLIKE_SINCE = 15
+PARAMETERS_SINCE = 12  # Constant has value_float from then on, which can refer to an attribute
 DOMAIN = "tautomer"
 DOMAIN_VERSION = 1
 
@@ -72,9 +73,8 @@ class _Traced:
         return self.m.op("Sub", other, self)
 
     def __mul__(self, other: Any) -> _Traced:
-        if self is other:  # the spelling of a square that runtimes look for
-            return self.m.op("Pow", self, 2.0)
-        return self.m.op("Mul", self, other)
+        # the spelling of a square that runtimes look for is a power
+        return self.m.op("Pow", self, 2.0) if self is other else self.m.op("Mul", self, other)
 
     def __rmul__(self, other: Any) -> _Traced:
         return self.m.op("Mul", other, self)

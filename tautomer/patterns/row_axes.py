@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing import Any
+
 import numpy as np
 
 from tautomer.patterns.evaluation import Program
 from tautomer.patterns.match import Refusal
-from tautomer.patterns.probe import Array, tensor
+from tautomer.patterns.probe import tensor
+
+Places = np.ndarray[Any, np.dtype[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def find_rows(program: Program, shape: tuple[int, ...]) -> RowStructure | Refusa
     if not np.all(np.isfinite(before)):
         return Refusal("gives NaN or infinity on ordinary values")
 
-    def moved(position: tuple[int, ...]) -> Array:
+    def moved(position: tuple[int, ...]) -> Places:
         touched = base.copy()
         touched[position] = 2.5
         return np.flatnonzero(program(touched, leaves) != before)
@@ -64,14 +68,14 @@ def find_rows(program: Program, shape: tuple[int, ...]) -> RowStructure | Refusa
     return Refusal(f"gives shape {list(before.shape)} from {list(shape)}: not the shape of its input")
 
 
-def _same_places(a: Array, b: Array) -> bool:
+def _same_places(a: Places, b: Places) -> bool:
     if a.size == 0 or b.size == 0:
         return False
     common = np.intersect1d(a, b).size
     return bool(2 * common > max(a.size, b.size))
 
 
-def _mostly(row: Array, touched: Array) -> bool:
+def _mostly(row: Places, touched: Places) -> bool:
     """The touched places fill the row; one or two may fail to move by rounding."""
     inside = np.intersect1d(row, touched).size
     return bool(inside == touched.size and inside >= row.size - max(2, row.size // 8))

@@ -1,0 +1,69 @@
+"""Confirming cones, each distinct structure once."""
+
+from __future__ import annotations
+
+from tautomer.patterns.computation_type import computation_type
+from tautomer.patterns.cones import Cone, ConeFinder
+from tautomer.patterns.confirm_pointwise import confirm_pointwise
+from tautomer.patterns.confirm_rows import confirm_rows
+from tautomer.patterns.evaluation import compile_cone
+from tautomer.patterns.match import Match, Refusal
+from tautomer.patterns.readings import Mode
+
+_LARGEST_CHANGE = ("Log", "ReduceLogSumExp", "ReduceLogSum")
+# A row-wise operation has one of these besides its sum or mean: a cone without them is a fragment.
+_OF_ROWS = frozenset({"Sqrt", "Pow", "Exp", "ReduceL2", "ReduceLogSumExp", "ReduceLogSum"})
+
+
+class Confirmer:
+    """Decides what a cone computes; equal structures are evaluated once for a whole model.
+
+    Args:
+        mode: how constants are read.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self._results: dict[int, Match | Refusal] = {}
+        self.evaluated = 0
+
+    def __call__(self, cone: Cone, finder: ConeFinder) -> Match | Refusal:
+        """The operation that a cone computes, or why it is none."""
+        known = self._results.get(cone.key)
+        if known is None:
+            known = self._results[cone.key] = self._confirm(cone, finder)
+        return known
+
+    def _confirm(self, cone: Cone, finder: ConeFinder) -> Match | Refusal:
+        for leaf in cone.leaves:
+            fact = finder.fact(leaf)
+            if fact.shape is None or fact.dtype is None or not fact.dtype.is_floating_point():
+                return Refusal(f"reads '{leaf.name}', which is not a float tensor of known shape")
+        obstacle = _fragment(cone, finder)
+        if obstacle is not None:
+            return obstacle
+        try:
+            program = compile_cone(cone, finder, self.mode)
+        except ValueError as error:
+            return Refusal(str(error))
+        self.evaluated += 1
+        found = confirm_rows(program) if program.reduces else confirm_pointwise(program)
+        if isinstance(found, Match):
+            stash = computation_type(cone, found, finder)
+            if isinstance(stash, str):
+                return Refusal(stash, nearest=found.definition.op)
+        return found
+
+
+def _fragment(cone: Cone, finder: ConeFinder) -> Refusal | None:
+    """A cone that can be refused without running it."""
+    operators = finder.operators
+    names = {node.op_type for node in cone.nodes}
+    before, after = finder.fact(cone.source).shape, finder.fact(cone.output).shape
+    if before is not None and after is not None and before != after and names.isdisjoint(_LARGEST_CHANGE):
+        return Refusal(f"gives shape {list(after)} from {list(before)}: not the shape of its input")
+    if not any(operators.reduces(node) for node in cone.nodes):
+        return None
+    if names.isdisjoint(_OF_ROWS) and not any(operators.named_rows(node) for node in cone.nodes):
+        return Refusal("takes neither a root nor an exponential of its rows")
+    return None

@@ -1,0 +1,106 @@
+"""From a confirmed cone, or a node's name, to an operation with ONNX's names for its attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from tautomer.errors import InternalError
+from tautomer.graph.call import call_of
+from tautomer.patterns.computation_type import computation_type
+from tautomer.patterns.cones import Cone, ConeFinder
+from tautomer.patterns.evaluation import constant
+from tautomer.patterns.match import Match
+from tautomer.patterns.meaning import named
+from tautomer.patterns.recognised import Recognised
+
+
+def trailing_axes(finder: ConeFinder, cone: Cone, match: Match) -> int | None:
+    """How many trailing axes make the row, counting axes of size 1 beside them; None when it is not trailing."""
+    shape = finder.fact(cone.source).shape or ()
+    first = min(match.axes)
+    if all(axis in match.axes or shape[axis] == 1 for axis in range(first, len(shape))):
+        return len(shape) - first
+    return None
+
+
+def recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | None:
+    """The operation that a cone computes; None when its rows have no ONNX axis."""
+    definition = match.definition
+    rank = len(finder.fact(cone.source).shape or ())
+    attributes: dict[str, Any] = dict(definition.attributes)
+    if definition.rows == "trailing":
+        count = trailing_axes(finder, cone, match)
+        attributes["axis"] = -(count or len(match.axes))
+        if count is None:
+            others = [axis for axis in range(rank) if axis not in match.axes]
+            attributes["perm"] = others + list(match.axes)
+    elif definition.rows == "axis":
+        if len(match.axes) != 1:
+            return None
+        attributes["axis"] = match.axes[0] - rank
+    elif definition.rows == "folded":
+        attributes["axes"] = [axis - rank for axis in match.axes]
+        attributes["keepdims"] = int(len(finder.fact(cone.output).shape or ()) == rank)
+    attributes.update(match.parameters)
+    stash = computation_type(cone, match, finder)
+    assert isinstance(stash, ir.DataType)
+    if definition.rows == "trailing" and stash != ir.DataType.FLOAT:
+        attributes["stash_type"] = int(stash)
+    inputs: list[ir.Value | None] = [cone.source]
+    factors: dict[str, float] = {}
+    for name in definition.operands:
+        operand = match.operands.get(name)
+        if operand is None:
+            inputs.append(None)
+        elif operand.is_number:
+            inputs.append(_scalar_input(finder, cone, operand.factor))
+        else:
+            inputs.append(cone.leaves[operand.leaf])
+            if operand.factor != 1.0:
+                factors[name] = operand.factor
+    while inputs[-1] is None:
+        inputs.pop()
+    graph = cone.nodes[-1].graph
+    assert isinstance(graph, ir.Graph)
+    return Recognised(
+        definition,
+        tuple(inputs),
+        cone.output,
+        attributes,
+        cone.nodes,
+        graph,
+        match.axes,
+        factors,
+        match.readings,
+        stash,
+        match.special,
+    )
+
+
+def _scalar_input(finder: ConeFinder, cone: Cone, number: float) -> ir.Value:
+    """The constant of a cone that was read as this number, the one nearest to the result."""
+    for node in reversed(cone.nodes):
+        for value in node.inputs:
+            if value is None or (array := finder.fact(value).array) is None or array.size != 1:
+                continue
+            _, reading = constant(finder.fact(value), "exact")
+            if reading is not None and abs(reading.value - number) <= 1e-6 * abs(number):
+                return value
+    raise InternalError(f"no constant is {number}", where=f"'{cone.output.name}'")
+
+
+def by_name(graph: ir.Graph, node: ir.Node, finder: ConeFinder) -> Recognised | None:
+    """A node that is an operation by name, where no cone could be evaluated: its shape is unknown or huge."""
+    call = call_of(node, finder.version(node.domain))
+    found = named(call)
+    if found is None or node.inputs[0] is None:
+        return None
+    definition, given = found
+    operands = tuple(node.inputs[1:]) if len(node.inputs) - 1 <= len(definition.operands) else ()
+    attributes = {**definition.attributes, **definition.parameters}
+    attributes |= {name: value for name, value in given.items() if name in ("axis", *attributes)}
+    if definition.rows in ("trailing", "axis"):
+        attributes.setdefault("axis", -1 if definition.rows == "trailing" or call.version >= 13 else 1)
+    return Recognised(definition, (node.inputs[0], *operands), node.outputs[0], attributes, (node,), graph)
