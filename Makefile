@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-DEMO := examples/models/gpt2_tiny.onnx
+DEMO := examples/models/llama_tiny.onnx
 OUT := out
 
 .DEFAULT_GOAL := help
@@ -29,7 +29,7 @@ demo: $(VENV)/base ## install the package and optimize the small transformer in 
 	@$(BIN)/tautomer inspect $(DEMO)
 	@echo
 	@echo "== what becomes of it, and how the result compares"
-	@$(BIN)/tautomer optimize $(DEMO) $(OUT)/gpt2_tiny_fast.onnx --force
+	@$(BIN)/tautomer optimize $(DEMO) $(OUT)/llama_tiny_fast.onnx --force
 
 test: $(VENV)/dev ## install the development extras and run the tests
 	$(BIN)/python -m pytest

@@ -1,10 +1,10 @@
-"""Makes examples/models/gpt2_tiny.onnx: a GPT-2 of two layers with random weights.
+"""Makes examples/models/llama_tiny.onnx: a Llama of two layers with random weights.
 
     python examples/make_demo_model.py [PATH]
 
-It goes through torch's TorchScript exporter at opset 14, which has neither LayerNormalization nor Gelu: every
-norm and every activation is spelled out in elementary operators, and batch and sequence are symbols. The same
-versions of torch and transformers write the same bytes.
+It goes through torch's exporter at opset 18, where onnxruntime on its own fuses none of the RMSNorms: they
+are spelled with a reciprocal. Batch and sequence are symbols. The exporter's notes on where each node comes
+from are taken out: they name files of the machine it ran on.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import sys
 import warnings
 from pathlib import Path
 
-DEMO = Path(__file__).parent / "models" / "gpt2_tiny.onnx"
+import onnx
+
+DEMO = Path(__file__).parent / "models" / "llama_tiny.onnx"
 
 
 def main(path: str | Path = DEMO) -> None:
     """Builds the model, moves every weight away from its default and exports it."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     class Logits(torch.nn.Module):
         """The model with tensors for inputs and one tensor for an output."""
@@ -32,26 +34,36 @@ def main(path: str | Path = DEMO) -> None:
             return self.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
 
     torch.manual_seed(2)
-    sizes = {"n_layer": 2, "n_embd": 48, "n_head": 4, "n_positions": 64, "vocab_size": 128}
-    config = GPT2Config(**sizes, bos_token_id=1, eos_token_id=2, attn_implementation="eager")
-    model = GPT2LMHeadModel(config).eval()
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 128}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, attn_implementation="eager")).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
     example = (torch.arange(16).reshape(2, 8), torch.ones(2, 8, dtype=torch.int64))
-    axes = {0: "batch", 1: "sequence"}
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's remarks on tracing and on its own age
-        torch.onnx.export(
+        warnings.simplefilter("ignore")  # the exporter's remarks on its own internals
+        exported = torch.onnx.export(
             Logits(model),
             example,
-            path,
-            dynamo=False,
-            opset_version=14,
+            dynamo=True,
+            opset_version=18,
             input_names=["input_ids", "attention_mask"],
             output_names=["logits"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": axes},
+            dynamic_shapes={"tokens": axes, "mask": axes},
+            verbose=False,
         )
+    onnx.save(without_origins(exported.model_proto), path)
+
+
+def without_origins(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without metadata and documentation."""
+    graph = model.graph
+    for message in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        message.ClearField("metadata_props")
+        message.ClearField("doc_string")
+    return model
 
 
 if __name__ == "__main__":

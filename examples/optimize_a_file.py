@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tautomer
 
-DEMO = Path(__file__).parent / "models" / "gpt2_tiny.onnx"
+DEMO = Path(__file__).parent / "models" / "llama_tiny.onnx"
 
 
 def main(path: str | Path = DEMO, result: str | Path = "optimized.onnx") -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 _DEEPEST = 64
+_DEFAULTS = {"keepdims": 1}  # of the attributes that spellings write out
 
 
 def same_expression(a: ir.Value, b: ir.Value, depth: int = 0) -> bool:
@@ -36,9 +37,12 @@ def same_expression(a: ir.Value, b: ir.Value, depth: int = 0) -> bool:
 
 
 def _same_attributes(a: ir.Node, b: ir.Node) -> bool:
-    if set(a.attributes) != set(b.attributes):
-        return False
-    return all(a.attributes[name].value == b.attributes[name].value for name in a.attributes)
+    names = dict.fromkeys((*a.attributes, *b.attributes))
+    return all(_attribute(a, name) == _attribute(b, name) for name in names)
+
+
+def _attribute(node: ir.Node, name: str) -> object:
+    return node.attributes[name].value if name in node.attributes else _DEFAULTS.get(name)
 
 
 def _constant(value: ir.Value) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:

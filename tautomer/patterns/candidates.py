@@ -24,6 +24,8 @@ _ROOTS = ("Sqrt", "Pow", "Reciprocal", "Div")
 _MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2")
 _ACTIVATIONS = {"Erf": "Gelu", "Tanh": "Gelu", "Softplus": "Mish", "Exp": "Sigmoid", "Log": "Softplus"}
 
+_COMPARISONS = ("Less", "Greater", "LessOrEqual", "GreaterOrEqual")
+
 Refusals = dict[ir.Value, list[tuple[Cone, Refusal]]]
 
 
@@ -47,20 +49,34 @@ def _anchors(finder: ConeFinder, covered: set[int]) -> Iterator[tuple[ir.Node, s
     for node in finder.nodes:
         if id(node) in covered or not finder.owns(node):
             continue
-        if node.op_type in _MEANS and (norm := _norm_above(node, finder)):
+        if finder.fact(node.outputs[0]).array is not None:
+            continue
+        if node.op_type in _MEANS and (norm := _norm_above(node, finder, covered)):
             yield node, norm
-        elif node.op_type == "Exp" and _reaches(node, ("ReduceSum", "ReduceLogSum"), finder):
+        elif node.op_type == "Exp" and _reaches(node, ("ReduceSum", "ReduceLogSum"), finder, covered):
             yield node, "Softmax"
     for node in finder.nodes:
         if id(node) not in covered and finder.owns(node) and node.op_type in _ACTIVATIONS:
             fact = finder.fact(node.outputs[0])
             if fact.array is None and not fact.constant:
                 yield node, _ACTIVATIONS[node.op_type]
+    for node in finder.nodes:
+        if id(node) not in covered and finder.owns(node) and node.op_type == "Where" and _compares(node, finder):
+            yield node, "LeakyRelu"
 
 
-def _norm_above(node: ir.Node, finder: ConeFinder) -> str | None:
+def _compares(node: ir.Node, finder: ConeFinder) -> bool:
+    """Whether the condition of a Where is a comparison of floats made nearby: a piecewise activation."""
+    made = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if made is None or made.op_type not in _COMPARISONS or not finder.owns(made):
+        return False
+    facts = [finder.fact(value) for value in made.inputs if value is not None]
+    return any(f.array is None and not f.constant and f.dtype is not None and f.dtype.is_floating_point() for f in facts)
+
+
+def _norm_above(node: ir.Node, finder: ConeFinder, covered: set[int]) -> str | None:
     """The norm that a mean could belong to: one of squares whose root is taken."""
-    if not _reaches(node, ("Sqrt", "Pow", "Reciprocal"), finder):
+    if not _reaches(node, ("Sqrt", "Pow", "Reciprocal"), finder, covered):
         return None
     squared = node.inputs[0].producer() if node.inputs[0] is not None else None
     before = squared.inputs[0].producer() if squared is not None and squared.inputs and squared.inputs[0] else None
@@ -68,15 +84,15 @@ def _norm_above(node: ir.Node, finder: ConeFinder) -> str | None:
     return "LayerNormalization" if centred else "RMSNormalization"
 
 
-def _reaches(node: ir.Node, targets: tuple[str, ...], finder: ConeFinder) -> bool:
-    """Whether a node leads to one of the operators within a few steps."""
+def _reaches(node: ir.Node, targets: tuple[str, ...], finder: ConeFinder, covered: set[int]) -> bool:
+    """Whether a node leads to one of the operators within a few steps, past no recognised operation."""
     level, seen = [node], {id(node)}
     for _ in range(_NEAR):
         following: list[ir.Node] = []
         for current in level:
             for value in current.outputs:
                 for user, _ in value.uses():
-                    if not finder.owns(user) or id(user) in seen:
+                    if not finder.owns(user) or id(user) in seen or id(user) in covered:
                         continue
                     if user.op_type in targets:
                         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from tautomer.graph.naming import label
 from tautomer.patterns.cones import Cone, ConeFinder
 from tautomer.patterns.match import Match
 
@@ -25,9 +26,9 @@ def computation_type(cone: Cone, match: Match, finder: ConeFinder) -> ir.DataTyp
     kind = finder.fact(cone.source).dtype
     out = finder.fact(cone.output).dtype
     if kind is None or kind not in _PRECISION:
-        return f"its input has type {kind.name if kind else 'unknown'}"
+        return f"has an input of type {kind.name if kind else 'unknown'}"
     if out is not None and out != kind:
-        return f"it takes {kind.name} and gives {out.name}"
+        return f"takes {kind.name} and gives {out.name}"
     stash = kind
     rounded = False
     dependent = {cone.source: None}
@@ -35,7 +36,7 @@ def computation_type(cone: Cone, match: Match, finder: ConeFinder) -> ir.DataTyp
         operands = [value for value in node.inputs if value is not None and value in dependent]
         dependent[node.outputs[0]] = None
         if rounded and node.op_type not in _AFFINE:
-            return f"node '{node.name}' ({node.op_type}) works on values rounded to {kind.name} inside"
+            return f"works on values rounded to {kind.name} at '{label(node)}' ({node.op_type})"
         if node.op_type not in ("Cast", "CastLike"):
             if finder.operators.reduces(node):
                 stash = _wider(stash, finder.fact(operands[0]).dtype)
@@ -44,12 +45,12 @@ def computation_type(cone: Cone, match: Match, finder: ConeFinder) -> ir.DataTyp
         if before in (after, ir.DataType.BOOL):
             continue
         if match.definition.rows != "trailing":
-            return f"node '{node.name}' (Cast) changes the type of computation inside"
+            return f"changes the type it computes in at '{label(node)}' (Cast)"
         if before is None or after not in _PRECISION:
-            return f"node '{node.name}' (Cast) leaves floating point"
+            return f"leaves floating point at '{label(node)}' (Cast)"
         if _PRECISION[after] < _PRECISION[before]:
             if after != kind:
-                return f"node '{node.name}' (Cast) rounds to {after.name} inside"
+                return f"rounds to {after.name} inside, at '{label(node)}' (Cast)"
             rounded = True
     return stash
 

@@ -28,7 +28,7 @@ _MAX_CANDIDATES = 32
 def confirm_pointwise(program: Program) -> Match | Refusal:
     """Compares a cone without row reductions with every pointwise definition."""
     if program.cone.leaves:
-        return Refusal("a tensor enters beside the input, and no pointwise operation takes one")
+        return Refusal("has a tensor entering beside its input, and no pointwise operation takes one")
     try:
         near, far, odd = (pointwise_values(program, x) for x in (points(), far_points(), POINTS))
     except FAILURES as error:

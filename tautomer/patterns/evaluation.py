@@ -145,7 +145,7 @@ def compile_cone(cone: Cone, finder: ConeFinder, mode: Mode) -> Program:
                 continue
             fact = finder.fact(value)
             if not is_content(fact):
-                raise ValueError(f"'{value.name}' is neither constant nor computed here")
+                raise ValueError(f"reads '{value.name}', which is neither constant nor computed inside")
             content, reading = constant(fact, mode)
             slots[value] = len(slots) + 1
             constants.append((slots[value], content))

@@ -1,0 +1,229 @@
+"""One interpreter of the vocabulary: a graph evaluated in whatever domain of numbers it is given.
+
+Float tensors are values of the domain; integer and boolean tensors (shapes, positions, masks) are concrete
+arrays. A weight is lifted where it is read and dropped with the node that reads it, and a value is dropped
+after its last reader, so that a model runs layer by layer in the memory of one layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.errors import InputError
+from tautomer.graph.call import Call, call_of
+from tautomer.graph.semantics.casts import lift
+from tautomer.graph.semantics.domain import Mathematics, Unsupported
+from tautomer.patterns.meaning import compute
+from tautomer.verify.attention_meaning import meaning_here
+from tautomer.verify.control_flow import bodies_of, decided, is_constant, last_reads, loop, needed, scan
+
+__all__ = ["Constants", "Observe", "Unsupported", "run"]
+
+Constants = Callable[[ir.Value], Any]
+"""Gives the value that stands for an initializer, concrete or of the domain; None keeps the stored one."""
+Observe = Callable[[ir.Value, Any], None]
+
+
+def run(
+    model: ir.Model,
+    m: Mathematics,
+    inputs: Mapping[str, Any],
+    *,
+    constants: Constants | None = None,
+    outputs: Sequence[str] | None = None,
+    observe: Observe | None = None,
+) -> dict[str, Any]:
+    """Evaluates a model.
+
+    Args:
+        model: the model; its functions are evaluated by their bodies.
+        m: the domain of its float tensors.
+        inputs: arrays, or values of the domain, by the name of an input.
+        constants: asked for every initializer before its content is read.
+        outputs: names of values of the main graph; its outputs when left out. Only what they need is run.
+        observe: sees every value that a node of the main graph, or of a branch or loop in it, gives.
+
+    Returns:
+        The outputs by name: values of the domain, or concrete integer and boolean arrays.
+
+    Raises:
+        Unsupported: an operator has no meaning, or none in this domain; it says which node.
+        InputError: an input is missing or has no place, or an operator does not take what reaches it.
+    """
+    wanted = _wanted(model.graph, outputs)
+    names = {value.name: value for value in model.graph.inputs}
+    unknown = sorted(set(inputs) - set(names))
+    if unknown:
+        raise InputError(
+            "the model has no such input", where=f"'{unknown[0]}'", remedy=f"its inputs are {sorted(names)}"
+        )
+    versions = dict(model.opset_imports)
+    versions.setdefault("", versions.get("ai.onnx", 0))
+    values = {names[name]: x if m.is_value(x) else lift(m, np.asarray(x)) for name, x in inputs.items()}
+    walk = _Walk(model, m, constants)
+    scope = _Scope(versions, {}, observe, values)
+    walk.graph(model.graph, scope, wanted)
+    return {str(value.name): walk.read(value, scope) for value in wanted}
+
+
+def _wanted(graph: ir.Graph, names: Sequence[str] | None) -> list[ir.Value]:
+    if names is None:
+        return list(graph.outputs)
+    known = {value.name: value for node in graph for value in node.outputs}
+    known.update({value.name: value for value in [*graph.inputs, *graph.outputs]})
+    for name in names:
+        if name not in known:
+            raise InputError("the model computes no such value", where=f"'{name}'")
+    return [known[name] for name in names]
+
+
+@dataclass
+class _Scope:
+    """What the nodes of one graph see: opsets, the attributes of the call, values; bodies share their outer one."""
+
+    versions: Mapping[str, int]
+    bound: Mapping[str, Any]
+    observe: Observe | None
+    values: dict[ir.Value, Any]
+
+
+class _Walk:
+    """One evaluation of a model."""
+
+    def __init__(self, model: ir.Model, m: Mathematics, constants: Constants | None) -> None:
+        self.functions, self.m, self.constants = model.functions, m, constants
+
+    def graph(self, graph: ir.Graph, scope: _Scope, wanted: Sequence[ir.Value]) -> None:
+        """Evaluates the nodes that the wanted values need; leaves those values in the scope."""
+        nodes = needed(graph, wanted)
+        dead = last_reads(graph, nodes, wanted)
+        for position, node in enumerate(nodes):
+            results = self.node(node, scope)
+            for value, result in zip(node.outputs, results, strict=False):
+                scope.values[value] = result
+                if scope.observe is not None:
+                    scope.observe(value, result)
+            for value in dead[position]:
+                scope.values.pop(value, None)
+
+    def read(self, value: ir.Value | None, scope: _Scope) -> Any:
+        """The value; constants are made on the spot and not kept."""
+        if value is None:
+            return None
+        if value in scope.values:
+            return scope.values[value]
+        producer = value.producer()
+        if producer is not None and is_constant(producer):
+            return self.leaf(producer, self.call(producer, scope), [])[0]
+        if value.const_value is None:
+            raise InputError("it has no value", where=f"input '{value.name}'", remedy="give it one")
+        replaced = None if self.constants is None else self.constants(value)
+        if replaced is not None:
+            return replaced if self.m.is_value(replaced) else lift(self.m, np.asarray(replaced))
+        return lift(self.m, value.const_value.numpy())
+
+    def node(self, node: ir.Node, scope: _Scope) -> Sequence[Any]:
+        """The outputs of a node."""
+        call = self.call(node, scope)
+        function = self.functions.get((node.domain, node.op_type, node.overload))
+        if function is not None:
+            return self.function(function, call, [self.read(value, scope) for value in node.inputs])
+        inputs = [self.read(value, scope) for value in node.inputs]
+        if any(True for _ in bodies_of(node)):
+            return self.control(node, call, inputs, scope)
+        return self.leaf(node, call, inputs)
+
+    def leaf(self, node: ir.Node, call: Call, inputs: list[Any]) -> Sequence[Any]:
+        """The outputs of a node that has no body."""
+        try:
+            special = meaning_here(call)
+            if special is not None:
+                with np.errstate(all="ignore"):
+                    return special(self.m, call, inputs)
+            return compute(self.m, call, inputs)
+        except Unsupported as error:
+            raise _at(node, error) from error
+        except (ValueError, IndexError, TypeError) as error:
+            raise InputError(
+                f"{call.op_type} does not take what reaches it ({error})",
+                where=f"node '{_label(node)}'",
+                remedy="give inputs of other sizes",
+            ) from error
+
+    def call(self, node: ir.Node, scope: _Scope) -> Call:
+        """The node with the attributes of the function call put in, without trailing outputs nobody reads."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        call = call_of(node, scope.versions.get(domain, 0))
+        references = {
+            name: scope.bound[attribute.ref_attr_name]
+            for name, attribute in node.attributes.items()
+            if attribute.is_ref() and attribute.ref_attr_name in scope.bound
+        }
+        outputs = len(node.outputs)
+        while outputs > 1 and node.op_type != "Split" and not _is_read(node.outputs[outputs - 1]):
+            outputs -= 1
+        return replace(call, attributes={**call.attributes, **references}, outputs=outputs)
+
+    def function(self, function: ir.Function, call: Call, inputs: list[Any]) -> Sequence[Any]:
+        """Evaluates the body of a function with the call's inputs and attributes."""
+        bound = {
+            name: list(attribute.value) if isinstance(attribute.value, tuple) else attribute.value
+            for name, attribute in function.attributes.items()
+            if attribute.value is not None
+        }
+        given = [*inputs, *[None] * (len(function.inputs) - len(inputs))]
+        values = dict(zip(function.inputs, given, strict=True))
+        scope = _Scope(function.opset_imports, {**bound, **call.attributes}, None, values)
+        self.graph(function.graph, scope, function.outputs)
+        return [self.read(value, scope) for value in function.outputs]
+
+    def control(self, node: ir.Node, call: Call, inputs: list[Any], scope: _Scope) -> Sequence[Any]:
+        """Evaluates a node that has bodies."""
+        bodies = dict(bodies_of(node))
+        try:
+            if node.op_type == "If":
+                taken = "then_branch" if decided(self.m, "If", inputs[0]) else "else_branch"
+                return self.body(bodies[taken], [], scope)
+            if node.op_type == "Loop":
+                return loop(
+                    self.m, inputs, lambda args: self.body(bodies["body"], args, scope), len(node.outputs)
+                )
+            if node.op_type == "Scan":
+                whole = replace(call, outputs=len(node.outputs))
+                return scan(self.m, whole, inputs, lambda args: self.body(bodies["body"], args, scope))
+            raise Unsupported(node.op_type, "an operator with a graph inside")
+        except Unsupported as error:
+            raise _at(node, error) from error
+
+    def body(self, graph: ir.Graph, args: Sequence[Any], scope: _Scope) -> list[Any]:
+        """Evaluates a graph inside a graph; it sees the values around it."""
+        scope.values.update(zip(graph.inputs, args, strict=True))
+        self.graph(graph, scope, graph.outputs)
+        results = [self.read(value, scope) for value in graph.outputs]
+        for value in graph.outputs:
+            producer = value.producer()
+            if producer is not None and producer.graph is graph:
+                scope.values.pop(value, None)
+        return results
+
+
+def _is_read(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def _label(node: ir.Node) -> str:
+    return str(node.name or next((value.name for value in node.outputs if value.name), node.op_type))
+
+
+def _at(node: ir.Node, error: Unsupported) -> Unsupported:
+    """The refusal with the node at fault, unless a node inside has been named already."""
+    if error.reason.startswith("node '"):
+        return error
+    return Unsupported(
+        error.op, f"node '{_label(node)}': {error.reason}" if error.reason else f"node '{_label(node)}'"
+    )
