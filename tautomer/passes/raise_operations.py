@@ -79,12 +79,11 @@ class _Rewriting:
             return _missed(op, Choice("keep", reason=op.special))
         if choice.form == "keep":
             return _missed(op, choice)
-        gone = sum(1 for node in op.nodes if _only_read_inside(node, op))
+        gone, reader = _what_goes(op)
         if gone <= choice.kernels and choice.form != "spelled":
-            others = [node for node in op.nodes[:-1] if not _only_read_inside(node, op)]
-            reason = f"what it computes on the way is read elsewhere, first from '{label(others[0])}'" if others else (
-                "it is written in as few kernels already"
-            )
+            reason = "it is written in as few kernels already"
+            if reader is not None:
+                reason = f"what it computes on the way is read elsewhere, by '{label(reader)}' first"
             return _missed(op, Choice("keep", reason=reason))
         return self._rewrite(op, site, choice)
 
@@ -194,14 +193,17 @@ def _content(value: ir.Value) -> np.ndarray[Any, Any] | None:
     return np.asarray(tensor.numpy())
 
 
-def _only_read_inside(node: ir.Node, op: Recognised) -> bool:
-    """True when the node goes once the operation is rewritten (the last one always does)."""
-    if node is op.node:
-        return True
-    inside = {id(other) for other in op.nodes}
-    return not any(value.is_graph_output() for value in node.outputs) and all(
-        id(user) in inside for value in node.outputs for user, _ in value.uses()
-    )
+def _what_goes(op: Recognised) -> tuple[int, ir.Node | None]:
+    """How many nodes go once the operation is rewritten, and the first reader that keeps one."""
+    dead = {id(op.node)}
+    reader: ir.Node | None = None
+    for node in reversed(op.nodes[:-1]):
+        keeping = [user for value in node.outputs for user, _ in value.uses() if id(user) not in dead]
+        if keeping or any(value.is_graph_output() for value in node.outputs):
+            reader = keeping[0] if keeping else node
+        else:
+            dead.add(id(node))
+    return len(dead), reader
 
 
 def _missed(op: Recognised, choice: Choice) -> Remark:

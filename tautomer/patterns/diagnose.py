@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
 
 from tautomer.patterns.confirm_pointwise import pointwise_values
+from tautomer.patterns.confirm_rows import fit_definition
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
 from tautomer.patterns.match import Refusal
 from tautomer.patterns.near_misses import POINT_MISSES, ROW_MISSES, NearMiss
-from tautomer.patterns.probe import Array, points
-from tautomer.patterns.row_samples import fit_rows, sample_rows
+from tautomer.patterns.operation import definitions
+from tautomer.patterns.probe import Array, points, tensor
+from tautomer.patterns.row_samples import RowSamples, fit_rows, sample_rows
 from tautomer.patterns.rows import Rows
 
 _RELATIVE = 1e-8  # looser than recognition: this names a reason, it decides nothing
@@ -34,6 +37,9 @@ def _diagnose_rows(program: Program) -> Refusal | None:
     samples = sample_rows(program)
     if isinstance(samples, Refusal) or samples.structure.folded:
         return None
+    varying = _varying_parameter(program, samples)
+    if varying is not None:
+        return varying
     m = Rows(FLOAT64, (1,))
     for miss in ROW_MISSES:
         for number, _ in _numbers(program):
@@ -41,6 +47,22 @@ def _diagnose_rows(program: Program) -> Refusal | None:
             fit = fit_rows(samples, partial(_applied, miss, m, number), gained=gained, shifted=gained)
             if fit.gap <= 1.0:
                 return Refusal(miss.reason, miss.op)
+    return None
+
+
+def _varying_parameter(program: Program, samples: RowSamples) -> Refusal | None:
+    """An operation whose parameter is computed or given at run time: it has the values of this probe only."""
+    for index, shape in enumerate(program.leaf_shapes):
+        if math.prod(shape) != 1:
+            continue
+        number = float(tensor(shape, index).reshape(()))
+        for definition in definitions():
+            if not definition.rows or definition.composite:
+                continue
+            for name in definition.parameters:
+                if fit_definition(samples, definition, {name: number}).gap <= 1.0:
+                    leaf = program.cone.leaves[index].name
+                    return Refusal(f"takes its {name} from '{leaf}', which is no constant", definition.op)
     return None
 
 

@@ -64,4 +64,6 @@ def tensor(shape: tuple[int, ...], seed: int) -> Array:
     """A gain, bias or other side input: both signs, no value near 0."""
     rng = np.random.default_rng(7919 + seed)
     values = rng.uniform(0.5, 2.0, shape)
+    if values.size == 1:  # a number that varies may be an epsilon, which is positive
+        return np.asarray(values)
     return np.asarray(np.where(rng.random(shape) < 0.3, -values, values))

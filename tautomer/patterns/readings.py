@@ -101,14 +101,14 @@ def read_scalar(stored: float, dtype: np.dtype[Any], mode: Mode = "exact") -> Re
         reading = _root(stored, sign, size, dtype) or Reading(stored, decimal, repr(decimal))
     if mode == "nominal" and reading.value in (stored, decimal):
         for name, value in _NAMED:
-            if abs(size - value) <= _NOMINAL_TOLERANCE * value and _typed_short(size, value):
+            if abs(size - value) <= _NOMINAL_TOLERANCE * value and _typed_short(abs(decimal), value):
                 return Reading(stored, sign * value, name if sign > 0 else f"-{name}", nominal=True)
     return reading
 
 
 def _typed_short(size: float, value: float) -> bool:
     """True when `size` is `value` cut or rounded to three digits or more, or rounded to half precision."""
-    digits = len(f"{float(np.float32(size)):.8g}".replace(".", "").lstrip("0"))
+    digits = len(f"{size:e}".split("e")[0].replace(".", "").rstrip("0"))
     if 3 <= digits <= 8 and abs(size - value) <= 10.0 ** (math.floor(math.log10(value)) - digits + 1):
         return True
     half = float(np.float16(value))

@@ -7,7 +7,7 @@ after its last reader, so that a model runs layer by layer in the memory of one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +56,7 @@ def run(
         InputError: an input is missing or has no place, or an operator does not take what reaches it.
     """
     wanted = _wanted(model.graph, outputs)
-    names = {value.name: value for value in model.graph.inputs}
+    names = {str(value.name): value for value in model.graph.inputs}
     unknown = sorted(set(inputs) - set(names))
     if unknown:
         raise InputError(
@@ -74,8 +74,8 @@ def run(
 def _wanted(graph: ir.Graph, names: Sequence[str] | None) -> list[ir.Value]:
     if names is None:
         return list(graph.outputs)
-    known = {value.name: value for node in graph for value in node.outputs}
-    known.update({value.name: value for value in [*graph.inputs, *graph.outputs]})
+    known = {str(value.name): value for node in graph for value in node.outputs}
+    known.update({str(value.name): value for value in [*graph.inputs, *graph.outputs]})
     for name in names:
         if name not in known:
             raise InputError("the model computes no such value", where=f"'{name}'")
@@ -84,7 +84,7 @@ def _wanted(graph: ir.Graph, names: Sequence[str] | None) -> list[ir.Value]:
 
 @dataclass
 class _Scope:
-    """What the nodes of one graph see: opsets, the attributes of the call, values; bodies share their outer one."""
+    """What the nodes of a graph see: opsets, the attributes of the call, values. A body shares its outer one."""
 
     versions: Mapping[str, int]
     bound: Mapping[str, Any]
@@ -141,10 +141,11 @@ class _Walk:
     def leaf(self, node: ir.Node, call: Call, inputs: list[Any]) -> Sequence[Any]:
         """The outputs of a node that has no body."""
         try:
-            special = meaning_here(call)
+            special: Any = meaning_here(call)
             if special is not None:
                 with np.errstate(all="ignore"):
-                    return special(self.m, call, inputs)
+                    outputs: Sequence[Any] = special(self.m, call, inputs)
+                return outputs
             return compute(self.m, call, inputs)
         except Unsupported as error:
             raise _at(node, error) from error
@@ -160,7 +161,7 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         call = call_of(node, scope.versions.get(domain, 0))
         references = {
-            name: scope.bound[attribute.ref_attr_name]
+            name: scope.bound[str(attribute.ref_attr_name)]
             for name, attribute in node.attributes.items()
             if attribute.is_ref() and attribute.ref_attr_name in scope.bound
         }

@@ -1,0 +1,60 @@
+"""Every example runs and prints what it promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tautomer.patterns import operation
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _run(name: str, *arguments: str, folder: Path) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_optimize_a_file(tmp_path: Path) -> None:
+    out = _run("optimize_a_file.py", folder=tmp_path)
+    assert "Reciprocal" in out
+    assert "AGREES" in out
+    assert (tmp_path / "optimized.onnx").is_file()
+
+
+def test_explain_a_file(tmp_path: Path) -> None:
+    assert "RMSNormalization" in _run("explain_a_file.py", folder=tmp_path)
+
+
+def test_define_an_operation(tmp_path: Path) -> None:
+    out = _run("define_an_operation.py", folder=tmp_path)
+    assert "y = Squareplus(x)  {'b': 1.5}" in out
+    assert "{'tautomer.Squareplus': 1}, AGREES" in out
+
+
+def test_a_definition_is_forgotten_when_asked() -> None:
+    @operation.operation("Cube", domain="tautomer")
+    def cube(m, x):
+        """x^3."""
+        return x * x * x
+
+    assert operation.definition_of("Cube") is not None
+    operation.forget("Cube")
+    assert operation.definition_of("Cube") is None
+
+
+def test_the_demo_model_is_small_and_names_no_file_of_the_machine_that_made_it() -> None:
+    data = (EXAMPLES / "models" / "llama_tiny.onnx").read_bytes()
+    assert len(data) < 1_000_000
+    for path in (b"site-packages", b"/home/", b"/root/", b".py"):
+        assert path not in data
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_examples_stay_short_enough_to_copy(script: str) -> None:
+    assert len((EXAMPLES / script).read_text().splitlines()) <= 80

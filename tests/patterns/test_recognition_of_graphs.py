@@ -1,0 +1,104 @@
+"""What recognition does with whole graphs: sharing, coverage, sub-graphs, order, reasons."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto, helper, parser
+
+import tautomer
+from tautomer.graph.reader import as_model
+from tautomer.patterns.recognise import recognise
+
+LAYER = """
+    m{i} = ReduceMean <axes=[-1]> ({x})
+    c{i} = Sub ({x}, m{i})
+    s{i} = Mul (c{i}, c{i})
+    v{i} = ReduceMean <axes=[-1]> (s{i})
+    e{i} = Add (eps, v{i})
+    r{i} = Sqrt (e{i})
+    n{i} = Div (c{i}, r{i})
+    g{i} = Mul (gain{i}, n{i})
+    y{i} = MatMul (g{i}, w)
+"""
+
+
+def _layers(count: int) -> onnx.ModelProto:
+    body = "".join(LAYER.format(i=i, x=f"y{i - 1}" if i else "x") for i in range(count))
+    gains = ", ".join(f"float[8] gain{i} = {{1,2,3,4,5,6,7,{i + 8}}}" for i in range(count))
+    weights = ",".join(str((7 * i) % 5 - 2) for i in range(64))
+    return parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[batch, 8] x) => (float[batch, 8] y{count - 1})
+        <float eps = {{1e-5}}, float[8,8] w = {{{weights}}}, {gains}> {{ {body} }}"""
+    )
+
+
+def test_equal_layers_are_evaluated_once() -> None:
+    few, many = (recognise(as_model(_layers(count))) for count in (2, 12))
+    assert len(many.operations) == 12
+    assert many.evaluated == few.evaluated
+
+
+def test_each_layer_gets_its_own_gain() -> None:
+    operations = tautomer.inspect(_layers(3))
+    assert [one.inputs for one in operations] == [("x", "gain0"), ("y0", "gain1"), ("y1", "gain2")]
+
+
+def test_the_order_in_which_nodes_are_stored_does_not_matter() -> None:
+    model = _layers(2)
+    shuffled = onnx.ModelProto()
+    shuffled.CopyFrom(model)
+    nodes = list(model.graph.node)
+    del shuffled.graph.node[:]
+    # any other topological order: means first where their input is there
+    shuffled.graph.node.extend([*nodes[:1], *nodes[1:9], *nodes[9:]])
+    renamed = shuffled.SerializeToString().replace(b"gain0", b"qqqq0")
+    found = tautomer.inspect(onnx.ModelProto.FromString(renamed))
+    assert [(one.op, one.attributes) for one in found] == [
+        (one.op, one.attributes) for one in tautomer.inspect(model)
+    ]
+
+
+def test_an_operation_inside_an_if_branch_is_found() -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 8])
+    flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
+
+    def branch(name: str, op: str) -> onnx.GraphProto:
+        result = helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 8])
+        nodes = [helper.make_node("Sigmoid", ["x"], [f"{name}s"]), helper.make_node(op, ["x", f"{name}s"], [name])]
+        return helper.make_graph(nodes, name, [], [result])
+
+    node = helper.make_node("If", ["flag"], ["y"], then_branch=branch("a", "Mul"), else_branch=branch("b", "Add"))
+    model = helper.make_model(
+        helper.make_graph([node], "g", [flag, x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    assert {(one.op, one.output) for one in tautomer.inspect(model)} == {("Swish", "a"), ("Sigmoid", "bs")}
+
+
+SQUARES = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[4, 8] x {inputs}) => (float[4, 8] y)
+<float eps = {{1e-5}}, float seven = {{7}}> {{
+    q = Mul (x, x)
+    {middle}
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "middle", "reason"),
+    [
+        ("", "v = ReduceMean <axes=[-1]> (q) r = Sqrt (v) d = Add (r, eps) y = Div (x, d)", "adds epsilon outside"),
+        ("", "s = ReduceSum (q, minus) v = Div (s, seven) e = Add (v, eps) r = Sqrt (e) y = Div (x, r)", "d - 1"),
+        (", float e0", "v = ReduceMean <axes=[-1]> (q) e = Add (v, e0) r = Sqrt (e) y = Div (x, r)", "'e0'"),
+        ("", "v = ReduceMean <axes=[-1]> (q) e = Add (v, eps) r = Sqrt (e) y = Div (r, x)", "divides the root"),
+    ],
+    ids=["epsilon outside", "divisor d - 1", "epsilon a graph input", "swapped operands"],
+)
+def test_near_misses_are_explained_by_what_they_do(inputs: str, middle: str, reason: str) -> None:
+    text = SQUARES.format(inputs=inputs, middle=middle).replace("float seven", "int64[1] minus = {-1}, float seven")
+    model = parser.parse_model(text)
+    assert not [one for one in tautomer.inspect(model) if "Norm" in one.op]
+    missed = [remark for remark in tautomer.explain(model) if remark.kind == "missed"]
+    assert any(reason in remark.reason for remark in missed), missed
+    assert all(remark.op == "RMSNormalization" for remark in missed)
