@@ -7,7 +7,7 @@ DEMO := examples/models/llama_tiny.onnx
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ demo: $(VENV)/base ## install the package and optimize the small transformer in 
 	@$(BIN)/tautomer optimize $(DEMO) $(OUT)/llama_tiny_fast.onnx --force
 
 test: $(VENV)/dev ## install the development extras and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/dev ## ruff, mypy --strict, import floors
 	$(BIN)/ruff check .
@@ -43,6 +43,9 @@ check: $(VENV)/dev ## ruff, mypy --strict, import floors
 format: $(VENV)/dev ## rewrite the sources the way `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/base ## rewrite docs/operations.md from the definitions
+	$(BIN)/python -m tautomer.patterns.documentation > docs/operations.md
 
 bench: $(VENV)/dev ## compile time and recognition tables
 	$(BIN)/python -m benchmarks.compile_time

@@ -60,7 +60,15 @@ def main(path: str | Path = DEMO) -> None:
 def without_origins(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without metadata and documentation."""
     graph = model.graph
-    for message in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+    for message in (
+        model,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ):
         message.ClearField("metadata_props")
         message.ClearField("doc_string")
     return model

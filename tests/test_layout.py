@@ -21,7 +21,15 @@ def test_links_at_the_root_lead_into_the_package(name: str) -> None:
 
 
 def test_the_public_names_are_these_and_exist() -> None:
-    assert tautomer.__all__ == ["Operation", "Remark", "Result", "__version__", "explain", "inspect", "optimize"]
+    assert tautomer.__all__ == [
+        "Operation",
+        "Remark",
+        "Result",
+        "__version__",
+        "explain",
+        "inspect",
+        "optimize",
+    ]
     for name in tautomer.__all__:
         assert getattr(tautomer, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
@@ -35,7 +43,14 @@ def _modules_after(code: str) -> set[str]:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    assert not _modules_after("import tautomer") & {"numpy", "onnx", "onnx_ir", "networkx", "torch", "onnxruntime"}
+    assert not _modules_after("import tautomer") & {
+        "numpy",
+        "onnx",
+        "onnx_ir",
+        "networkx",
+        "torch",
+        "onnxruntime",
+    }
 
 
 def test_an_onnx_job_imports_no_torch() -> None:

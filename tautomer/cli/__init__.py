@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from tautomer._version import __version__
 from tautomer.cli import doctor, explain, inspect, optimize
+from tautomer.cli.lazy_sympy import put_off_sympy
 from tautomer.cli.output import Console
 from tautomer.errors import TautomerError
 
@@ -39,6 +40,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Reports wrong usage."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def run_as_program() -> int:
+    """What the `tautomer` command calls: this process is ours alone."""
+    put_off_sympy()
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

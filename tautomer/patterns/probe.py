@@ -7,6 +7,7 @@ far more than rounding in float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -34,28 +35,26 @@ def far_points() -> Array:
 @lru_cache(maxsize=64)
 def rows(count: int, length: int) -> Array:
     """Rows [count, length] of a row-wise operation."""
-    rng = np.random.default_rng(20260 + length)
-    base = rng.standard_normal((count, length))
+    base = np.random.default_rng(20260 + length).standard_normal((count, length))
     ramp = np.linspace(-1.0, 1.0, length)
+    kinds: tuple[Callable[[int, Array], Any], ...] = (
+        lambda index, x: x,
+        lambda index, x: x + 10.0,
+        lambda index, x: x * 1e-3,
+        lambda index, x: x * 1e-6 * (1.0 + index),
+        lambda index, x: x * 3e-3 - 0.002,
+        lambda index, x: x * 40.0,
+        lambda index, x: np.where(np.arange(length) == index % length, 30.0, x),
+        lambda index, x: 0.7,
+        lambda index, x: 1.0 + 1e-3 * x,
+        lambda index, x: ramp * (1.0 + index % ROWS),
+        lambda index, x: np.abs(x) + 0.1,
+        lambda index, x: x * 0.1 - 3.0,
+        lambda index, x: x * 1e-5,
+    )
     result = np.empty((count, length))
     for index in range(count):
-        x = base[index]
-        kind = index % 13
-        result[index] = (
-            x,
-            x + 10.0,
-            x * 1e-3,
-            x * 1e-6 * (1.0 + index),
-            x * 3e-3 - 0.002,
-            x * 40.0,
-            np.where(np.arange(length) == index % length, 30.0, x),
-            np.full(length, 0.7),
-            1.0 + 1e-3 * x,
-            ramp * (1.0 + index),
-            np.abs(x) + 0.1,
-            x * 0.1 - 3.0,
-            x * 1e-5,
-        )[kind]
+        result[index] = kinds[index % len(kinds)](index, base[index])
     result.flags.writeable = False
     return result
 

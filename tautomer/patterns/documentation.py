@@ -1,0 +1,44 @@
+"""The table of operations in the documentation, made from the definitions."""
+
+from __future__ import annotations
+
+from tautomer.patterns.attention import DEFINITION as SCORE_ATTENTION
+from tautomer.patterns.operation import Definition, definitions
+
+_ROWS = {"": "element", "trailing": "row over the last axes", "axis": "row along one axis", "folded": "number per row"}
+
+
+def operations_table() -> str:
+    """All operations as a Markdown table: name, formula, operands, source."""
+    lines = [
+        "| operation | formula | works on | operands | parameters | source |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [_line(definition) for definition in sorted((*definitions(), SCORE_ATTENTION), key=lambda d: d.key)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(definition: Definition) -> str:
+    name = f"`tautomer.{definition.op}`" if definition.domain else f"`{definition.op}` (opset {definition.since})"
+    variant = ", ".join(f"{key}={value}" for key, value in definition.attributes.items())
+    kind = "two matrix products" if definition is SCORE_ATTENTION else _ROWS[definition.rows]
+    cells = (
+        f"{name} {variant}".strip(),
+        f"`{definition.formula.rstrip('.')}`".replace("|", "\\|"),
+        kind,
+        ", ".join(definition.operands) or "-",
+        ", ".join(definition.parameters) or "-",
+        definition.source or "-",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Prints the page docs/operations.md."""
+    print("# Operations\n")
+    print("Made from the definitions in tautomer/patterns by `make docs`; a test keeps it up to date.\n")
+    print(operations_table(), end="")
+
+
+if __name__ == "__main__":
+    main()
