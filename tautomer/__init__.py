@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 from tautomer._version import __version__
 
 if TYPE_CHECKING:
-    from tautomer.api import Operation, Remark, Result, explain, inspect, optimize
+    from tautomer.api import Operation, Remark, Result, Verdict, explain, inspect, optimize, verify
 
-_PUBLIC = ("Operation", "Remark", "Result", "explain", "inspect", "optimize")
-__all__ = ["Operation", "Remark", "Result", "__version__", "explain", "inspect", "optimize"]
+_PUBLIC = ("Operation", "Remark", "Result", "Verdict", "explain", "inspect", "optimize", "verify")
+__all__ = [
+    "Operation",
+    "Remark",
+    "Result",
+    "Verdict",
+    "__version__",
+    "explain",
+    "inspect",
+    "optimize",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,10 @@
-"""What `import tautomer` offers: inspect, explain, optimize."""
+"""What `import tautomer` offers: inspect, explain, optimize, verify."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,16 @@ from tautomer.graph.writer import copy_model, write_model
 from tautomer.passes.pipeline import rewrite
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import Recognition, recognise
-from tautomer.patterns.recognised import Operation
+from tautomer.patterns.recognised import Operation, Recognised
 from tautomer.remarks import Remark
+from tautomer.runtime.certification import Certified, certify, recheck
+from tautomer.runtime.equivalence import verify_models
+from tautomer.runtime.evidence import Trust, Witness
 from tautomer.target import Target, target_of
+from tautomer.verify.inputs import parse_npz
+from tautomer.verify.verdict import Verdict
 
-__all__ = ["Operation", "Remark", "Result", "explain", "inspect", "optimize"]
+__all__ = ["Operation", "Remark", "Result", "Verdict", "explain", "inspect", "optimize", "verify"]
 
 Source = str | Path | onnx.ModelProto | ir.Model
 Progress = Callable[[str], None]
@@ -38,9 +43,10 @@ class Result:
         remarks: what was done and what was not, with reasons.
         before: nodes by operator in the source.
         after: nodes by operator in the result.
-        verification: how the result was compared with the source.
-        seconds: by stage, and in total under "total".
+        verification: the verdict and its evidence, as `verify --json` gives them.
         changed: whether any rewrite was applied.
+        stages: seconds by stage.
+        source_path: where the source was read from, if it was.
     """
 
     model: ir.Model
@@ -51,6 +57,7 @@ class Result:
     changed: bool
     stages: dict[str, float] = field(default_factory=dict)
     source_path: Path | None = None
+    certified: Certified | None = None
 
     @property
     def seconds(self) -> float:
@@ -60,15 +67,20 @@ class Result:
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the model: whole or not at all; a model that was not rewritten is copied byte for byte.
 
+        A rewritten model that was verified gets its certificate beside it, when it came from a file.
+
         Raises:
             InputError: the file exists and `force` is not set, or it is the source itself.
             ResourceError: the folder cannot be written to.
         """
         start = time.perf_counter()
+        out = Path(path)
         if not self.changed and self.source_path is not None:
-            copy_model(self.source_path, Path(path), force=force)
+            copy_model(self.source_path, out, force=force)
         else:
-            write_model(self.model, Path(path), force=force)
+            write_model(self.model, out, force=force)
+            if self.certified is not None and self.source_path is not None:
+                certify(self.source_path, out, self.certified)
         self.stages["save"] = time.perf_counter() - start
 
 
@@ -94,12 +106,10 @@ def explain(model: Source, *, constants: Mode = "exact", target: str | Target = 
         target: "native", "onnxruntime" or "onnx".
     """
     wanted = target_of(target)
-    source = as_model(model)
-    recognition = recognise(source, constants=_mode(constants))
+    working = as_model(model) if isinstance(model, (str, Path)) else as_model(model).clone()
+    recognition = recognise(working, constants=_mode(constants))
     found = [_recognised_remark(op) for op in recognition.operations]
-    rewriting = source.clone()
-    again = recognise(rewriting, constants=_mode(constants))
-    return [*found, *recognition.remarks, *rewrite(rewriting, again, wanted)]
+    return [*found, *recognition.remarks, *rewrite(working, recognition, wanted, Trust())]
 
 
 def optimize(
@@ -110,19 +120,21 @@ def optimize(
     verify: bool = True,
     progress: Progress | None = None,
 ) -> Result:
-    """Rewrites a model into the form that the target runs fastest, and checks that it is the same function.
+    """Rewrites a model into the form that the target runs fastest, and verifies that it is the same function.
+
+    Every rewrite is checked on its own neighbourhood in exact arithmetic before it is done; one that fails is
+    not done, and said. The whole model is verified after.
 
     Args:
         model: a path, a ModelProto or an onnx_ir model; a given onnx_ir model is left as it is.
         target: "native" (onnxruntime on this machine), "onnxruntime" or "onnx" (any runtime).
         constants: as for `inspect`.
-        verify: compare the result with the source on random inputs; False says so in the result.
+        verify: False does without the evidence, and says so in the result.
         progress: called with one line per stage.
 
     Raises:
         BadModelError: the file is damaged, hostile or not ONNX.
-        CheckFailedError: the result differs from the source. Nothing is returned.
-        MissingToolError: `verify` needs onnxruntime, and it is not installed.
+        CheckFailedError: the result differs from the source, or could not be verified. Nothing is returned.
     """
     wanted, mode, tell = target_of(target), _mode(constants), progress or (lambda line: None)
     stages: dict[str, float] = {}
@@ -140,29 +152,64 @@ def optimize(
     # a path is read afresh for the comparison; anything else must be kept as it is
     working = source if path is not None else source.clone()
     recognition: Recognition = timed("recognise", lambda: recognise(working, constants=mode))
-    remarks: list[Remark] = timed("rewrite", lambda: rewrite(working, recognition, wanted))
+    evidence = Witness(working) if verify else Trust()
+    remarks: list[Remark] = timed("rewrite", lambda: rewrite(working, recognition, wanted, evidence))
     changed = any(remark.kind == "passed" for remark in remarks)
     remarks = [*recognition.remarks, *remarks]
+    certified = None
     if not changed:
-        verification: dict[str, Any] = {"verdict": "UNCHANGED", "reason": "no rewrite applied"}
-    elif not verify:
+        verification: dict[str, Any] = {
+            "verdict": "EQUAL",
+            "reason": "no rewrite applied: the model is unchanged",
+        }
+    elif isinstance(evidence, Trust):
         verification = {"verdict": "NOT VERIFIED", "reason": "switched off"}
     else:
-        verification = timed("check", lambda: _checked(path or source, working))
-    return Result(working, remarks, before, _census(working), verification, changed, stages, path)
+        original = as_model(path) if path is not None else source
+        verdict = timed("verify", lambda: evidence.whole(original, working))
+        if verdict.verdict != "EQUAL":
+            raise CheckFailedError(
+                f"the rewritten model is {verdict.verdict.lower()}: {verdict.reason}",
+                remedy="nothing was written; --no-verify does without the evidence",
+            )
+        verification = verdict.as_json()
+        certified = Certified(verdict, tuple(remarks), evidence.provenance())
+    after = _census(working)
+    return Result(working, remarks, before, after, verification, changed, stages, path, certified)
 
 
-def _checked(original: Path | ir.Model, rewritten: ir.Model) -> dict[str, Any]:
-    from tautomer.runtime.compare import compare
+def verify(
+    original: Source,
+    other: Source,
+    *,
+    inputs: str | Path | Mapping[str, Any] | None = None,
+    certificate: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Whether two models are the same function, from whatever tool.
 
-    comparison = compare(original, rewritten)
-    if comparison["verdict"] != "AGREES":
-        raise CheckFailedError(
-            f"the rewritten model does not agree with the original: {comparison['reason']}",
-            where=comparison.get("output", ""),
-            remedy="nothing was written; please report the model",
-        )
-    return comparison
+    Args:
+        original: the model that decides.
+        other: the model compared with it.
+        inputs: arrays by name, or an .npz file of them; made from the model's own constraints when left out.
+        certificate: one that `optimize` wrote for these two files; every byte must be as it was.
+        progress: called with one line per leg.
+
+    Returns:
+        EQUAL, DIFFERENT with the first divergent tensor, or NOT VERIFIED.
+
+    Raises:
+        InputError: the models take different inputs or give different outputs, or cannot be read.
+        CheckFailedError: the certificate does not hold.
+    """
+    provenance = None
+    if certificate is not None:
+        if not isinstance(original, (str, Path)) or not isinstance(other, (str, Path)):
+            raise InputError("a certificate is about files", remedy="give both models as paths")
+        provenance = recheck(certificate, original, other)
+    first, second = as_model(original), as_model(other)
+    arrays = parse_npz(inputs, first) if isinstance(inputs, (str, Path)) else inputs
+    return verify_models(first, second, inputs=arrays, provenance=provenance, progress=progress)
 
 
 def _mode(constants: str) -> Mode:
@@ -180,7 +227,7 @@ def _census(model: ir.Model) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _recognised_remark(op: Any) -> Remark:
+def _recognised_remark(op: Recognised) -> Remark:
     count = len(op.nodes)
     reason = f"recognised from {count} nodes" if count > 1 else "is written as one node"
     return Remark("analysis", "recognise", op.op, label(op.node), reason)

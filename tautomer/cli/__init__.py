@@ -17,12 +17,12 @@ from types import FrameType
 from typing import NoReturn
 
 from tautomer._version import __version__
-from tautomer.cli import doctor, explain, inspect, optimize
+from tautomer.cli import doctor, explain, inspect, optimize, verify
 from tautomer.cli.lazy_sympy import put_off_sympy
 from tautomer.cli.output import Console
 from tautomer.errors import TautomerError
 
-VERBS = (inspect, explain, optimize, doctor)
+VERBS = (inspect, explain, optimize, verify, doctor)
 
 _EXIT_CODES = """\
 exit codes: 0 done and verified, 1 a check failed, 2 usage or bad input, 3 a tool or library is missing,

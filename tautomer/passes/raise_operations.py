@@ -6,9 +6,9 @@ kernels go than come. What the sub-graph computed for others stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -30,6 +30,28 @@ _FOLDABLE = 1 << 16  # elements of a gain that is multiplied at compile time
 
 
 @dataclass(frozen=True)
+class Folded:
+    """What a constant that was made here is: a stored tensor times a number, or the number alone."""
+
+    source: ir.Value | None
+    factor: float
+
+
+class Evidence(Protocol):
+    """Decides whether a new value may take the place of an old one."""
+
+    def refuses(
+        self,
+        key: Any,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        folded: Mapping[ir.Value, Folded],
+    ) -> str:
+        """The reason why not, or ""."""
+
+
+@dataclass(frozen=True)
 class Raise:
     """Rewrites recognised operations.
 
@@ -40,12 +62,13 @@ class Raise:
     name: ClassVar[str] = "raise"
     target: Target
 
-    def __call__(self, model: ir.Model, recognition: Recognition) -> list[Remark]:
+    def __call__(self, model: ir.Model, recognition: Recognition, evidence: Evidence) -> list[Remark]:
         """Rewrites in place; returns a remark for each operation that was rewritten or kept.
 
-        The model is left valid: nodes in topological order, every value defined once.
+        The model is left valid: nodes in topological order, every value defined once. A rewrite that the
+        evidence refuses is taken back, and the rest goes on.
         """
-        rewriting = _Rewriting(model, recognition, self.target, Names.of(model))
+        rewriting = _Rewriting(model, recognition, self.target, evidence, Names.of(model))
         remarks = [rewriting.visit(op) for op in recognition.operations if not _is_overlay(op)]
         return [remark for remark in remarks if remark is not None]
 
@@ -60,9 +83,11 @@ class _Rewriting:
     model: ir.Model
     recognition: Recognition
     target: Target
+    evidence: Evidence
     names: Names
     replaced: dict[ir.Value, ir.Value] = field(default_factory=dict)
     constants: dict[int, dict[Any, ir.Value]] = field(default_factory=dict)
+    folded: dict[ir.Value, Folded] = field(default_factory=dict)
 
     def visit(self, op: Recognised) -> Remark | None:
         """Rewrites one operation, or says why not; None when it already has the best form."""
@@ -98,6 +123,10 @@ class _Rewriting:
         if same_expression(result, op.output):
             builder.discard()
             return None
+        refusal = self.evidence.refuses((op.key, choice.form), op.output, result, self._leaves(op), self.folded)
+        if refusal:
+            builder.discard()
+            return _missed(op, Choice("keep", reason=refusal, hint="this rewrite was taken back; please report it"))
         if choice.form == "function":
             self._declare(op)
         before = len(op.nodes)
@@ -125,7 +154,7 @@ class _Rewriting:
                 if not optional and not self.recognition.static(op.inputs[0], op.axes):
                     return "the length of its rows is not fixed, and it needs a gain of that length"
                 filler = 1.0 if name == "scale" else 0.0
-                operands.append(None if optional else b.filled(filler, row, site.dtype))
+                operands.append(None if optional else self._filled(filler, row, site.dtype, b))
                 continue
             if facts.get(value).dtype not in (None, site.dtype):
                 return f"'{value.name}' has another element type than the result"
@@ -140,10 +169,15 @@ class _Rewriting:
             operands.append(value if factor == 1.0 else self._scaled(value, factor, site.dtype, b))
         return operands
 
+    def _filled(self, number: float, row: Sequence[int], dtype: ir.DataType, b: Builder) -> ir.Value:
+        filled = b.filled(number, row, dtype)
+        self.folded[filled] = Folded(None, number)
+        return filled
+
     def _fitted(self, value: ir.Value, fact: Fact, row: Sequence[int], b: Builder) -> ir.Value | None:
         """The tensor in the shape of a row; None when that would take a broadcast at run time."""
         if fact.array is not None and fact.array.size == 1 and fact.dtype is not None:
-            return b.filled(float(fact.array.reshape(())), row, fact.dtype)
+            return self._filled(float(fact.array.reshape(())), row, fact.dtype, b)
         if int(np.prod(fact.shape or ())) != int(np.prod(row)):
             return None
         value = self._now(value)
@@ -156,7 +190,9 @@ class _Rewriting:
         """value * factor; a constant is multiplied in float64 and rounded once."""
         array = _content(value)
         if array is not None:
-            return b.constant((array.astype(np.float64) * factor).astype(numpy_type(dtype)))
+            product = b.constant((array.astype(np.float64) * factor).astype(numpy_type(dtype)))
+            self.folded[product] = Folded(value, factor)
+            return product
         return b.op("Mul", value, b.scalar(factor, dtype))
 
     def _replace(self, op: Recognised, result: ir.Value, nodes: list[ir.Node]) -> None:
@@ -178,6 +214,10 @@ class _Rewriting:
         self.model.opset_imports.setdefault(DOMAIN, DOMAIN_VERSION)
         if function.identifier() not in self.model.functions:
             self.model.functions[function.identifier()] = function
+
+    def _leaves(self, op: Recognised) -> dict[ir.Value, ir.Value]:
+        """What the operation varies with: its inputs as they are now, and as they were recognised."""
+        return {self._now(v): v for v in op.inputs if v is not None and v.const_value is None}
 
     def _now(self, value: ir.Value) -> ir.Value:
         """The value as it is after earlier rewrites."""

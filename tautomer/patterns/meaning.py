@@ -38,7 +38,7 @@ def named(call: Call) -> tuple[Definition, dict[str, Any]] | None:
     else:
         return None
     definition = definition_of(op, attributes)
-    if definition is None or definition.domain != ("" if alias else call.domain):
+    if definition is None or (definition.domain and call.domain != definition.domain):
         return None
     return definition, attributes
 
@@ -76,7 +76,7 @@ def compute(m: Any, call: Call, inputs: Sequence[Any]) -> tuple[Any, ...]:
         x, rest = x + rest[0], []
     if len(rest) > len(definition.operands):
         raise Unsupported(call.op_type, "more inputs than its definition")
-    parameters = {name: float(attributes[name]) for name in definition.parameters if name in attributes}
+    parameters = {name: attributes[name] for name in definition.parameters if name in attributes}
     axes = row_axes(definition, attributes, call.version, len(m.shape(x)))
     operands = dict(zip(definition.operands, rest, strict=False))
     return (apply(definition, m, x, axes=axes, operands=operands, parameters=parameters),)

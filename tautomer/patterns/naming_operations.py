@@ -76,6 +76,7 @@ def recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | Non
         match.readings,
         stash,
         match.special,
+        cone.key,
     )
 
 

@@ -27,6 +27,7 @@ class Recognised:
         factors: number by which an operand is to be multiplied (1 when absent).
         readings: constants as they were read.
         stash: the type in which it computes.
+        key: equal for operations of equal structure, however their gains differ.
         special: how the nodes differ from the operation on NaN and infinities, or "".
         graph: the graph it is in.
     """
@@ -42,6 +43,7 @@ class Recognised:
     readings: tuple[Reading, ...] = ()
     stash: ir.DataType = ir.DataType.FLOAT
     special: str = ""
+    key: int = -1
 
     @property
     def op(self) -> str:

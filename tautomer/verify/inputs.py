@@ -230,8 +230,8 @@ def table_length(value: ir.Value, facts: Facts) -> int:
 def candidate_sizes(model: ir.Model) -> Iterator[dict[str, int]]:
     """Sizes for the symbolic dimensions, in the order in which they should be tried.
 
-    All different; unnamed axes alike where they stand at the same place; images of 32 and 224 pixels; all
-    equal. A size that is an expression of others, such as "past + sequence", always follows from them.
+    All different; unnamed axes alike where they stand at the same place; images of 32 and 224 pixels; a batch
+    of one; all equal. A size that is an expression of others, such as "past + sequence", follows from them.
     """
     symbols = list(bind_symbols(model))
     derived = [s for s in symbols if size_of(s, dict.fromkeys(set(symbols) - {s}, 1)) is not None]
@@ -245,11 +245,22 @@ def candidate_sizes(model: ir.Model) -> Iterator[dict[str, int]]:
     for side in (32, 224):
         if pixels & set(free):
             tries.append({s: side if s in pixels else 2 for s in free})
+    batch = {s for s in free if s in _leading(model)}
+    tries += [{s: 1 if s in batch else small[s] for s in free}] if batch else []
     tries += [dict.fromkeys(free, size) for size in (8, 1)] if free else []
     for sizes in tries:
         for symbol in derived:
-            sizes[symbol] = size_of(symbol, {**dict.fromkeys(derived, 1), **sizes}) or 1
+            sizes[symbol] = max(size_of(symbol, sizes) or 1, 1)
         yield sizes
+
+
+def _leading(model: ir.Model) -> set[str]:
+    """The sizes of first axes."""
+    firsts = [(value, value.shape[0]) for value in model.graph.inputs if value.shape]
+    return {
+        unnamed(value, 0) if isinstance(size, int) or size.value is None else size.value
+        for value, size in firsts
+    }
 
 
 def _places(model: ir.Model) -> tuple[dict[str, int], set[str]]:
@@ -305,7 +316,7 @@ def parse_npz(path: str | Path, model: ir.Model) -> dict[str, Any]:
     """
     shown = printable(str(path), 400)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
         raise InputError(

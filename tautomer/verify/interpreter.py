@@ -84,7 +84,7 @@ def _wanted(graph: ir.Graph, names: Sequence[str] | None) -> list[ir.Value]:
 
 @dataclass
 class _Scope:
-    """What the nodes of a graph see: opsets, the attributes of the call, values. A body shares its outer one."""
+    """What the nodes of a graph see: opsets, the attributes of the call, values."""
 
     versions: Mapping[str, int]
     bound: Mapping[str, Any]
@@ -141,11 +141,10 @@ class _Walk:
     def leaf(self, node: ir.Node, call: Call, inputs: list[Any]) -> Sequence[Any]:
         """The outputs of a node that has no body."""
         try:
-            special: Any = meaning_here(call)
+            special = meaning_here(call)
             if special is not None:
                 with np.errstate(all="ignore"):
-                    outputs: Sequence[Any] = special(self.m, call, inputs)
-                return outputs
+                    return special(self.m, call, inputs)
             return compute(self.m, call, inputs)
         except Unsupported as error:
             raise _at(node, error) from error

@@ -1,0 +1,80 @@
+"""Verifying that two models are the same function: the legs of the evidence, and the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import onnx_ir as ir
+
+from tautomer.graph.semantics.mathematics import Float64, Unsupported
+from tautomer.runtime.numerics_leg import numerics_leg
+from tautomer.verify.algebra import algebra_leg
+from tautomer.verify.exact import choose_exact
+from tautomer.verify.inputs import fitting_inputs
+from tautomer.verify.interpreter import run
+from tautomer.verify.pairing import check_signatures
+from tautomer.verify.provenance import Provenance
+from tautomer.verify.verdict import Leg, Verdict, decide
+
+_SEEDS = (1, 2)
+_STANDING = (
+    "equality is over the real numbers, on the inputs and sizes that were tried",
+    "denominators are not zero",
+)
+
+
+def verify_models(
+    original: ir.Model,
+    other: ir.Model,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Verdict:
+    """Compares two models with every leg that can be had.
+
+    Args:
+        original: the model that decides.
+        other: the model compared with it.
+        inputs: inputs to use instead of made ones.
+        provenance: what constants of the second model stand for, where a rewrite made them.
+        progress: called with one line per leg.
+
+    Raises:
+        InputError: the models cannot be compared, or inputs cannot be made for them.
+    """
+    tell = progress or (lambda line: None)
+    check_signatures(original, other)
+    tell("inputs")
+    made = [dict(inputs)] if inputs is not None else made_inputs(original)
+    tell("algebra")
+    algebra, failed = algebra_leg(original, other, made, choose_exact(original), provenance=provenance)
+    legs: dict[str, Leg] = {"algebra": algebra}
+    assumptions = [*_STANDING, *algebra.assumptions]
+    tell("numerics")
+    numerics = numerics_leg(original, other, made)
+    if isinstance(numerics, Leg):
+        legs["numerics"] = numerics
+    else:
+        assumptions.append(f"rounding was not looked at: {numerics}")
+    verdict, reason = decide(legs)
+    divergence = failed.divergence.as_json() if failed is not None and failed.divergence is not None else None
+    return Verdict(verdict, legs, divergence, reason, tuple(assumptions))
+
+
+def made_inputs(model: ir.Model) -> list[dict[str, Any]]:
+    """Inputs on which the model can be evaluated, one set per seed.
+
+    Raises:
+        InputError: an input cannot be made, or the model takes none of those that were made.
+    """
+    domain = Float64()
+
+    def accepts(inputs: dict[str, Any]) -> None:
+        # what has no meaning here is for the algebra leg to say
+        with suppress(Unsupported):
+            run(model, domain, inputs)
+
+    return fitting_inputs(model, accepts, _SEEDS)[1]

@@ -1,0 +1,200 @@
+"""The algebra leg: both graphs evaluated exactly on the same inputs, with no tolerance to choose.
+
+Twice, with the stored weights (real constants, ties and zeros) and with random ones (the rule itself,
+which a bias that happens to be 0 would hide). The first disagreement is localised by fingerprints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.semantics.domain import Unsupported
+from tautomer.verify.exact import Exact, compare_values
+from tautomer.verify.fingerprint import Divergence, Prints, first_divergence, matches
+from tautomer.verify.interpreter import run
+from tautomer.verify.provenance import Provenance, folded, weight
+from tautomer.verify.verdict import Leg
+from tautomer.verify.weights import unmatched
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass
+class Check:
+    """One exact comparison of two models.
+
+    Attributes:
+        weights: "stored" or "random".
+        method: the domain's name.
+        outputs: elements, and how many differ or could not be told, by output.
+        divergence: where they part, when they do.
+        matched: tensors of the original with a counterpart, and how many there are.
+        assumptions: what was read or taken for granted.
+    """
+
+    weights: str
+    method: str
+    outputs: dict[str, dict[str, int]] = field(default_factory=dict)
+    divergence: Divergence | None = None
+    matched: tuple[int, int] | None = None
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool | None:
+        """True or False; None when some element could not be told."""
+        if any(counts["different"] for counts in self.outputs.values()):
+            return False
+        return None if any(counts["undecided"] for counts in self.outputs.values()) else True
+
+
+def check(
+    original: ir.Model,
+    other: ir.Model,
+    inputs: Inputs,
+    make_exact: Callable[[], Exact],
+    *,
+    random_weights: int | None = None,
+    provenance: Provenance | None = None,
+) -> Check:
+    """Compares two models exactly on one set of inputs.
+
+    Args:
+        original: the model that decides.
+        other: the model compared with it.
+        inputs: arrays by name, for both.
+        make_exact: makes the domain.
+        random_weights: a seed to replace the weights by; None keeps the stored ones.
+        provenance: what constants of the second model stand for, where a rewrite made them.
+
+    Raises:
+        Unsupported: an operator has no meaning in this domain.
+    """
+    exact = make_exact()
+    prints = Prints(exact.slabs), Prints(exact.slabs)
+    m = exact.domain
+    constants = _Constants(m, random_weights, original, provenance or {})
+    results = [
+        run(original, m, inputs, constants=constants.stored, observe=prints[0].observe),
+        run(other, m, inputs, constants=constants.derived, observe=prints[1].observe),
+    ]
+    done = Check("stored" if random_weights is None else "random", exact.name)
+    for name, value in results[0].items():
+        found = compare_values(exact, value, results[1][name])
+        done.outputs[name] = {
+            "elements": found.elements,
+            "different": found.different,
+            "undecided": found.undecided,
+        }
+    if done.equal is False:
+        done.divergence = first_divergence(*prints)
+    done.matched = matches(*prints)
+    done.assumptions = tuple(exact.assumptions)
+    return done
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """What stands for a stored constant in one check."""
+
+    m: Any
+    seed: int | None
+    original: ir.Model
+    provenance: Provenance
+
+    def stored(self, value: ir.Value) -> Any:
+        """The constant itself, or the random one that takes its place."""
+        tensor = value.const_value
+        if self.seed is None or tensor is None or not tensor.dtype.is_floating_point():
+            return None
+        return weight(self.m, np.asarray(tensor.numpy()), self.seed)
+
+    def derived(self, value: ir.Value) -> Any:
+        """The expression of a constant that a rewrite made; any other as it is stored."""
+        origin = self.provenance.get(str(value.name))
+        if origin is None or value.const_value is None:
+            return self.stored(value)
+        source = None
+        if origin.source is not None:
+            found = self.original.graph.initializers[origin.source].const_value
+            assert found is not None
+            source = np.asarray(found.numpy())
+        return folded(self.m, np.asarray(value.const_value.numpy()), source, origin.factor, self.seed)
+
+
+def algebra_leg(
+    original: ir.Model,
+    other: ir.Model,
+    inputs: Sequence[Inputs],
+    domains: Sequence[Callable[[], Exact]],
+    *,
+    provenance: Provenance | None = None,
+    seed: int = 1,
+) -> tuple[Leg, Check | None]:
+    """The leg for two models: stored weights on every set of inputs, random weights on the first.
+
+    Returns:
+        The leg, and the check that failed, if one did.
+    """
+    checks: list[Check] = []
+    skipped = ""
+
+    def told(one: Inputs, weights: int | None = None) -> Check:
+        for make_exact in domains:
+            done = check(original, other, one, make_exact, random_weights=weights, provenance=provenance)
+            if done.equal is not None:
+                break
+        return done
+
+    try:
+        for one in inputs:
+            checks.append(told(one))
+            if checks[-1].equal is not True:
+                return _leg(checks, skipped), checks[-1]
+        strangers = unmatched(original, other, provenance or {}) + unmatched(other, original, {})
+        if strangers:
+            skipped = f"not done: '{strangers[0]}' is a weight of one model only"
+        else:
+            checks.append(told(inputs[0], seed))
+    except Unsupported as error:
+        reason = f"cannot be evaluated exactly: {error}"
+        return Leg(None, {"reason": reason, **_detail(checks, skipped)}, _assumed(checks)), None
+    failed = next((one for one in checks if one.equal is not True), None)
+    return _leg(checks, skipped), failed
+
+
+def _leg(checks: Sequence[Check], skipped: str) -> Leg:
+    failed = next((one for one in checks if one.equal is not True), None)
+    if failed is None:
+        return Leg(True, _detail(checks, skipped), _assumed(checks))
+    counts = [(name, c) for name, c in failed.outputs.items() if c["different"] or c["undecided"]]
+    name, count = counts[0]
+    if failed.equal is None:
+        reason = f"'{name}' could not be told by {failed.method}"
+        return Leg(None, {"reason": reason, **_detail(checks, skipped)}, _assumed(checks))
+    how_many = f"{count['different']} of {count['elements']} elements"
+    reason = f"{how_many} of '{name}' differ with {failed.weights} weights"
+    return Leg(False, {"reason": reason, **_detail(checks, skipped)}, _assumed(checks))
+
+
+def _assumed(checks: Sequence[Check]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note for one in checks for note in one.assumptions))
+
+
+def _detail(checks: Sequence[Check], skipped: str) -> dict[str, Any]:
+    detail: dict[str, Any] = {
+        "checks": [
+            {
+                "weights": one.weights,
+                "method": one.method,
+                "outputs": one.outputs,
+                "tensors_matched": list(one.matched or ()),
+            }
+            for one in checks
+        ]
+    }
+    return {**detail, "random_weights": skipped} if skipped else detail

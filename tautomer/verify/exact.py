@@ -1,0 +1,115 @@
+"""Exact domains behind one interface: how to make one, compare its values, and hash them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.semantics.domain import Mathematics, Unsupported
+from tautomer.verify.ball import Ball, Balls, agree
+from tautomer.verify.fingerprint import Words
+
+# A fingerprint of balls hashes their centres cut to a float64: two balls of one number, known to 2^-200,
+# fall on different sides of a rounding boundary once in 2^140 elements.
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How two tensors compare.
+
+    Attributes:
+        elements: how many there are.
+        different: how many were shown to differ.
+        undecided: how many could not be told.
+    """
+
+    elements: int
+    different: int
+    undecided: int = 0
+
+
+class Exact(Protocol):
+    """A domain in which equality means something without a tolerance.
+
+    Attributes:
+        name: for reports.
+        domain: the mathematics.
+    """
+
+    name: str
+    domain: Mathematics
+
+    def compare(self, a: Any, b: Any) -> Outcome:
+        """Compares two float values of the domain."""
+
+    def slabs(self, value: Any) -> Sequence[Words] | None:
+        """The elements of a float value as words, for fingerprints."""
+
+    @property
+    def assumptions(self) -> Sequence[str]:
+        """What was taken for granted so far."""
+
+
+class BallArithmetic:
+    """Ball arithmetic: disjoint balls prove a difference, agreement to 3/4 of the bits is the evidence.
+
+    Args:
+        bits: the working precision.
+    """
+
+    def __init__(self, bits: int = 256) -> None:
+        self._ball = Ball(bits, read=True)
+        self.domain: Mathematics = self._ball
+        self.name = f"ball arithmetic, {bits} bits"
+
+    def compare(self, a: Any, b: Any) -> Outcome:
+        """Compares element by element."""
+        found = agree(a, b, self._ball.bits * 3 // 4)
+        return Outcome(found.elements, found.different, found.undecided)
+
+    def slabs(self, value: Any) -> Sequence[Words] | None:
+        """The centres as float64 bits."""
+        if not isinstance(value, Balls):
+            return None
+        centres = np.frompyfunc(lambda x: float(x.mid()) if x.is_finite() else float(x), 1, 1)(value.array)
+        # + 0.0: -0 is 0
+        return (np.ascontiguousarray(np.asarray(centres, dtype=np.float64) + 0.0).view(np.uint64),)
+
+    @property
+    def assumptions(self) -> Sequence[str]:
+        """The constants that were read as the numbers they are roundings of."""
+        return self._ball.assumptions
+
+
+def choose_exact(model: ir.Model) -> Sequence[Callable[[], Exact]]:
+    """The domains for a model of this size, to be tried in order until one can tell."""
+    return BallArithmetic, lambda: BallArithmetic(1024)
+
+
+def site_exact(elements: int) -> Exact:
+    """The domain for one rewrite whose largest input has so many elements."""
+    return BallArithmetic()
+
+
+def compare_values(exact: Exact, a: Any, b: Any) -> Outcome:
+    """Compares two outputs, floats of the domain or concrete integers.
+
+    Raises:
+        Unsupported: one of them is a float and the other is not.
+    """
+    floats = exact.domain.is_value(a), exact.domain.is_value(b)
+    if floats[0] != floats[1]:
+        raise Unsupported("output", "it is a float in one model only")
+    shapes = tuple(
+        exact.domain.shape(x) if is_float else np.shape(x) for x, is_float in zip((a, b), floats, strict=True)
+    )
+    if shapes[0] != shapes[1]:
+        size = max(int(np.prod(shapes[0])), 1)
+        return Outcome(size, size)
+    if floats[0]:
+        return exact.compare(a, b)
+    return Outcome(int(np.size(a)), int(np.sum(np.asarray(a) != np.asarray(b))))

@@ -1,0 +1,102 @@
+"""Which tensors of two graphs are the same? Told by their content, never by their names.
+
+Every intermediate float tensor gets a fingerprint: a hash of its elements that does not depend on their
+order, so that a reshape or a transpose keeps it. In exact arithmetic on random inputs equal tensors have
+equal fingerprints, and different ones differ but for a chance of about the size over 2^61.
+
+When a check fails, the place to look is the first tensor of the original after which nothing matches: its
+inputs have counterparts in the other graph, and neither it nor anything computed from it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.naming import label
+
+Words = np.ndarray[Any, np.dtype[np.uint64]]
+
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def mixed(words: Words) -> Words:
+    """A bijection of 64-bit words that leaves no visible structure (the finaliser of splitmix64)."""
+    with np.errstate(over="ignore"):
+        words = (words ^ (words >> np.uint64(30))) * _MIX[0]
+        words = (words ^ (words >> np.uint64(27))) * _MIX[1]
+        return words ^ (words >> np.uint64(31))
+
+
+def digest(slabs: Sequence[Words]) -> tuple[int, int]:
+    """The fingerprint of a tensor whose elements are given as one word per slab: (elements, sum of hashes)."""
+    element = np.zeros(slabs[0].shape, np.uint64)
+    with np.errstate(over="ignore"):
+        for slab in slabs:
+            element = mixed(element * np.uint64(31) + slab.astype(np.uint64) + np.uint64(1))
+        return int(element.size), int(element.sum(dtype=np.uint64))
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two graphs part.
+
+    Attributes:
+        tensor: the first tensor of the original without a counterpart after which nothing matches.
+        node: the node that makes it.
+        consumes: what that node reads that still has a counterpart.
+    """
+
+    tensor: str
+    node: str
+    consumes: str
+
+    def as_json(self) -> dict[str, str]:
+        """The object of the JSON contract."""
+        return {"tensor": self.tensor, "node": self.node, "consumes": self.consumes}
+
+
+class Prints:
+    """Fingerprints of the tensors of one run, in the order in which they were made.
+
+    Args:
+        slabs: a value of the domain -> its elements as words; None for what is no float tensor.
+    """
+
+    def __init__(self, slabs: Callable[[Any], Sequence[Words] | None]) -> None:
+        self._slabs = slabs
+        self.of: dict[ir.Value, tuple[int, int]] = {}
+
+    def observe(self, value: ir.Value, content: Any) -> None:
+        """Takes the fingerprint of a value; given to the interpreter."""
+        words = self._slabs(content)
+        if words is not None:
+            self.of[value] = digest(words)
+
+
+def first_divergence(original: Prints, other: Prints) -> Divergence | None:
+    """The first tensor of the original after which nothing has a counterpart; None when all ends match."""
+    known = dict.fromkeys(other.of.values())
+    matched = {value: print_ in known for value, print_ in original.of.items()}
+    leads: dict[ir.Value, bool] = {}
+    for value in reversed(original.of):
+        readers = [out for node, _ in value.uses() for out in node.outputs if out in leads]
+        leads[value] = matched[value] or any(leads[reader] for reader in readers)
+    for value in original.of:
+        node = value.producer()
+        if leads[value] or node is None:
+            continue
+        before = [operand for operand in node.inputs if operand is not None and matched.get(operand, True)]
+        consumed = next((operand for operand in before if operand in matched), before[0] if before else None)
+        return Divergence(str(value.name), label(node), str(consumed.name) if consumed is not None else "")
+    return None
+
+
+def matches(original: Prints, other: Prints) -> tuple[int, int]:
+    """How many tensors of the original have a counterpart, and how many there are."""
+    known = dict.fromkeys(other.of.values())
+    return sum(print_ in known for print_ in original.of.values()), len(original.of)

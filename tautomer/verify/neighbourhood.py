@@ -1,0 +1,185 @@
+"""One rewrite on its own neighbourhood: the value before and the value after, from the same leaves, exactly.
+
+If every rewrite keeps the value that it replaces, the whole model keeps its outputs. The neighbourhood is
+small, so this is cheap, and it holds where the whole model cannot be evaluated, for instance around an
+operator that nobody has given a meaning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.call import call_of
+from tautomer.graph.facts import Facts, bind_symbols, propagate
+from tautomer.graph.semantics.casts import lift
+from tautomer.graph.semantics.domain import Unsupported
+from tautomer.patterns.meaning import compute
+from tautomer.verify.exact import Exact, compare_values
+from tautomer.verify.provenance import folded, weight
+
+_SMALL = (2, 3, 5, 7)  # for the symbols; every operation works on rows, and a few rows show what it does
+_LARGEST = 1 << 17  # elements of a tensor beyond which a site is left to the check of the whole model
+_SEEDS = (1, 2)
+
+
+class Expression(Protocol):
+    """What a folded constant is: a stored tensor times a number, or the number alone."""
+
+    @property
+    def source(self) -> ir.Value | None:
+        """The tensor."""
+
+    @property
+    def factor(self) -> float:
+        """The number."""
+
+
+@dataclass
+class Neighbourhood:
+    """Checks rewrites of one model, each distinct one once.
+
+    Args:
+        model: the model, before the first rewrite.
+        make_exact: makes the domain for tensors of up to so many elements.
+
+    Attributes:
+        checked: how many distinct rewrites were checked.
+        skipped: how many were too large for that, and wait for the check of the whole model.
+    """
+
+    model: ir.Model
+    make_exact: Callable[[int], Exact]
+    checked: int = 0
+    skipped: int = 0
+    _facts: Facts | None = None
+    _known: dict[Any, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # shapes must be those of the original: new nodes get theirs from evaluation
+        symbols = bind_symbols(self.model)
+        sizes = {name: _SMALL[index % len(_SMALL)] for index, name in enumerate(symbols)}
+        self._facts = propagate(self.model, sizes)
+
+    def refuses(
+        self,
+        key: Any,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        folded: Mapping[ir.Value, Expression],
+    ) -> str:
+        """Why the new value may not take the old one's place, or "".
+
+        Args:
+            key: equal for rewrites of equal structure, whose evidence is the same.
+            old: the value as the model computes it.
+            new: the value that is to replace it.
+            leaves: what both are computed from -> the value of the original model that it is.
+            folded: what folded constants stand for.
+        """
+        if key not in self._known:
+            self._known[key] = self._check(old, new, leaves, folded)
+        return self._known[key]
+
+    def _check(
+        self,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        expressions: Mapping[ir.Value, Expression],
+    ) -> str:
+        assert self._facts is not None
+        shapes = [self._facts.get(origin).shape for origin in leaves.values()]
+        if any(shape is None for shape in shapes):
+            return "its neighbourhood cannot be evaluated: the shape of an input is not known"
+        largest = max((math.prod(shape) for shape in shapes if shape is not None), default=1)
+        if largest > _LARGEST:
+            self.skipped += 1
+            return ""
+        self.checked += 1
+        for seed in _SEEDS:
+            exact = self.make_exact(largest)
+            walk = _Walk(self.model, self._facts, exact, expressions, seed)
+            for index, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True)):
+                rng = np.random.default_rng(100 * seed + index)
+                walk.values[leaf] = exact.domain.constant(rng.standard_normal(shape))
+            try:
+                outcome = compare_values(exact, walk.value(old), walk.value(new))
+            except (Unsupported, ValueError) as error:
+                return f"its neighbourhood cannot be evaluated exactly: {error}"
+            if outcome.different or outcome.undecided:
+                return f"{outcome.different} of {outcome.elements} elements differ in exact arithmetic"
+        return ""
+
+
+class _Walk:
+    """Evaluates values back to the leaves."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        facts: Facts,
+        exact: Exact,
+        expressions: Mapping[ir.Value, Expression],
+        seed: int,
+    ) -> None:
+        self._model, self._facts, self._m, self._seed = model, facts, exact.domain, seed
+        self._expressions = expressions
+        self.values: dict[ir.Value, Any] = {}
+
+    def value(self, value: ir.Value | None) -> Any:
+        """The value; nodes are visited once, operands before the node, without recursion into deep graphs."""
+        if value is None:
+            return None
+        stack = [value]
+        while stack:
+            top = stack[-1]
+            if top in self.values:
+                stack.pop()
+                continue
+            waiting = self._operands(top)
+            if waiting:
+                stack += waiting
+                continue
+            self._make(stack.pop())
+        return self.values[value]
+
+    def _operands(self, value: ir.Value) -> list[ir.Value]:
+        node = value.producer()
+        if node is None or self._facts.get(value).array is not None:
+            return []
+        return [operand for operand in node.inputs if operand is not None and operand not in self.values]
+
+    def _make(self, value: ir.Value) -> None:
+        node = value.producer()
+        expression = self._expressions.get(value)
+        content = self._facts.get(value).array
+        if expression is not None:
+            source = None if expression.source is None else _stored(expression.source)
+            self.values[value] = folded(self._m, _stored(value), source, expression.factor, self._seed)
+        elif content is not None and content.size == 1:
+            self.values[value] = lift(self._m, content)
+        elif node is None:
+            self.values[value] = weight(self._m, _stored(value), self._seed)
+        elif content is not None:
+            self.values[value] = lift(self._m, content)
+        else:
+            call = call_of(node, self._model.opset_imports.get(node.domain, 0))
+            inputs = [None if operand is None else self.values[operand] for operand in node.inputs]
+            function = self._model.functions.get((node.domain, node.op_type, node.overload))
+            if function is not None and node.domain != "tautomer":
+                raise Unsupported(node.op_type, "a function of the model")
+            for output, result in zip(node.outputs, compute(self._m, call, inputs), strict=False):
+                self.values[output] = result
+
+
+def _stored(value: ir.Value) -> np.ndarray[Any, Any]:
+    if value.const_value is None:
+        raise Unsupported("constant", f"'{value.name}' has no value")
+    return np.asarray(value.const_value.numpy())

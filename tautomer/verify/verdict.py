@@ -1,0 +1,75 @@
+"""What a verification says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Decision = Literal["EQUAL", "DIFFERENT", "NOT VERIFIED"]
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One kind of evidence.
+
+    Attributes:
+        passed: True, False, or None when it could not be had.
+        detail: what was done and what came out, ready for JSON.
+        assumptions: what it took for granted.
+    """
+
+    passed: bool | None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The leg's part of the JSON contract."""
+        status = {True: "passed", False: "failed", None: "not available"}[self.passed]
+        return {"status": status, **self.detail}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision and what it rests on.
+
+    Attributes:
+        verdict: EQUAL, DIFFERENT or NOT VERIFIED; the last is never reported as the first.
+        legs: evidence by name: algebra, constants, numerics, special.
+        first_divergence: where a failing check first shows: tensor, node, consumer; or None.
+        reason: one sentence.
+        assumptions: what was taken for granted, only what was used.
+    """
+
+    verdict: Decision
+    legs: Mapping[str, Leg]
+    first_divergence: Mapping[str, str] | None = None
+    reason: str = ""
+    assumptions: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of the JSON contract."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "legs": {name: leg.as_json() for name, leg in self.legs.items()},
+            "first_divergence": dict(self.first_divergence) if self.first_divergence else None,
+            "assumptions": list(self.assumptions),
+        }
+
+
+def decide(legs: Mapping[str, Leg]) -> tuple[Decision, str]:
+    """The decision that the legs allow.
+
+    A leg that failed decides; the algebra leg must have passed for EQUAL, and no leg may be missing that
+    was needed.
+    """
+    for name, leg in legs.items():
+        if leg.passed is False:
+            return "DIFFERENT", f"{name}: {leg.detail.get('reason', 'the graphs differ')}"
+    for name, leg in legs.items():
+        if leg.passed is None:
+            return "NOT VERIFIED", f"{name}: {leg.detail.get('reason', 'no evidence')}"
+    return "EQUAL", "every leg of the evidence passed"

@@ -1,0 +1,68 @@
+"""Whole exported models against onnxruntime with its optimizations off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.exports import ExportFailed, export
+from benchmarks.specs import quick
+from tautomer.errors import CheckFailedError
+from tautomer.graph.reader import read_model
+from tautomer.graph.semantics.mathematics import Float64
+from tautomer.verify.inputs import fitting_inputs
+from tautomer.verify.interpreter import run
+
+_KEPT = Path("/tmp/exports")
+_CHEAP = ("gpt2", "llama", "swin", "whisper_encoder")
+
+
+def compared(path: Path) -> float:
+    """The largest difference from onnxruntime, relative to the largest element of its output."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options)
+
+    def execute(inputs):
+        try:
+            return session.run(None, inputs)
+        except Exception as error:
+            raise CheckFailedError(str(error)) from error
+
+    model = read_model(path)
+    _, made = fitting_inputs(model, execute)
+    worst = 0.0
+    for inputs in made:
+        found = run(model, Float64(), inputs)
+        for expected, exact in zip(execute(inputs), found.values(), strict=True):
+            if expected.dtype.kind != "f":
+                assert np.array_equal(expected, exact)
+                continue
+            worst = max(worst, float(np.max(np.abs(expected - exact)) / np.max(np.abs(exact))))
+    return worst
+
+
+# float32 and a handful of layers: the worst of all exports measured is 5.4e-7
+_TOLERANCE = 2e-6
+
+
+@pytest.mark.skipif(not _KEPT.is_dir(), reason="no kept exports")
+def test_kept_exports():
+    errors = {path.stem: compared(path) for path in sorted(_KEPT.glob("*.onnx"))}
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{len(errors)} exports, worst {errors[worst]:.2g} ({worst})")
+    assert errors[worst] < _TOLERANCE
+
+
+@pytest.mark.parametrize("spec", [s for s in quick() if s.family in _CHEAP], ids=lambda s: s.name)
+def test_quick_exports(spec, tmp_path):
+    try:
+        path = export(spec, _KEPT if _KEPT.is_dir() else tmp_path)
+    except ExportFailed as failure:
+        pytest.skip(str(failure))
+    assert compared(path) < _TOLERANCE
