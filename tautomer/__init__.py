@@ -7,6 +7,8 @@ result.save("fast.onnx")
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tautomer._version import __version__
@@ -35,3 +37,14 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'tautomer' has no attribute '{name}'")
+
+
+class _Package(ModuleType):
+    """`tautomer.verify` is the function. Importing the folder of that name must not take its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name == "verify" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

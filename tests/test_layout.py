@@ -51,3 +51,8 @@ def test_an_onnx_job_imports_no_torch() -> None:
     loaded = _modules_after(job)
     assert "onnxruntime" in loaded
     assert not loaded & {"torch", "triton", "transformers"}
+
+
+def test_verify_is_the_function_even_after_its_folder_was_imported() -> None:
+    code = "import tautomer\nfrom tautomer.verify.algebra import check\nassert tautomer.verify.__name__ == 'verify'"
+    assert "tautomer" in _modules_after(code + "\nassert callable(tautomer.verify)")

@@ -19,7 +19,7 @@ from tautomer.graph.naming import label
 from tautomer.patterns.attention_operands import Walked, walk_key, walk_query, walk_value
 from tautomer.patterns.computation_type import rounding_cast
 from tautomer.patterns.cones import Cone, ConeFinder
-from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program, compile_cone
+from tautomer.patterns.evaluation import FAILURES, FLOAT64, LARGEST, Program, compile_cone
 from tautomer.patterns.operation import Definition
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognised import Recognised
@@ -155,6 +155,8 @@ def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> _Weights | str:
         return f"node '{label(rounding)}' (Cast) rounds the scores or weights to a narrower type"
     try:
         program = compile_cone(cone, finder, mode)
+        if program.largest > LARGEST:
+            return "what happens between the products is too large to be evaluated"
         for weights in _hypotheses(program, kinds):
             if all(_holds(program, weights, kinds, shape, seed) for seed in (1, 2)):
                 return weights
@@ -166,7 +168,11 @@ def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> _Weights | str:
 def _hypotheses(program: Program, kinds: list[Any]) -> Iterator[_Weights]:
     """Every reading of the scalars as scale and bias, and of each mask as added, kept or removed."""
     numbers = [r.value for r in program.readings if np.isfinite(r.value) and 0.0 < abs(r.value) < 1e4]
-    scales = list(dict.fromkeys([1.0, *numbers, *(1.0 / x for x in numbers), *(a * b for a in numbers for b in numbers)]))
+    scales = list(
+        dict.fromkeys(
+            [1.0, *numbers, *(1.0 / x for x in numbers), *(a * b for a in numbers for b in numbers)]
+        )
+    )
     biases = list(dict.fromkeys([0.0, *numbers, *(-x for x in numbers)]))
     choices: list[tuple[int, ...]] = [()]
     for kind in kinds:

@@ -34,7 +34,9 @@ def walk_query(operand: ir.Value, finder: ConeFinder) -> Walked:
     """q with its scale taken off; its shape stays."""
     best = Walked(operand, 1.0, ())
     for step in _steps(operand, finder):
-        if finder.fact(step.value).shape == finder.fact(operand).shape and _is(step, operand, finder, lambda x: x):
+        if finder.fact(step.value).shape == finder.fact(operand).shape and _is(
+            step, operand, finder, lambda x: x
+        ):
             best = step
     return best
 
@@ -113,7 +115,12 @@ def _repeats(value: ir.Value, shape: tuple[int, ...] | None, finder: ConeFinder)
         return 0
     if found == shape:
         return 1
-    if len(shape) == 4 and found[1] and shape[1] % found[1] == 0 and (found[0], *found[2:]) == (shape[0], *shape[2:]):
+    if (
+        len(shape) == 4
+        and found[1]
+        and shape[1] % found[1] == 0
+        and (found[0], *found[2:]) == (shape[0], *shape[2:])
+    ):
         return shape[1] // found[1]
     return 0
 
@@ -121,7 +128,10 @@ def _repeats(value: ir.Value, shape: tuple[int, ...] | None, finder: ConeFinder)
 def _is(step: Walked, operand: ir.Value, finder: ConeFinder, expected: object) -> bool:
     """Runs the nodes of a step on random content and compares with what they should do."""
     shape = finder.fact(step.value).shape
-    if shape is None or int(np.prod(shape)) > _MAX_ELEMENTS or not callable(expected):
+    if shape is None or not callable(expected):
+        return False
+    sizes = [finder.fact(value).size for value in (step.value, *(node.outputs[0] for node in step.nodes))]
+    if any(size is None or size > _MAX_ELEMENTS for size in sizes):
         return False
     x = np.arange(1.0, 1.0 + int(np.prod(shape))).reshape(shape)  # every element is told from every other
     values: dict[ir.Value, Array] = {step.value: x}

@@ -61,7 +61,12 @@ def _anchors(finder: ConeFinder, covered: set[int]) -> Iterator[tuple[ir.Node, s
             if fact.array is None and not fact.constant:
                 yield node, _ACTIVATIONS[node.op_type]
     for node in finder.nodes:
-        if id(node) not in covered and finder.owns(node) and node.op_type == "Where" and _compares(node, finder):
+        if (
+            id(node) not in covered
+            and finder.owns(node)
+            and node.op_type == "Where"
+            and _compares(node, finder)
+        ):
             yield node, "LeakyRelu"
 
 
@@ -71,7 +76,10 @@ def _compares(node: ir.Node, finder: ConeFinder) -> bool:
     if made is None or made.op_type not in _COMPARISONS or not finder.owns(made):
         return False
     facts = [finder.fact(value) for value in made.inputs if value is not None]
-    return any(f.array is None and not f.constant and f.dtype is not None and f.dtype.is_floating_point() for f in facts)
+    return any(
+        f.array is None and not f.constant and f.dtype is not None and f.dtype.is_floating_point()
+        for f in facts
+    )
 
 
 def _norm_above(node: ir.Node, finder: ConeFinder, covered: set[int]) -> str | None:
@@ -79,7 +87,9 @@ def _norm_above(node: ir.Node, finder: ConeFinder, covered: set[int]) -> str | N
     if not _reaches(node, ("Sqrt", "Pow", "Reciprocal"), finder, covered):
         return None
     squared = node.inputs[0].producer() if node.inputs[0] is not None else None
-    before = squared.inputs[0].producer() if squared is not None and squared.inputs and squared.inputs[0] else None
+    before = (
+        squared.inputs[0].producer() if squared is not None and squared.inputs and squared.inputs[0] else None
+    )
     centred = {n.op_type for n in (squared, before) if n is not None} & {"Sub", "Add"}
     return "LayerNormalization" if centred else "RMSNormalization"
 
@@ -114,7 +124,9 @@ def _explain(
     if not around:
         return Remark("missed", "recognise", op, label(anchor), *_no_cone(anchor, finder)), None
     # the cone that came closest, then the largest: small cones are fragments of the operation
-    cone, refusal = max(around, key=lambda entry: (entry[1].nearest == op, bool(entry[1].nearest), len(entry[0].nodes)))
+    cone, refusal = max(
+        around, key=lambda entry: (entry[1].nearest == op, bool(entry[1].nearest), len(entry[0].nodes))
+    )
     try:
         refusal = diagnose(compile_cone(cone, finder, mode), refusal)
     except ValueError:  # an operand that is not known: the refusal already says so

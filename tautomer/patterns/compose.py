@@ -96,7 +96,19 @@ def _composite(
     inputs = [x, *(other if name in FULL_OPERANDS else simple.get(name) for name in definition.operands)]
     while inputs[-1] is None:
         inputs.pop()
-    attributes = {**definition.attributes, **{k: v for k, v in op.attributes.items() if k not in ("approximate",)}}
+    attributes = {
+        **definition.attributes,
+        **{k: v for k, v in op.attributes.items() if k not in ("approximate",)},
+    }
     return Recognised(
-        definition, tuple(inputs), output, attributes, nodes, op.graph, op.axes, op.factors, op.readings, op.stash
+        definition,
+        tuple(inputs),
+        output,
+        attributes,
+        nodes,
+        op.graph,
+        op.axes,
+        op.factors,
+        op.readings,
+        op.stash,
     )

@@ -18,7 +18,9 @@ _PRECISION = {
     ir.DataType.FLOAT16: 11,
     ir.DataType.BFLOAT16: 8,
 }
-_AFFINE = frozenset({"Mul", "Add", "Cast", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Transpose"})
+_AFFINE = frozenset(
+    {"Mul", "Add", "Cast", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten", "Transpose"}
+)
 
 
 def computation_type(cone: Cone, match: Match, finder: ConeFinder) -> ir.DataType | str:

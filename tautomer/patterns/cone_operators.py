@@ -9,7 +9,18 @@ import onnx_ir as ir
 from tautomer.patterns.operation import definitions
 
 MOVEMENT = frozenset(
-    {"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Pad"}
+    {
+        "Identity",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Expand",
+        "Slice",
+        "Concat",
+        "Pad",
+    }
 )
 _LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "CastLike", "Sum", "Mean", "Dropout"})
 _NONLINEAR = frozenset(
@@ -21,7 +32,12 @@ _REDUCTIONS = frozenset(
     ReduceLogSumExp ReduceProd""".split()
 )
 # onnxruntime's own names of defined operations: whether they work on rows
-_OTHER_NAMES = {"SimplifiedLayerNormalization": True, "FastGelu": False, "BiasGelu": False, "QuickGelu": False}
+_OTHER_NAMES = {
+    "SimplifiedLayerNormalization": True,
+    "FastGelu": False,
+    "BiasGelu": False,
+    "QuickGelu": False,
+}
 _DOMAINS = ("", "ai.onnx", "com.microsoft", "tautomer")
 
 
@@ -38,7 +54,9 @@ class ConeOperators:
         """Reads the definitions; call it once per recognition."""
         known = tuple(definitions())
         rowwise = {d.op for d in known if d.rows} | {op for op, rows in _OTHER_NAMES.items() if rows}
-        pointwise = {d.op for d in known if not d.rows} | {op for op, rows in _OTHER_NAMES.items() if not rows}
+        pointwise = {d.op for d in known if not d.rows} | {
+            op for op, rows in _OTHER_NAMES.items() if not rows
+        }
         return cls(_NONLINEAR | pointwise, _REDUCTIONS | rowwise, frozenset(rowwise))
 
     def allows(self, node: ir.Node) -> bool:
@@ -61,7 +79,9 @@ class ConeOperators:
     def nonlinear(self, node: ir.Node, dependent_operands: int) -> bool:
         """True when the node makes its cone worth evaluating."""
         op = node.op_type
-        return op in self.pointwise or op in self.reducing or (op in ("Mul", "Div") and dependent_operands > 1)
+        return (
+            op in self.pointwise or op in self.reducing or (op in ("Mul", "Div") and dependent_operands > 1)
+        )
 
 
 def is_movement(node: ir.Node | None) -> bool:

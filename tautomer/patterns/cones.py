@@ -98,7 +98,9 @@ class ConeFinder:
             if operators.allows(node):
                 call = call_of(node, self.version(node.domain))
                 self._calls[node] = call
-                self._call_keys[node] = interner((call.op_type, call.domain, call.version, _freeze(call.attributes)))
+                self._call_keys[node] = interner(
+                    (call.op_type, call.domain, call.version, _freeze(call.attributes))
+                )
             for value in node.outputs:
                 self._position[value] = index
 
@@ -218,14 +220,18 @@ class ConeFinder:
         if fact.shape is None or fact.dtype is None:
             return
         last = max(self._position[value] for value in outputs)
-        reached: dict[ir.Value, _Reached] = {source: _Reached(self._intern(("source", fact.shape, fact.dtype)), False)}
+        reached: dict[ir.Value, _Reached] = {
+            source: _Reached(self._intern(("source", fact.shape, fact.dtype)), False)
+        }
         leaves: dict[ir.Value, int] = {}
         for node in self._consumers_in_order(source, last):
             if len(reached) > MAX_NODES:
                 break
             key = self._key(node, reached, leaves)
             dependent = [reached[value] for value in node.inputs if value is not None and value in reached]
-            nonlinear = any(value.nonlinear for value in dependent) or self.operators.nonlinear(node, len(dependent))
+            nonlinear = any(value.nonlinear for value in dependent) or self.operators.nonlinear(
+                node, len(dependent)
+            )
             reached[node.outputs[0]] = _Reached(key, nonlinear)
         for output in outputs:
             if output in reached and reached[output].nonlinear:
@@ -266,7 +272,9 @@ class ConeFinder:
                 operands.append(("leaf", index, fact.shape, fact.dtype))
         return self._intern((self._call_keys[node], tuple(operands)))
 
-    def _between(self, output: ir.Value, source: ir.Value, reached: dict[ir.Value, _Reached]) -> tuple[ir.Node, ...]:
+    def _between(
+        self, output: ir.Value, source: ir.Value, reached: dict[ir.Value, _Reached]
+    ) -> tuple[ir.Node, ...]:
         nodes: dict[int, ir.Node] = {}
         stack = [output]
         while stack:

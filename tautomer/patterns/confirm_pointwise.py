@@ -29,6 +29,8 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
     """Compares a cone without row reductions with every pointwise definition."""
     if program.cone.leaves:
         return Refusal("has a tensor entering beside its input, and no pointwise operation takes one")
+    if program.too_large:
+        return Refusal("is too large to be evaluated")
     try:
         near, far, odd = (pointwise_values(program, x) for x in (points(), far_points(), POINTS))
     except FAILURES as error:
@@ -109,7 +111,9 @@ def _candidates(definition: Definition, readings: tuple[Reading, ...]) -> Iterat
 
 
 @lru_cache(maxsize=4096)
-def _values(key: str, function: Any, values: tuple[float, ...], names: tuple[str, ...]) -> tuple[Array, Array] | None:
+def _values(
+    key: str, function: Any, values: tuple[float, ...], names: tuple[str, ...]
+) -> tuple[Array, Array] | None:
     definition = next(d for d in definitions() if d.key == key)
     parameters = dict(zip(names, values, strict=True))
     near = apply(definition, FLOAT64, points(), parameters=parameters)

@@ -31,7 +31,11 @@ def confirm_rows(program: Program) -> Match | Refusal:
         return samples
     nearest, closest = Refusal("computes another function of its rows"), math.inf
     for definition in definitions():
-        if not definition.rows or definition.composite or (definition.rows == "folded") != samples.structure.folded:
+        if (
+            not definition.rows
+            or definition.composite
+            or (definition.rows == "folded") != samples.structure.folded
+        ):
             continue
         for parameters in _candidates(definition, program, samples.x.shape[1]):
             fit = fit_definition(samples, definition, parameters)

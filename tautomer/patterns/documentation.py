@@ -5,7 +5,12 @@ from __future__ import annotations
 from tautomer.patterns.attention import DEFINITION as SCORE_ATTENTION
 from tautomer.patterns.operation import Definition, definitions
 
-_ROWS = {"": "element", "trailing": "row over the last axes", "axis": "row along one axis", "folded": "number per row"}
+_ROWS = {
+    "": "element",
+    "trailing": "row over the last axes",
+    "axis": "row along one axis",
+    "folded": "number per row",
+}
 
 
 def operations_table() -> str:
@@ -14,12 +19,18 @@ def operations_table() -> str:
         "| operation | formula | works on | operands | parameters | source |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [_line(definition) for definition in sorted((*definitions(), SCORE_ATTENTION), key=lambda d: d.key)]
+    lines += [
+        _line(definition) for definition in sorted((*definitions(), SCORE_ATTENTION), key=lambda d: d.key)
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _line(definition: Definition) -> str:
-    name = f"`tautomer.{definition.op}`" if definition.domain else f"`{definition.op}` (opset {definition.since})"
+    name = (
+        f"`tautomer.{definition.op}`"
+        if definition.domain
+        else f"`{definition.op}` (opset {definition.since})"
+    )
     variant = ", ".join(f"{key}={value}" for key, value in definition.attributes.items())
     kind = "two matrix products" if definition is SCORE_ATTENTION else _ROWS[definition.rows]
     cells = (

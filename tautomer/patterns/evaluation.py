@@ -24,6 +24,7 @@ from tautomer.patterns.readings import Mode, Reading, read_scalar
 FLOAT64 = Float64()
 FAILURES = (ValueError, IndexError, Unsupported)  # what running a cone on a probe may raise
 _SMALL = 1 << 15
+LARGEST = 1 << 23  # 64 MiB of doubles
 _DTYPES = {ir.DataType.DOUBLE: np.float64, ir.DataType.FLOAT: np.float32, ir.DataType.FLOAT16: np.float16}
 
 
@@ -56,11 +57,15 @@ def storage(fact: Fact) -> Any:
     """The numpy type whose rounding a stored constant went through."""
     if fact.dtype in _DTYPES:
         return np.dtype(_DTYPES[fact.dtype])
-    return fact.array.dtype if fact.array is not None and fact.array.dtype.kind == "V" else np.dtype(np.float32)
+    return (
+        fact.array.dtype if fact.array is not None and fact.array.dtype.kind == "V" else np.dtype(np.float32)
+    )
 
 
 def _is_float(fact: Fact, array: Any) -> bool:
-    return np.issubdtype(array.dtype, np.floating) or (fact.dtype is not None and fact.dtype.is_floating_point())
+    return np.issubdtype(array.dtype, np.floating) or (
+        fact.dtype is not None and fact.dtype.is_floating_point()
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Program:
         output_shape: the output's.
         leaf_shapes: those of the side inputs.
         shapes: every shape that holds as many elements as the source, its own first.
+        largest: elements of the largest tensor in it, which an Expand can make as large as it likes.
     """
 
     cone: Cone
@@ -90,11 +96,17 @@ class Program:
     output_shape: tuple[int, ...]
     leaf_shapes: tuple[tuple[int, ...], ...]
     shapes: tuple[tuple[int, ...], ...]
+    largest: int
 
     @property
     def calls(self) -> tuple[Call, ...]:
         """The operators of the cone, in order."""
         return tuple(call for call, _ in self.steps)
+
+    @property
+    def too_large(self) -> bool:
+        """True when a probe of full size would not fit; where nothing moves, probes are cut short."""
+        return self.moves and self.largest > LARGEST
 
     def probe_shape(self) -> tuple[int, ...]:
         """The source's shape, with axes cut short that provably only repeat the work.
@@ -172,6 +184,7 @@ def compile_cone(cone: Cone, finder: ConeFinder, mode: Mode) -> Program:
         finder.fact(cone.output).shape or (),
         tuple(finder.fact(leaf).shape or () for leaf in cone.leaves),
         _arrangements(cone, finder),
+        max(math.prod(finder.fact(node.outputs[0]).shape or ()) for node in cone.nodes),
     )
 
 

@@ -54,13 +54,19 @@ def _row_misses(op: str, centre: Callable[[Any, Any], Any]) -> tuple[NearMiss, .
             "divides the sum of squares by d + 1 instead of d",
             lambda m, x, e, c: c * m.rsqrt(m.sum(c * c) / (_length(m, x) + 1.0) + e),
         ),
-        miss("takes the sum of squares instead of their mean", lambda m, x, e, c: c * m.rsqrt(m.sum(c * c) + e)),
+        miss(
+            "takes the sum of squares instead of their mean", lambda m, x, e, c: c * m.rsqrt(m.sum(c * c) + e)
+        ),
         miss("takes no square root", lambda m, x, e, c: c / (m.mean(c * c) + e)),
         miss("takes absolute values instead of squares", lambda m, x, e, c: c / (m.mean(m.abs(c)) + e)),
-        miss("roots absolute values instead of squares", lambda m, x, e, c: c * m.rsqrt(m.mean(m.abs(c)) + e)),
+        miss(
+            "roots absolute values instead of squares", lambda m, x, e, c: c * m.rsqrt(m.mean(m.abs(c)) + e)
+        ),
         miss("raises to the power 3 instead of 2", lambda m, x, e, c: c / m.sqrt(m.mean(c * c * c) + e)),
         miss("raises to the power 4 instead of 2", lambda m, x, e, c: c / m.sqrt(m.mean(c * c * c * c) + e)),
-        miss("divides the root by x instead of x by the root", lambda m, x, e, c: m.sqrt(m.mean(c * c) + e) / c),
+        miss(
+            "divides the root by x instead of x by the root", lambda m, x, e, c: m.sqrt(m.mean(c * c) + e) / c
+        ),
         miss("has its sign reversed", lambda m, x, e, c: -c * m.rsqrt(m.mean(c * c) + e)),
         miss("multiplies by the root instead of dividing", lambda m, x, e, c: c * m.sqrt(m.mean(c * c) + e)),
     )
@@ -83,8 +89,14 @@ ROW_MISSES: tuple[NearMiss, ...] = (
         lambda m, x, e: _centred(m, x) * m.rsqrt(m.mean(x * x) + e),
     ),
     *_row_misses("RMSNormalization", lambda m, x: x),
-    NearMiss("Softmax", "has base 2 instead of e", lambda m, x, e: _exp_rows(m, x, 2.0) / m.sum(_exp_rows(m, x, 2.0))),
-    NearMiss("Softmax", "divides by the mean instead of the sum", lambda m, x, e: m.exp(x) / m.mean(m.exp(x))),
+    NearMiss(
+        "Softmax",
+        "has base 2 instead of e",
+        lambda m, x, e: _exp_rows(m, x, 2.0) / m.sum(_exp_rows(m, x, 2.0)),
+    ),
+    NearMiss(
+        "Softmax", "divides by the mean instead of the sum", lambda m, x, e: m.exp(x) / m.mean(m.exp(x))
+    ),
     NearMiss(
         "Softmax",
         "subtracts the maximum in the numerator only",
@@ -116,7 +128,9 @@ POINT_MISSES: tuple[NearMiss, ...] = (
         lambda m, x, c: x * 0.5 * (1.0 + m.erf(x / c)),
         rows=False,
     ),
-    NearMiss("Gelu", "lacks the factor 1/2", lambda m, x, c: x * (1.0 + m.erf(x * math.sqrt(0.5))), rows=False),
+    NearMiss(
+        "Gelu", "lacks the factor 1/2", lambda m, x, c: x * (1.0 + m.erf(x * math.sqrt(0.5))), rows=False
+    ),
     NearMiss(
         "Gelu",
         "has {number!r} where 0.044715 belongs",

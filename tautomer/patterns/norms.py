@@ -7,7 +7,9 @@ from typing import Any
 from tautomer.patterns.operation import Scalar, operation
 
 
-@operation("LayerNormalization", rows="trailing", since=17, source="arXiv 1607.06450; ONNX LayerNormalization-17")
+@operation(
+    "LayerNormalization", rows="trailing", since=17, source="arXiv 1607.06450; ONNX LayerNormalization-17"
+)
 def layer_norm(m: Any, x: Any, scale: Any = 1.0, bias: Any = 0.0, *, epsilon: Scalar = 1e-5) -> Any:
     """(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * scale + bias, over the last axes."""
     centred = x - m.mean(x)

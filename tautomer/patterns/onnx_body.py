@@ -33,7 +33,9 @@ def function_of(definition: Definition, version: int) -> ir.Function:
     m = _Trace(builder)
     x, *operands = (ir.Value(name=name) for name in ("x", *definition.operands))
     parameters: dict[str, Any] = {
-        name: _Traced(m, builder.op("Constant", value_float=ir.RefAttr("value_float", name, ir.AttributeType.FLOAT)))
+        name: _Traced(
+            m, builder.op("Constant", value_float=ir.RefAttr("value_float", name, ir.AttributeType.FLOAT))
+        )
         for name in definition.parameters
     }
     widened = [_Traced(m, builder.op("Cast", value, to=int(ir.DataType.FLOAT))) for value in (x, *operands)]
@@ -45,9 +47,13 @@ def function_of(definition: Definition, version: int) -> ir.Function:
         operands=dict(zip(definition.operands, widened[1:], strict=True)),
         parameters=parameters,
     ).value
-    output = builder.op("CastLike", result, x) if version >= CASTLIKE_SINCE else builder.op("Identity", result)
+    output = (
+        builder.op("CastLike", result, x) if version >= CASTLIKE_SINCE else builder.op("Identity", result)
+    )
     output.name = "y"
-    graph = ir.Graph([x, *operands], [output], nodes=builder.nodes, opset_imports={"": version}, name=definition.op)
+    graph = ir.Graph(
+        [x, *operands], [output], nodes=builder.nodes, opset_imports={"": version}, name=definition.op
+    )
     attributes = [ir.Attr(name, ir.AttributeType.FLOAT, None) for name in definition.parameters]
     attributes += [ir.Attr(name, ir.AttributeType.STRING, None) for name in definition.attributes]
     attributes += [ir.Attr("axis", ir.AttributeType.INT, None)] if definition.rows else []

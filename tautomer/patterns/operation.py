@@ -95,7 +95,9 @@ def operation(
         for name, parameter in list(signature.parameters.items())[2:]:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 if parameter.annotation != "Scalar" or parameter.default is inspect.Parameter.empty:
-                    raise InternalError(f"parameter {name} needs ': Scalar = default'", where=f"operation {op}")
+                    raise InternalError(
+                        f"parameter {name} needs ': Scalar = default'", where=f"operation {op}"
+                    )
                 parameters[name] = float(parameter.default)
             elif name in ROW_OPERANDS or name in FULL_OPERANDS:
                 operands.append(name)
@@ -106,7 +108,16 @@ def operation(
         if not formula:
             raise InternalError("the docstring must begin with the formula", where=f"operation {op}")
         definition = Definition(
-            op, function, rows, domain, since, dict(attributes or {}), tuple(operands), parameters, formula, source
+            op,
+            function,
+            rows,
+            domain,
+            since,
+            dict(attributes or {}),
+            tuple(operands),
+            parameters,
+            formula,
+            source,
         )
         if definition.key in _DEFINITIONS:
             raise InternalError("defined twice", where=f"operation {definition.key}")

@@ -21,7 +21,27 @@ ROWS = 26  # two unknowns per channel are solved for; this leaves 24 equations t
 @lru_cache(maxsize=1)
 def points() -> Array:
     """Arguments of a pointwise function: both signs, every scale on which exp and erf differ from a line."""
-    sizes = [0.0, 1e-4, 0.01, 0.1, 0.3, 0.5, 0.77, 1.0, 1.3, 1.9, 2.4, 2.9, 3.3, 4.2, 5.1, 6.0, 7.7, 9.3, 12.5]
+    sizes = [
+        0.0,
+        1e-4,
+        0.01,
+        0.1,
+        0.3,
+        0.5,
+        0.77,
+        1.0,
+        1.3,
+        1.9,
+        2.4,
+        2.9,
+        3.3,
+        4.2,
+        5.1,
+        6.0,
+        7.7,
+        9.3,
+        12.5,
+    ]
     sizes += [15.9, 19.0, 20.5, 27.0, 36.0]
     return np.array(sorted({sign * (size * 1.0009765625) for size in sizes for sign in (-1.0, 1.0)}))
 

@@ -60,7 +60,7 @@ def sample_rows(program: Program) -> RowSamples | Refusal:
     shape = program.probe_shape()
     if math.prod(shape) == 0:
         return Refusal("has a dimension of size 0")
-    if math.prod(shape) > _MAX_ELEMENTS:
+    if program.too_large or math.prod(shape) > _MAX_ELEMENTS:
         return Refusal(f"is too large to be evaluated: {list(shape)}")
     structure = find_rows(program, shape)
     if isinstance(structure, Refusal):
@@ -95,7 +95,9 @@ def _leaves(program: Program) -> list[Array]:
     return [probe.tensor(leaf, index) for index, leaf in enumerate(program.leaf_shapes)]
 
 
-def _as_row(leaf: Array, shape: tuple[int, ...], order: tuple[int, ...], length: int, count: int) -> Array | None:
+def _as_row(
+    leaf: Array, shape: tuple[int, ...], order: tuple[int, ...], length: int, count: int
+) -> Array | None:
     """A side input as the row vector that it multiplies; None when it is not the same for every row."""
     try:
         full = np.broadcast_to(leaf, shape).transpose(order).reshape(count, length)

@@ -48,5 +48,7 @@ def apply(
 ) -> Any:
     """Evaluates a definition in a domain; absent operands are 1 and 0, absent parameters their defaults."""
     values = {**definition.parameters, **(parameters or {})}
-    with np.errstate(all="ignore"):  # what overflows or divides by 0 is a result, in numpy as in other domains
+    with np.errstate(
+        all="ignore"
+    ):  # what overflows or divides by 0 is a result, in numpy as in other domains
         return definition.function(Rows(m, axes), x, **(operands or {}), **values)

@@ -28,7 +28,9 @@ def log_sum_exp(m: Any, x: Any) -> Any:
     return m.log(m.sum(m.exp(x - top))) + top
 
 
-@operation("SoftmaxPlusOne", rows="axis", domain="tautomer", source="E. Miller, Attention Is Off By One (2023)")
+@operation(
+    "SoftmaxPlusOne", rows="axis", domain="tautomer", source="E. Miller, Attention Is Off By One (2023)"
+)
 def softmax_plus_one(m: Any, x: Any) -> Any:
     """exp(x) / (1 + sum(exp(x))), over one axis."""
     top = m.maximum(m.max(x), 0.0)

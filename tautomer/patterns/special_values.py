@@ -21,7 +21,9 @@ _ROW_NAMES = ("a NaN", "an infinity", "a masked element", "only masked elements"
 _RELATIVE = 1e-6  # anything that is finite on both sides was compared before, and closer
 
 
-def special_rows(program: Program, samples: RowSamples, fit: RowFit, formula: Callable[[Array], Array]) -> str:
+def special_rows(
+    program: Program, samples: RowSamples, fit: RowFit, formula: Callable[[Array], Array]
+) -> str:
     """The first special row on which the cone and gain * formula + shift differ, in words."""
     x = np.array(samples.x[: len(samples.x)])
     for index, _ in enumerate(_ROW_NAMES):

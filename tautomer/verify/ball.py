@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +18,10 @@ import numpy as np
 from flint import arb, arb_mat, ctx, fmpq
 
 from tautomer.graph.semantics.domain import Array, Axes, Unsupported
+from tautomer.verify.field.comparison import Comparison
 from tautomer.verify.field.numbers import Reader
+
+__all__ = ["Ball", "Balls", "Comparison", "Undecided", "agree", "exact"]
 
 _CONCRETE_BITS = 60  # a ball is said as a float64 only when it is known better than that
 
@@ -325,32 +327,6 @@ def _float(x: Any) -> float:
     return value
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What two tensors of balls say about each other.
-
-    Attributes:
-        elements: how many there are.
-        different: how many pairs are disjoint; each is a proof.
-        same: how many overlap with radii small enough to be evidence of identity.
-        undecided: the others, whose radii grew.
-        first_different: the index of the first disjoint pair.
-        first_undecided: the index of the first undecided pair.
-    """
-
-    elements: int
-    different: int
-    same: int
-    undecided: int
-    first_different: tuple[int, ...] | None = None
-    first_undecided: tuple[int, ...] | None = None
-
-    @property
-    def equal(self) -> bool:
-        """True when every element is evidence of identity."""
-        return self.same == self.elements
-
-
 def agree(a: Balls, b: Balls, bits: int = 200) -> Comparison:
     """Compares element by element.
 
@@ -369,10 +345,7 @@ def agree(a: Balls, b: Balls, bits: int = 200) -> Comparison:
         kinds = np.asarray(
             np.frompyfunc(lambda x, y: _relation(x, y, scale), 2, 1)(a.array, b.array), dtype=np.int64
         )
-    counts = np.bincount(kinds.reshape(-1), minlength=3)
-    return Comparison(
-        kinds.size, int(counts[0]), int(counts[1]), int(counts[2]), _first(kinds == 0), _first(kinds == 2)
-    )
+    return Comparison.of(kinds == 0, kinds == 2)
 
 
 def _relation(x: Any, y: Any, scale: Any) -> int:
@@ -385,8 +358,3 @@ def _relation(x: Any, y: Any, scale: Any) -> int:
         return 0
     bound = scale * max(1, x.mid().__abs__(), y.mid().__abs__())
     return 1 if x.rad() <= bound and y.rad() <= bound else 2
-
-
-def _first(where: Array) -> tuple[int, ...] | None:
-    found = np.argwhere(where)
-    return tuple(int(i) for i in found[0]) if len(found) else None

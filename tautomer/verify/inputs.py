@@ -21,7 +21,7 @@ from tautomer.graph.facts import Facts, bind_symbols, propagate
 from tautomer.graph.naming import printable
 from tautomer.graph.symbols import size_of, unnamed
 
-__all__ = ["candidate_sizes", "fitting_inputs", "make_inputs", "parse_npz", "table_length"]
+__all__ = ["candidate_sizes", "data_inputs", "fitting_inputs", "make_inputs", "parse_npz", "table_length"]
 
 _SMALL_SIZES = (2, 5, 7, 3, 11, 6)
 _FEW = 5  # rows of a table whose length is not known
@@ -225,6 +225,19 @@ def _offset(node: ir.Node, slot: int, facts: Facts) -> tuple[int, int] | None:
 def table_length(value: ir.Value, facts: Facts) -> int:
     """The length of the shortest table that an integer value indexes; 0 when it indexes none."""
     return _role(value, facts).high or 0
+
+
+def data_inputs(model: ir.Model, sizes: Mapping[str, int]) -> list[str]:
+    """The float inputs that are data, not masks."""
+    facts = propagate(model, {**bind_symbols(model), **sizes})
+    return [
+        str(value.name)
+        for value in model.graph.inputs
+        if value.dtype is not None
+        and value.dtype.is_floating_point()
+        and value.name not in model.graph.initializers
+        and not _role(value, facts).mask
+    ]
 
 
 def candidate_sizes(model: ir.Model) -> Iterator[dict[str, int]]:

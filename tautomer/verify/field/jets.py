@@ -64,13 +64,9 @@ class Jets:
         return self._paired(self.base.sub, a, b)
 
     def _paired(self, f: Callable[[Words, Words], Words], a: Slabs, b: Slabs) -> Slabs:
-        zero = np.zeros((), dtype=np.uint64)
-        count = max(len(a), len(b))
+        zero = np.zeros(np.broadcast_shapes(a[0].shape, b[0].shape), dtype=np.uint64)
         return tuple(
-            f(a[i] if i < len(a) else zero, b[i] if i < len(b) else zero) + np.zeros_like(a[0] + b[0])
-            if min(len(a), len(b)) <= i
-            else f(a[i], b[i])
-            for i in range(count)
+            f(a[i] if i < len(a) else zero, b[i] if i < len(b) else zero) for i in range(max(len(a), len(b)))
         )
 
     def neg(self, a: Slabs) -> Slabs:

@@ -16,7 +16,7 @@ from tautomer.graph.semantics.domain import Array, Unsupported
 
 Words = NDArray[np.uint64]
 
-_LOWEST, _HIGHEST = -1140, 1030  # exponents of two that a float64 can need
+_EXPONENTS = range(-1075, 972)  # of two, that a float64 with a whole mantissa has
 _DIGIT = 10  # powers with an exponent per element go digit by digit, from tables
 
 
@@ -37,7 +37,7 @@ class Modulus:
     def __init__(self, p: int) -> None:
         self.p = p
         self._word = np.uint64(p)
-        self._twos = np.array([pow(2, e, p) for e in range(_LOWEST, _HIGHEST)], dtype=np.uint64)
+        self._twos = np.array([pow(2, e, p) for e in _EXPONENTS], dtype=np.uint64)
 
     def add(self, a: Any, b: Any) -> Words:
         """a + b."""
@@ -99,7 +99,7 @@ class Modulus:
             levels.append(self.mul(x[0::2], x[1::2]))
         up = np.array([pow(int(x), -1, self.p) for x in levels[-1]], dtype=np.uint64)
         for x in reversed(levels[:-1]):
-            down = np.empty_like(x)
+            down, up = np.empty_like(x), up[: len(x) // 2]
             down[0::2], down[1::2] = self.mul(up, x[1::2]), self.mul(up, x[0::2])
             up = down
         return up[: a.size].reshape(a.shape)
@@ -113,10 +113,15 @@ class Modulus:
         return self.power(a, (self.p - 1) // 2)
 
     def floats(self, x: Array) -> Words:
-        """The residues of finite float64 numbers."""
-        mantissa, exponent = np.frexp(x)
-        whole = np.ldexp(mantissa, 53).astype(np.int64) % self.p
-        return self.mul(whole.astype(np.uint64), self._twos[exponent - 53 - _LOWEST])
+        """The residues of finite float64 numbers, from their bits: (-1)^s m 2^(e - 1075)."""
+        bits = np.ascontiguousarray(x).view(np.uint64).reshape(x.shape)
+        biased = (bits >> np.uint64(52)) & np.uint64(0x7FF)
+        whole = bits & np.uint64((1 << 52) - 1)
+        whole |= np.minimum(biased, np.uint64(1)) << np.uint64(52)  # subnormal numbers have no leading one
+        whole %= self._word
+        whole *= self._twos[np.maximum(biased, np.uint64(1)).view(np.int64)]
+        whole %= self._word
+        return np.where(bits >> np.uint64(63) != 0, self.neg(whole), whole)
 
     def integers(self, x: Array) -> Words:
         """The residues of whole numbers."""
