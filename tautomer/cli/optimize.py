@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tautomer.cli.options import add_constants, add_json, add_target
 from tautomer.cli.output import Console, one_line, size
+from tautomer.cli.verify import leg_lines
 from tautomer.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def _show(result: Result, options: argparse.Namespace, console: Console) -> None
         console.result("nothing to rewrite: the output is the input, byte for byte")
     for line in _summary(result.remarks):
         console.result(one_line(line))
-    console.result(one_line(_verification(result.verification)))
+    for line in _verification(result.verification):
+        console.result(one_line(line))
     if options.dry_run:
         console.result("nothing was written (--dry-run)")
     else:
@@ -101,12 +103,9 @@ def _summary(remarks: list[Remark]) -> list[str]:
     return lines
 
 
-def _verification(evidence: dict[str, Any]) -> str:
-    """The verdict and what it rests on, on one line."""
-    verdict = evidence.get("verdict", "NOT VERIFIED")
-    details = [f"{key} {value}" for key, value in evidence.items() if key != "verdict" and _is_short(value)]
-    return f"verification: {verdict}" + (f" ({', '.join(details)})" if details else "")
-
-
-def _is_short(value: object) -> bool:
-    return isinstance(value, (int, float, str)) and len(str(value)) < 100 and value != ""
+def _verification(evidence: dict[str, Any]) -> list[str]:
+    """The verdict, and a line per leg of the evidence."""
+    lines = [f"verification: {evidence.get('verdict', 'NOT VERIFIED')}: {evidence.get('reason', '')}"]
+    for name, leg in evidence.get("legs", {}).items():
+        lines += [f"  {line}" for line in leg_lines(name, leg)]
+    return lines

@@ -63,13 +63,14 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
         console.result(one_line(f"they part at '{where['tensor']}', made by {where['node']}"))
         console.result(one_line(f"  which reads '{where['consumes']}', still the same in both"))
     for name, leg in verdict.legs.items():
-        for line in _leg_lines(name, leg.as_json()):
+        for line in leg_lines(name, leg.as_json()):
             console.result(one_line(line))
     for assumption in verdict.assumptions:
         console.result(one_line(f"assumed   {assumption}"))
 
 
-def _leg_lines(name: str, leg: Mapping[str, Any]) -> list[str]:
+def leg_lines(name: str, leg: Mapping[str, Any]) -> list[str]:
+    """One leg of the evidence for people: its status, then what it rests on."""
     head = f"{name:<9} {leg['status']}"
     if reason := leg.get("reason"):
         return [f"{head}: {reason}"]
@@ -78,10 +79,11 @@ def _leg_lines(name: str, leg: Mapping[str, Any]) -> list[str]:
         for check in leg["checks"]:
             elements = sum(counts["elements"] for counts in check["outputs"].values())
             found, of = check["tensors_matched"] or (0, 0)
-            lines.append(
+            line = (
                 f"          {check['weights']} weights: 0 of {elements} elements differ, "
                 f"{found} of {of} tensors found again ({check['method']})"
             )
+            lines += [line] if line not in lines else []
         if skipped := leg.get("random_weights"):
             lines.append(f"          random weights {skipped}")
         return [head, *lines]

@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import DTypeLike, NDArray
 
 from tautomer.verify.constants import Format, format_of, ulp
 
 GRID_VERSION = 1
+
+_SOFTMAX = {"Softmax", "LogSoftmax", "ReduceLogSumExp", "ReduceMax", "SoftmaxPlusOne", "BiasSoftmax"}
+_ATTENTION = {"Attention": 3, "MultiHeadAttention": 5}
+_BEFORE_SOFTMAX = {
+    *("Add", "Sub", "Mul", "Div", "Where", "Cast", "Identity", "Tanh", "Max", "Min", "Clip"),
+    *("Reshape", "Transpose", "Unsqueeze", "Squeeze", "Expand", "Slice", "Concat", "Flatten"),
+}
 
 Rows = NDArray[np.float64]
 _Maker = Callable[[np.random.Generator, Rows, Format], Rows]
@@ -30,11 +38,13 @@ class InputClass:
         name: for reports.
         change: makes rows of the class out of standard normal ones, before they are rounded to the type.
         special: some rows hold NaN or infinities.
+        scores: only what goes into a softmax looks like this; elsewhere its sums just overflow.
     """
 
     name: str
     change: _Maker
     special: bool = False
+    scores: bool = False
 
     def rows(self, shape: Sequence[int], dtype: DTypeLike, seed: int) -> NDArray[Any]:
         """An array of this class whose last axis is the row."""
@@ -126,10 +136,10 @@ CLASSES = (
     InputClass("massive channels", _massive),
     InputClass("ascending", _sorted(1)),
     InputClass("descending", _sorted(-1)),
-    InputClass("-inf prefix", _prefix, special=True),
-    InputClass("one live", _one_live, special=True),
-    InputClass("all masked", _all_masked, special=True),
-    InputClass("finfo.min mask", _lowest),
+    InputClass("-inf prefix", _prefix, special=True, scores=True),
+    InputClass("one live", _one_live, special=True, scores=True),
+    InputClass("all masked", _all_masked, special=True, scores=True),
+    InputClass("finfo.min mask", _lowest, scores=True),
     InputClass("denormal", lambda rng, x, kind: x * (kind.tiny / 4.0)),
     InputClass("squares overflow", lambda rng, x, kind: x * float(np.sqrt(kind.largest)) * 0.55),
     InputClass("one NaN", _put(np.nan), special=True),
@@ -143,6 +153,19 @@ CLASSES = (
 def class_named(name: str) -> InputClass:
     """The class of this name."""
     return next(each for each in CLASSES if each.name == name)
+
+
+def are_scores(value: ir.Value) -> bool:
+    """True when nothing but pointwise arithmetic and movement lies between a value and some softmax."""
+    seen, waiting = {value}, [value]
+    while waiting:
+        for node, slot in waiting.pop().uses():
+            if node.op_type in _SOFTMAX or (node.op_type in _ATTENTION and slot == _ATTENTION[node.op_type]):
+                return True
+            if node.op_type in _BEFORE_SOFTMAX:
+                waiting += [output for output in node.outputs if output not in seen]
+                seen.update(node.outputs)
+    return False
 
 
 def moved(x: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64]:

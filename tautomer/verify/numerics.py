@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from tautomer.graph.semantics.domain import Unsupported, is_float
 from tautomer.graph.semantics.mathematics import Float64
-from tautomer.verify.classes import CLASSES, InputClass, moved
+from tautomer.verify.classes import CLASSES, InputClass, are_scores, moved
 from tautomer.verify.constants import format_of
 from tautomer.verify.inputs import data_inputs, make_inputs
 from tautomer.verify.interpreter import Constants, run
@@ -35,7 +35,7 @@ Run = Callable[[Inputs], Any]
 Rows = NDArray[np.float64]
 
 LIMIT = 4.0
-"""The one chosen number. Correct kernels were measured up to 2.1, wrong ones from 22 up or not finite."""
+"""The one chosen number. Correct kernels were measured up to 2, wrong ones from 17 up or not finite."""
 _DRAWS = 4  # perturbations; each moves every element of every row at random
 
 
@@ -243,7 +243,7 @@ def judge_models(
         sizes: a size for each symbolic dimension.
         given: inputs to take instead of made ones.
         seeds: of the made inputs.
-        classes: classes for float inputs that are no masks.
+        classes: classes for float inputs that are no masks; those of scores only for what a softmax takes.
         allowed: options that are accepted, such as "safe-softmax".
         draws: perturbations of inputs and weights together.
 
@@ -271,14 +271,17 @@ def judge_models(
             draws=draws,
         )
 
+    data = data_inputs(original, sizes) if given is None else []
+    scored = {str(value.name): are_scores(value) for value in original.graph.inputs}
     scores = []
     for seed in seeds:
         base = dict(given) if given is not None else make_inputs(original, sizes, seed)
         scores.append(score(base, "as made" if given is None else "as given"))
-        data = data_inputs(original, sizes) if given is None else []
-        for each in classes if data else ():
-            changed = {n: each.rows(base[n].shape, base[n].dtype, seed) for n in data}
-            scores.append(score({**base, **changed}, each.name))
+        for each in classes:
+            suited = [name for name in data if scored[name] or not each.scores]
+            changed = {n: each.rows(base[n].shape, base[n].dtype, seed) for n in suited}
+            if changed:
+                scores.append(score({**base, **changed}, each.name))
     return scores
 
 

@@ -72,7 +72,10 @@ def crms(inputs):
     centred = (x - x.mean(-1, keepdims=True)).astype(F)[:, :-1]
     total = np.add.accumulate(centred, -1, dtype=F)[:, -1:]
     square = (np.sum(centred * centred, -1, keepdims=True, dtype=F) + total * total) / F(x.shape[-1])
-    return np.concatenate([centred, -total], -1) / np.sqrt(square + F(EPSILON)) * inputs["gamma"] + inputs["beta"]
+    return (
+        np.concatenate([centred, -total], -1) / np.sqrt(square + F(EPSILON)) * inputs["gamma"]
+        + inputs["beta"]
+    )
 
 
 # --- softmax --------------------------------------------------------------------------------------------
@@ -160,7 +163,11 @@ KERNELS = {
     "three passes": (softmax, SOFTMAX, set()),
     "online": (online_softmax, SOFTMAX, {"all masked"}),  # a change of meaning, to be allowed by name
     "online, unguarded": (online_softmax_unguarded, SOFTMAX, {"-inf prefix"}),
-    "mantissa and exponent": (mantissa_exponent_softmax, SOFTMAX, {"-inf prefix", "one live", "finfo.min mask"}),
+    "mantissa and exponent": (
+        mantissa_exponent_softmax,
+        SOFTMAX,
+        {"-inf prefix", "one live", "finfo.min mask"},
+    ),
     "scaled": (scaled_softmax, SCALED, set()),
     "scaled, contracted": (scaled_softmax_contracted, SCALED, {"size 1e10"}),
 }
@@ -171,7 +178,9 @@ def test_the_grid(name):
     kernel, (original, exact, operands), rejected = KERNELS[name]
     scores = judge_kernel(original, kernel, exact, (ROWS, WIDTH), F, operands=operands)
     for s in scores:
-        print(f"{name:24} {s.class_name:24} {s.e_orig:9.3g} {s.e_new:9.3g} {s.kappa:9.3g} {s.score:8.3g} {s.reason}")
+        print(
+            f"{name:24} {s.class_name:24} {s.e_orig:9.3g} {s.e_new:9.3g} {s.kappa:9.3g} {s.score:8.3g} {s.reason}"
+        )
     failing = {s.class_name for s in scores if not s.accepted}
     assert failing >= rejected
     assert bool(failing) == bool(rejected)
@@ -181,9 +190,7 @@ def test_the_grid(name):
 
 
 def test_the_guard_is_accepted_by_name():
-    scores = judge_kernel(
-        softmax, online_softmax, softmax_exactly, (ROWS, WIDTH), F, allowed=(SAFE_SOFTMAX,)
-    )
+    scores = judge_kernel(softmax, online_softmax, softmax_exactly, (ROWS, WIDTH), F, allowed=(SAFE_SOFTMAX,))
     assert all(s.accepted for s in scores)
     masked = next(s for s in scores if s.class_name == "all masked")
     assert [f.name for f in masked.findings] == [SAFE_SOFTMAX] and masked.findings[0].rows == ROWS // 2
@@ -203,9 +210,15 @@ def allclose(kernel, family, class_name):
         (rms_of_recentred, NORM, "normal", True, True),
         (rms_of_recentred, NORM, "offset 1e3", False, True),  # more accurate than the original
         (rms_of_recentred, NORM, "offset 1e7", False, True),
-        (centre_then_rms, NORM, "constant", False, True),  # the original is as unsure of the mean
+        (
+            centre_then_rms,
+            NORM,
+            "constant up to an ulp",
+            False,
+            True,
+        ),  # so is the mean: nobody knows it better
         (one_pass_layer_norm, NORM, "normal", True, True),
-        (one_pass_layer_norm, NORM, "offset 10", True, False),  # 22 times more error, and the tolerance is happy
+        (one_pass_layer_norm, NORM, "offset 10", True, False),  # 17 times what rounding explains
         (crms, NORM, "normal", True, False),
         (online_softmax, SOFTMAX, "ascending", True, True),
         (online_softmax_unguarded, SOFTMAX, "normal", True, True),
@@ -228,7 +241,11 @@ def test_more_accurate_is_accepted_whatever_the_ratio():
 
 
 def test_every_wrong_kernel_is_seen_by_the_grid_and_not_by_normal_rows():
-    wrong = [(k, f) for k, f, rejected in KERNELS.values() if rejected and k is not crms and k is not online_softmax]
+    wrong = [
+        (k, f)
+        for k, f, rejected in KERNELS.values()
+        if rejected and k is not crms and k is not online_softmax
+    ]
     for kernel, (original, exact, operands) in wrong:
         inputs = {"x": class_named("normal").rows((ROWS, WIDTH), F, 1), **operands}
         assert judge(original, kernel, exact, inputs, F).accepted

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from mutants.sketch import Sketch
 from mutants.weights import HEAD, LENGTH
 
@@ -39,7 +40,7 @@ def base_two(g: Sketch, place: str, scores: str, values: str) -> str:
     top = g.op("ReduceMax", scores, [-1], at=f"{place}/top")
     shifted = g.op("Sub", scores, top, at=f"{place}/shifted")
     binary = g.op("Mul", shifted, math.log2(math.e), at=f"{place}/binary")
-    base = g.constant(_single(2.0), f"{place}/base")
+    base = g.constant(np.float32(2.0), f"{place}/base")
     raised = g.op("Pow", base, binary, at=f"{place}/raised")
     total = g.op("ReduceSum", raised, [-1], at=f"{place}/total")
     mixed = g.op("MatMul", raised, values, at=f"{place}/weighted")
@@ -86,9 +87,3 @@ class Scaling:
 ON_SCORES = Scaling()
 ON_QUERIES = Scaling(queries=SCALE, scores=1.0)
 SPLIT = Scaling(queries=HEAD**-0.25, keys=HEAD**-0.25, scores=1.0)
-
-
-def _single(number: float) -> object:
-    import numpy as np
-
-    return np.float32(number)

@@ -57,7 +57,7 @@ def build(form: Form, regime: str) -> ModelProto:
         h = g.op("Add", h, _writer(g, form, f"{place}/down", active), at=f"{place}/stream2")
     read = form.norm.norm(g, "final", h, "final/gain", "final/bias")
     table = g.op("Transpose", "tokens/table", at="head/table", perm=[1, 0])
-    return g.model(form.norm.linear(g, "head", read, table, None))
+    return g.model(g.op("Identity", form.norm.linear(g, "head", read, table, None), at="logits"))
 
 
 def load(model: ModelProto) -> ir.Model:

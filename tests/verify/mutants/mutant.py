@@ -1,0 +1,35 @@
+"""A mutant: a correct rewrite in which one thing was made wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mutants.surgery import Surgery
+from mutants.transformer import FORMS, build
+from onnx import ModelProto
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake.
+
+    Attributes:
+        name: what was made wrong.
+        form: the correct form that it is planted in.
+        plant: makes it.
+        shows: the nodes of the original at which it may show first; empty where that is not asked.
+        hidden: regimes whose stored weights make it no mistake: it exchanges tensors of equal content.
+    """
+
+    name: str
+    form: str
+    plant: Callable[[Surgery], None]
+    shows: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+    def model(self, regime: str) -> ModelProto:
+        """The wrong model."""
+        surgery = Surgery(build(FORMS[self.form], regime))
+        self.plant(surgery)
+        return surgery.model
