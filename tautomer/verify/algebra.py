@@ -78,10 +78,13 @@ def check(
     prints = Prints(exact.slabs), Prints(exact.slabs)
     m = exact.domain
     constants = _Constants(m, random_weights, original, provenance or {})
-    results = [
-        run(original, m, inputs, constants=constants.stored, observe=prints[0].observe),
-        run(other, m, inputs, constants=constants.derived, observe=prints[1].observe),
-    ]
+    given = {
+        name: exact.enter(x) if np.asarray(x).dtype.kind not in "biuSO" else x for name, x in inputs.items()
+    }
+    exact.begin("original")
+    results = [run(original, m, given, constants=constants.stored, observe=prints[0].observe)]
+    exact.begin("other")
+    results.append(run(other, m, given, constants=constants.derived, observe=prints[1].observe))
     done = Check("stored" if random_weights is None else "random", exact.name)
     for name, value in results[0].items():
         found = compare_values(exact, value, results[1][name])
@@ -144,10 +147,20 @@ def algebra_leg(
     skipped = ""
 
     def told(one: Inputs, weights: int | None = None) -> Check:
+        """The first check that can tell; a domain that lacks something leaves it to the next."""
+        lacking: Unsupported | None = None
+        done: Check | None = None
         for make_exact in domains:
-            done = check(original, other, one, make_exact, random_weights=weights, provenance=provenance)
+            try:
+                done = check(original, other, one, make_exact, random_weights=weights, provenance=provenance)
+            except Unsupported as error:
+                lacking = lacking or error
+                continue
             if done.equal is not None:
-                break
+                return done
+        if done is None:
+            assert lacking is not None
+            raise lacking
         return done
 
     try:

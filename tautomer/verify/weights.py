@@ -9,14 +9,13 @@ Scalars keep their values: they are the literals of the formulas (epsilon, 1/2, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from tautomer.verify.fingerprint import mixed
+from tautomer.verify.fingerprint import digest, mixed
 
 _MASKING = -1e4  # what adds less than this to a score is a mask, not a weight
 _SCALE = 2.0**-31
@@ -67,5 +66,5 @@ def unmatched(original: ir.Model, other: ir.Model, literal: Container[str]) -> l
     ]
 
 
-def _content(array: np.ndarray[Any, Any]) -> str:
-    return hashlib.sha256(np.sort(array.astype(np.float64), axis=None).tobytes()).hexdigest()
+def _content(array: np.ndarray[Any, Any]) -> tuple[int, int]:
+    return digest([np.ascontiguousarray(array.astype(np.float64) + 0.0).view(np.uint64)])

@@ -178,9 +178,8 @@ def test_the_grid(name):
     kernel, (original, exact, operands), rejected = KERNELS[name]
     scores = judge_kernel(original, kernel, exact, (ROWS, WIDTH), F, operands=operands)
     for s in scores:
-        print(
-            f"{name:24} {s.class_name:24} {s.e_orig:9.3g} {s.e_new:9.3g} {s.kappa:9.3g} {s.score:8.3g} {s.reason}"
-        )
+        errors = " ".join(f"{x:9.3g}" for x in (s.e_orig, s.e_new, s.kappa, s.score))
+        print(f"{name:24} {s.class_name:24} {errors} {s.reason}")
     failing = {s.class_name for s in scores if not s.accepted}
     assert failing >= rejected
     assert bool(failing) == bool(rejected)

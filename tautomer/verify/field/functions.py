@@ -26,7 +26,7 @@ class Functions(Arithmetic):
 
     Attributes:
         roots: how many square roots were taken.
-        squares: of how many the argument was a square, so that the root is a true one.
+        squares: of how many the argument was a square modulo every prime, so that the root is a true one.
     """
 
     def __init__(self, ring: Ring, seed: int, *, expand: bool = False) -> None:
@@ -51,7 +51,10 @@ class Functions(Arithmetic):
         a = self.finite("Sqrt", x)
         root = self.ring.sqrt(a.slabs)
         self.roots += root[0].size
-        self.squares += int(np.sum(self.ring.mul(root[:1], root[:1])[0] == a.slabs[0]))
+        true = np.ones(a.shape, dtype=bool)
+        for x, y in zip(self.ring.mul(root, root), a.slabs, strict=False):
+            true &= x == y
+        self.squares += int(true.sum())
         return Residues(root, self)
 
     def reciprocal(self, x: Any) -> Residues:

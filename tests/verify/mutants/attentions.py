@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from mutants.sketch import Sketch
 from mutants.weights import HEAD, LENGTH
 
-CUT = 3
+CUT = 2
 SCALE = 1.0 / math.sqrt(HEAD)
 
 Mix = Callable[[Sketch, str, str, str], str]
@@ -23,7 +24,9 @@ Mix = Callable[[Sketch, str, str, str], str]
 
 def operator(g: Sketch, place: str, scores: str, values: str) -> str:
     """One Softmax node."""
-    return g.op("MatMul", g.op("Softmax", scores, at=f"{place}/softmax", axis=-1), values, at=f"{place}/mixed")
+    return g.op(
+        "MatMul", g.op("Softmax", scores, at=f"{place}/softmax", axis=-1), values, at=f"{place}/mixed"
+    )
 
 
 def decomposed(g: Sketch, place: str, scores: str, values: str) -> str:

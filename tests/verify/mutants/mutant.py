@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from onnx import ModelProto
+
 from mutants.surgery import Surgery
 from mutants.transformer import FORMS, build
-from onnx import ModelProto
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Mutant:
         form: the correct form that it is planted in.
         plant: makes it.
         shows: the nodes of the original at which it may show first; empty where that is not asked.
-        hidden: regimes whose stored weights make it no mistake: it exchanges tensors of equal content.
+        hidden: regimes in which it is no mistake: it exchanges tensors of equal content, or shifts a stream
+            by one number, which no norm sees. Random weights keep equal elements equal, so they agree.
     """
 
     name: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from mutants.weights import BATCH, LENGTH, WORDS, Weights
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from mutants.weights import BATCH, LENGTH, WORDS, Weights
 
 OPSET = 23
 

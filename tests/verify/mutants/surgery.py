@@ -61,7 +61,9 @@ class Surgery:
                 node.input[slot] = swapped.get(name, name)
         self._sort()
 
-    def after(self, value: str, kind: str, *operands: object, first: bool = True, **attributes: object) -> None:
+    def after(
+        self, value: str, kind: str, *operands: object, first: bool = True, **attributes: object
+    ) -> None:
         """Puts a node behind a value: its readers read the new node, which reads the value and arrays."""
         made = f"{value}/wrong"
         names = []

@@ -1,6 +1,6 @@
 """A transformer of two layers, in the form that is the original and in forms that are rewritten correctly.
 
-    h = tokens + positions;  h += Proj(mix(LN h));  h += Down(gelu(Up(LN h)));  logits = LN(h) tokens^T
+h = tokens + positions;  h += Proj(mix(LN h));  h += Down(gelu(Up(LN h)));  logits = LN(h) tokens^T
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx import ModelProto
+
 from mutants import activations, attentions, norms
 from mutants.sketch import Sketch
 from mutants.weights import BATCH, HEAD, HEADS, LAYERS, LENGTH, WIDTH, weights
-from onnx import ModelProto
+
+_OPERATOR = norms.Operator()
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,10 @@ class Form:
     """One way to write it.
 
     Attributes:
-        key_bias: whether the keys get their bias; q . b is the same for all keys, and softmax does not see it.
+        key_bias: whether keys get their bias; q . b is the same for all of them, so softmax is blind to it.
     """
 
-    norm: norms.Norm = norms.Operator()
+    norm: norms.Norm = _OPERATOR
     mix: attentions.Mix = attentions.operator
     scaling: attentions.Scaling = attentions.ON_SCORES
     activation: activations.Activation = activations.operator
@@ -74,14 +77,19 @@ def _writer(g: Sketch, form: Form, place: str, x: str) -> str:
 def _attention(g: Sketch, form: Form, place: str, read: str) -> str:
     bias = f"{place}/qkv/bias"
     if not form.key_bias:
-        kept = np.repeat(np.array([1, 0, 1], np.float32), WIDTH)
-        bias = g.op("Mul", bias, g.constant(kept, f"{place}/qkv/kept"), at=f"{place}/qkv/bias_kept")
+        queries, keys, values = g.split(bias, 3, f"{place}/qkv/biases")
+        none = g.op("Mul", keys, 0.0, at=f"{place}/qkv/no_bias")
+        bias = g.op("Concat", queries, none, values, at=f"{place}/qkv/bias_kept", axis=0)
     qkv = form.norm.linear(g, f"{place}/qkv", read, f"{place}/qkv/weight", bias)
     parts = g.split(qkv, 3, f"{place}/split")
     at = f"{place}/attention"
     heads = [
-        g.op("Transpose", g.op("Reshape", part, [BATCH, LENGTH, HEADS, HEAD], at=f"{at}/{name}_cut"),
-             at=f"{at}/{name}", perm=perm)
+        g.op(
+            "Transpose",
+            g.op("Reshape", part, [BATCH, LENGTH, HEADS, HEAD], at=f"{at}/{name}_cut"),
+            at=f"{at}/{name}",
+            perm=perm,
+        )
         for part, name, perm in zip(parts, "qkv", ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True)
     ]
     queries = form.scaling.at(g, "queries", heads[0], at)

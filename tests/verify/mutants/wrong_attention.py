@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from mutants.attentions import CUT, SCALE
 from mutants.mutant import Mutant
 from mutants.surgery import Surgery
-from mutants.weights import HEAD, LENGTH, WIDTH
+from mutants.weights import BATCH, HEAD, HEADS, LENGTH, WIDTH
 
 AT = "layer1/attention"
 _SQUARE = np.ones((LENGTH, LENGTH), bool)
@@ -48,7 +49,7 @@ def _exchanged(a: str, b: str) -> Mutant:
         f"{names[a]} and {names[b]} exchanged",
         "decomposed",
         lambda s: s.exchange(f"layer1/split/part{a}", f"layer1/split/part{b}"),
-        (f"{AT}/products", f"{AT}/k", *_MIXED, f"{AT}/scores"),
+        (f"{AT}/products", f"{AT}/scores", f"{AT}/masked", *_MIXED),
     )
 
 
@@ -62,10 +63,18 @@ def _unshifted(s: Surgery) -> None:
 MUTANTS = (
     Mutant("qkv bias dropped", "decomposed", lambda s: s.bypass("layer1/qkv/out"), ("layer1/qkv/out",)),
     Mutant("qkv bias taken off", "decomposed", _bias_negated, ("layer1/qkv/out",)),
-    Mutant("query bias dropped", "operators",
-           lambda s: s.set("layer1/qkv/kept", np.repeat(np.float32([0, 1, 1]), WIDTH))),
-    Mutant("value bias dropped", "operators",
-           lambda s: s.set("layer1/qkv/kept", np.repeat(np.float32([1, 1, 0]), WIDTH))),
+    Mutant(
+        "query bias dropped too",
+        "operators",
+        lambda s: s.rewire("layer1/qkv/bias_kept", 0, "layer1/qkv/no_bias"),
+        ("layer1/split", *_MIXED),
+    ),
+    Mutant(
+        "value bias dropped too",
+        "operators",
+        lambda s: s.rewire("layer1/qkv/bias_kept", 2, "layer1/qkv/no_bias"),
+        ("layer1/split", *_MIXED),
+    ),
     _exchanged("0", "1"),
     _exchanged("1", "2"),
     _exchanged("0", "2"),
@@ -80,8 +89,12 @@ MUTANTS = (
     _mask("mask transposed", np.triu(_SQUARE)),
     _mask("mask of a window", np.tril(_SQUARE) & np.triu(_SQUARE, -2)),
     Mutant("no mask", "decomposed", lambda s: s.bypass(f"{AT}/masked", 1), (f"{AT}/masked", *_MIXED)),
-    Mutant("masked scores 0", "decomposed", lambda s: s.set(f"{AT}/masked/2", 0.0), (f"{AT}/masked", *_MIXED)),
-    Mutant("masked scores -10", "decomposed", lambda s: s.set(f"{AT}/masked/2", -10.0), (f"{AT}/masked", *_MIXED)),
+    Mutant(
+        "masked scores 0", "decomposed", lambda s: s.set(f"{AT}/masked/2", 0.0), (f"{AT}/masked", *_MIXED)
+    ),
+    Mutant(
+        "masked scores -10", "decomposed", lambda s: s.set(f"{AT}/masked/2", -10.0), (f"{AT}/masked", *_MIXED)
+    ),
     Mutant("softmax along the queries", "named", lambda s: s.change(f"{AT}/softmax", axis=-2), _MIXED),
     Mutant("sum along the queries", "decomposed", lambda s: s.set(f"{AT}/total/1", [-2]), _MIXED),
     Mutant("sum over all heads", "decomposed", lambda s: s.set(f"{AT}/total/1", [1, -1]), _MIXED),
@@ -95,14 +108,30 @@ MUTANTS = (
     Mutant("sum not rescaled", "recentred", lambda s: s.bypass(f"{AT}/kept_total")),
     Mutant("values not rescaled", "recentred", lambda s: s.bypass(f"{AT}/kept_mixed")),
     Mutant("rescaled the wrong way", "recentred", lambda s: s.flip(f"{AT}/drop")),
-    Mutant("rescaled by the second block's drop", "recentred", lambda s: s.rewire(f"{AT}/drop", 0, f"{AT}/top2")),
+    Mutant(
+        "rescaled by the second block's drop", "recentred", lambda s: s.rewire(f"{AT}/drop", 0, f"{AT}/top2")
+    ),
     Mutant("first block without its last key", "recentred", _first_block_shorter),
     Mutant("blocks overlap", "recentred", _blocks_overlap),
     Mutant("second block without its last key", "recentred", _second_block_shorter),
-    Mutant("heads merged in another order", "decomposed",
-           lambda s: s.change(f"{AT}/merged", perm=[0, 2, 3, 1]), (f"{AT}/out", "layer1/proj/product")),
-    Mutant("heads merged before they are transposed", "decomposed",
-           lambda s: s.bypass(f"{AT}/merged"), (f"{AT}/out", "layer1/proj/product")),
-    Mutant("heads cut in another order", "operators",
-           lambda s: s.change(f"{AT}/q", perm=[0, 2, 3, 1]) or s.after(f"{AT}/q", "Reshape", np.array([2, 2, 5, 4]))),
+    Mutant(
+        "heads merged in another order",
+        "decomposed",
+        lambda s: s.change(f"{AT}/merged", perm=[0, 2, 3, 1]),
+        (f"{AT}/out", "layer1/proj/product"),
+    ),
+    Mutant(
+        "heads merged before they are transposed",
+        "decomposed",
+        lambda s: s.bypass(f"{AT}/merged"),
+        (f"{AT}/out", "layer1/proj/product"),
+    ),
+    Mutant(
+        "heads cut in another order",
+        "operators",
+        lambda s: (
+            s.change(f"{AT}/q", perm=[0, 2, 3, 1])
+            or s.after(f"{AT}/q", "Reshape", np.array([BATCH, HEADS, LENGTH, HEAD]))
+        ),
+    ),
 )

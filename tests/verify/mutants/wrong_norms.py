@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mutants.mutant import Mutant
 from mutants.surgery import Surgery
 from mutants.weights import BATCH, LENGTH, WIDTH
-
-import numpy as np
 
 NORM = "layer1/norm1"
 OUT = (f"{NORM}/out",)
@@ -46,7 +46,13 @@ def _padded_lane_centred(s: Surgery) -> None:
 
 
 def _row_of_another(s: Surgery) -> None:
-    s.after(f"{NORM}/variance", "Gather", np.array([0, 0, 1, 2, 3], np.int64), axis=1)
+    s.after(f"{NORM}/variance", "Gather", np.array([0, *range(LENGTH - 1)], np.int64), axis=1)
+
+
+def _raw_variance(s: Surgery) -> None:
+    # one operand alone would do no harm: mean(x (x - m)) is the variance
+    s.rewire(f"{NORM}/square", 0, "layer0/stream2")
+    s.rewire(f"{NORM}/square", 1, "layer0/stream2")
 
 
 def _gain_squared(s: Surgery) -> None:
@@ -74,12 +80,17 @@ MUTANTS = (
     Mutant("divisor d + 1", "moments", lambda s: _divisor(s, WIDTH + 1), OUT),
     Mutant("sum for mean", "decomposed", lambda s: s.change(f"{NORM}/variance", "ReduceSum"), OUT),
     Mutant("sum for mean of the squares", "recentred", lambda s: s.change(f"{NORM}/power", "ReduceSum")),
-    Mutant("sum for the mean that is taken off", "decomposed", lambda s: s.change(f"{NORM}/mean", "ReduceSum"), OUT),
+    Mutant(
+        "sum for the mean that is taken off",
+        "decomposed",
+        lambda s: s.change(f"{NORM}/mean", "ReduceSum"),
+        OUT,
+    ),
     Mutant("mean not taken off", "decomposed", lambda s: s.bypass(f"{NORM}/centred"), OUT),
     Mutant("mean added", "moments", lambda s: s.change(f"{NORM}/centred", "Add"), OUT),
     Mutant("mean not squared", "moments", lambda s: s.bypass(f"{NORM}/squared"), OUT),
     Mutant("mean square for variance", "moments", lambda s: s.bypass(f"{NORM}/variance"), OUT),
-    Mutant("variance of the raw input", "decomposed", lambda s: s.rewire(f"{NORM}/square", 0, "layer0/stream2"), OUT),
+    Mutant("variance of the raw input", "decomposed", _raw_variance, OUT),
     Mutant("variance of the row before", "decomposed", _row_of_another, OUT),
     Mutant("padded lane counted in the divisor", "decomposed", _padded_lane, OUT),
     Mutant("padded lane counted in the variance", "decomposed", _padded_lane_centred, OUT),
@@ -96,7 +107,16 @@ MUTANTS = (
     Mutant("bias taken off", "decomposed", lambda s: s.change(f"{NORM}/out", "Sub"), OUT),
     Mutant("final norm skipped", "operators", lambda s: s.bypass("final/out"), ("final/out",)),
     Mutant("gain not folded", "folded", lambda s: s.bypass("layer0/qkv/folded", 1)),
-    Mutant("gain of the other norm folded", "folded", lambda s: s.rewire("layer1/up/column", 0, f"{NORM}/gain"), hidden=("plain",)),
+    Mutant(
+        "gain of the other norm folded",
+        "folded",
+        lambda s: s.rewire("layer1/up/column", 0, f"{NORM}/gain"),
+        hidden=("plain",),
+    ),
     Mutant("bias not folded", "folded", lambda s: s.bypass("layer1/up/total", 1)),
-    Mutant("bias folded through the gained matrix", "folded", lambda s: s.rewire("layer1/up/moved", 1, "layer1/up/folded")),
+    Mutant(
+        "bias folded through the gained matrix",
+        "folded",
+        lambda s: s.rewire("layer1/up/moved", 1, "layer1/up/folded"),
+    ),
 )

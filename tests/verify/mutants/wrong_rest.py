@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from mutants.mutant import Mutant
+from mutants.surgery import Surgery
 
 GELU = "layer1/gelu"
 OUT = (f"{GELU}/out",)
@@ -13,7 +15,14 @@ _ROTATED = np.array([1, 2, 3, 4, 5, 6, 0], np.int64)
 
 
 def _inner(name: str, form: str, constant: str, value: float) -> Mutant:
-    return Mutant(name, form, lambda s: s.set(f"{GELU}/{constant}/1", value), OUT if form == "decomposed" else ())
+    return Mutant(
+        name, form, lambda s: s.set(f"{GELU}/{constant}/1", value), OUT if form == "decomposed" else ()
+    )
+
+
+def _exchange_mlps(s: Surgery) -> None:
+    for part in ("up/weight", "up/bias", "down/weight", "down/bias"):
+        s.exchange(f"layer0/{part}", f"layer1/{part}")
 
 
 MUTANTS = (
@@ -31,25 +40,54 @@ MUTANTS = (
     Mutant("1 lost", "decomposed", lambda s: s.bypass(f"{GELU}/raised"), OUT),
     Mutant("sign in the exponent", "compressed", lambda s: s.bypass(f"{GELU}/negative")),
     Mutant("activation lost", "operators", lambda s: s.bypass(f"{GELU}/out"), OUT),
-    Mutant("residual of the attention dropped", "decomposed", lambda s: s.bypass("layer1/stream1", 1),
-           ("layer1/stream1",)),
+    Mutant(
+        "residual of the attention dropped",
+        "decomposed",
+        lambda s: s.bypass("layer1/stream1", 1),
+        ("layer1/stream1",),
+    ),
     Mutant("residual of the MLP dropped", "recentred", lambda s: s.bypass("layer1/stream2", 1)),
-    Mutant("residual around the wrong place", "decomposed",
-           lambda s: s.rewire("layer1/stream2", 0, "layer0/stream2"), ("layer1/stream2",)),
-    Mutant("residual from behind the norm", "operators",
-           lambda s: s.rewire("layer1/stream2", 0, "layer1/norm2/out"), ("layer1/stream2",)),
-    Mutant("bias of the MLP dropped", "decomposed", lambda s: s.bypass("layer1/down/out"), ("layer1/down/out",)),
-    Mutant("bias of the projection taken off", "decomposed", lambda s: s.change("layer1/proj/out", "Sub"),
-           ("layer1/proj/out",)),
-    Mutant("biases exchanged", "decomposed", lambda s: s.exchange("layer1/proj/bias", "layer1/down/bias"),
-           ("layer1/proj/out",), hidden=("plain",)),
-    Mutant("matrices of two layers exchanged", "moments",
-           lambda s: s.exchange("layer0/up/weight", "layer1/up/weight"), ("layer0/up/product",)),
-    Mutant("layers of the MLP exchanged", "operators",
-           lambda s: [s.exchange(f"layer0/{part}", f"layer1/{part}")
-                      for part in ("up/weight", "up/bias", "down/weight", "down/bias")][0],
-           ("layer0/up/product",)),
+    Mutant(
+        "residual around the wrong place",
+        "decomposed",
+        lambda s: s.rewire("layer1/stream2", 0, "layer0/stream2"),
+        ("layer1/stream2",),
+    ),
+    Mutant(
+        "residual from behind the norm",
+        "operators",
+        lambda s: s.rewire("layer1/stream2", 0, "layer1/norm2/out"),
+        ("layer1/stream2",),
+    ),
+    Mutant("bias of the MLP dropped", "decomposed", lambda s: s.bypass("layer1/up/out"), ("layer1/up/out",)),
+    Mutant(
+        "bias of the projection taken off",
+        "decomposed",
+        lambda s: s.change("layer1/proj/out", "Sub"),
+        ("layer1/proj/out",),
+        hidden=("plain",),
+    ),
+    Mutant(
+        "biases exchanged",
+        "decomposed",
+        lambda s: s.exchange("layer1/proj/bias", "layer1/down/bias"),
+        ("layer1/proj/out",),
+        hidden=("plain",),
+    ),
+    Mutant(
+        "matrices of two layers exchanged",
+        "moments",
+        lambda s: s.exchange("layer0/up/weight", "layer1/up/weight"),
+        ("layer0/up/product",),
+    ),
+    Mutant(
+        "layers of the MLP exchanged",
+        "operators",
+        _exchange_mlps,
+        ("layer0/up/product",),
+    ),
     Mutant("positions dropped", "decomposed", lambda s: s.bypass("stream"), ("stream",)),
-    Mutant("head of the wrong rows", "decomposed",
-           lambda s: s.after("head/product", "Gather", _ROTATED, axis=-1), ("head/product", "logits")),
+    Mutant(
+        "head of the wrong rows", "decomposed", lambda s: s.after("head/product", "Gather", _ROTATED, axis=-1)
+    ),
 )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+
 from mutants.mutant import Mutant
 from mutants.surgery import Surgery
 from mutants.weights import LAYERS, WIDTH
 
-_WRITERS = ("tokens", "positions") + tuple(
-    f"layer{layer}/{name}/{part}"
-    for layer in range(LAYERS)
-    for name in ("proj", "down")
-    for part in ("weight", "bias")
+_WRITERS = (
+    "tokens",
+    "positions",
+    *(
+        f"layer{layer}/{name}/{part}"
+        for layer in range(LAYERS)
+        for name in ("proj", "down")
+        for part in ("weight", "bias")
+    ),
 )
 
 
@@ -44,9 +49,14 @@ def _first_coordinate_left_out(s: Surgery) -> None:
 MUTANTS = (
     *map(_not_centred, _WRITERS),
     *map(_centred_down, ("tokens", "positions", "layer1/proj/weight", "layer0/down/weight")),
-    Mutant("writer centred with a sum", "recentred", lambda s: s.change("layer1/proj/weight/mean", "ReduceSum")),
-    Mutant("writer centred twice over", "recentred",
-           lambda s: s.after("layer1/down/weight/mean", "Mul", np.float32(2.0))),
+    Mutant(
+        "writer centred with a sum", "recentred", lambda s: s.change("layer1/proj/weight/mean", "ReduceSum")
+    ),
+    Mutant(
+        "writer centred twice over",
+        "recentred",
+        lambda s: s.after("layer1/down/weight/mean", "Mul", np.float32(2.0)),
+    ),
     Mutant("tied head centred", "recentred", _tied_head),
     Mutant("last coordinate not counted", "compressed", _last_coordinate_not_counted),
     Mutant("last coordinate not squared", "compressed", lambda s: s.bypass("layer1/norm1/last")),
@@ -56,6 +66,9 @@ MUTANTS = (
     Mutant("reader's last row added", "compressed", lambda s: s.change("layer1/up/short", "Add")),
     Mutant("reader reduced by its first row", "compressed", _other_row),
     Mutant("writer without its first coordinate", "compressed", _first_coordinate_left_out),
-    Mutant("writer cut short before it is centred", "compressed",
-           lambda s: s.rewire("layer1/proj/weight/short", 0, "layer1/proj/weight")),
+    Mutant(
+        "writer cut short before it is centred",
+        "compressed",
+        lambda s: s.rewire("layer1/proj/weight/short", 0, "layer1/proj/weight"),
+    ),
 )
