@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,7 @@ def verify(
     *,
     inputs: str | Path | Mapping[str, Any] | None = None,
     certificate: str | Path | None = None,
+    allowed: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Verdict:
     """Whether two models are the same function, from whatever tool.
@@ -193,6 +194,7 @@ def verify(
         other: the model compared with it.
         inputs: arrays by name, or an .npz file of them; made from the model's own constraints when left out.
         certificate: one that `optimize` wrote for these two files; every byte must be as it was.
+        allowed: differences in special values that are accepted by name, such as "safe-softmax".
         progress: called with one line per leg.
 
     Returns:
@@ -209,7 +211,9 @@ def verify(
         provenance = recheck(certificate, original, other)
     first, second = as_model(original), as_model(other)
     arrays = parse_npz(inputs, first) if isinstance(inputs, (str, Path)) else inputs
-    return verify_models(first, second, inputs=arrays, provenance=provenance, progress=progress)
+    return verify_models(
+        first, second, inputs=arrays, provenance=provenance, allowed=allowed, progress=progress
+    )
 
 
 def _mode(constants: str) -> Mode:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 import onnx_ir as ir
 
 from tautomer.graph.semantics.mathematics import Float64, Unsupported
-from tautomer.runtime.numerics_leg import numerics_leg
+from tautomer.runtime.numerics_leg import numerics_legs
 from tautomer.verify.algebra import algebra_leg
 from tautomer.verify.exact import choose_exact
 from tautomer.verify.inputs import fitting_inputs
@@ -31,6 +31,7 @@ def verify_models(
     *,
     inputs: Mapping[str, Any] | None = None,
     provenance: Provenance | None = None,
+    allowed: Collection[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Verdict:
     """Compares two models with every leg that can be had.
@@ -40,6 +41,7 @@ def verify_models(
         other: the model compared with it.
         inputs: inputs to use instead of made ones.
         provenance: what constants of the second model stand for, where a rewrite made them.
+        allowed: differences in special values that are accepted by name, such as "safe-softmax".
         progress: called with one line per leg.
 
     Raises:
@@ -48,24 +50,24 @@ def verify_models(
     tell = progress or (lambda line: None)
     check_signatures(original, other)
     tell("inputs")
-    made = [dict(inputs)] if inputs is not None else made_inputs(original)
+    sizes, made = ({}, [dict(inputs)]) if inputs is not None else made_inputs(original)
     tell("algebra")
     algebra, failed = algebra_leg(original, other, made, choose_exact(original), provenance=provenance)
     legs: dict[str, Leg] = {"algebra": algebra}
     assumptions = [*_STANDING, *algebra.assumptions]
     tell("numerics")
-    numerics = numerics_leg(original, other, made)
-    if isinstance(numerics, Leg):
-        legs["numerics"] = numerics
+    run_both = numerics_legs(original, other, sizes, made[0], given=inputs is not None, allowed=allowed)
+    if isinstance(run_both, str):
+        assumptions.append(f"rounding was not looked at: {run_both}")
     else:
-        assumptions.append(f"rounding was not looked at: {numerics}")
+        legs |= run_both
     verdict, reason = decide(legs)
     divergence = failed.divergence.as_json() if failed is not None and failed.divergence is not None else None
     return Verdict(verdict, legs, divergence, reason, tuple(assumptions))
 
 
-def made_inputs(model: ir.Model) -> list[dict[str, Any]]:
-    """Inputs on which the model can be evaluated, one set per seed.
+def made_inputs(model: ir.Model) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """Sizes for which the model can be evaluated, and inputs of these sizes, one set per seed.
 
     Raises:
         InputError: an input cannot be made, or the model takes none of those that were made.
@@ -77,4 +79,4 @@ def made_inputs(model: ir.Model) -> list[dict[str, Any]]:
         with suppress(Unsupported):
             run(model, domain, inputs)
 
-    return fitting_inputs(model, accepts, _SEEDS)[1]
+    return fitting_inputs(model, accepts, _SEEDS)

@@ -81,9 +81,7 @@ def check(
     given = {
         name: exact.enter(x) if np.asarray(x).dtype.kind not in "biuSO" else x for name, x in inputs.items()
     }
-    exact.begin("original")
     results = [run(original, m, given, constants=constants.stored, observe=prints[0].observe)]
-    exact.begin("other")
     results.append(run(other, m, given, constants=constants.derived, observe=prints[1].observe))
     done = Check("stored" if random_weights is None else "random", exact.name)
     for name, value in results[0].items():

@@ -171,5 +171,5 @@ def are_scores(value: ir.Value) -> bool:
 def moved(x: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64]:
     """x with every element one ulp up or down, at random; NaN and infinities stay."""
     wide = x.astype(np.float64)
-    step = ulp(x, x.dtype) * rng.choice((-1.0, 1.0), x.shape)
+    step = ulp(x, x.dtype) * (rng.integers(0, 2, x.shape, dtype=np.int8) * 2 - 1)
     return np.where(np.isfinite(wide), wide + step, wide)

@@ -14,6 +14,7 @@ from tautomer.verify.ball import Ball, Balls, agree
 from tautomer.verify.field.domain import JetField
 from tautomer.verify.field.value import Residues
 from tautomer.verify.fingerprint import Words
+from tautomer.verify.weights import weights_of
 
 # A fingerprint of balls hashes their centres cut to a float64: two balls of one number, known to 2^-200,
 # fall on different sides of a rounding boundary once in 2^140 elements.
@@ -48,9 +49,6 @@ class Exact(Protocol):
     def enter(self, array: Any) -> Any:
         """A float input as a value."""
 
-    def begin(self, graph: str) -> None:
-        """Says which graph is evaluated next."""
-
     def compare(self, a: Any, b: Any) -> Outcome:
         """Compares two float values of the domain."""
 
@@ -77,9 +75,6 @@ class BallArithmetic:
     def enter(self, array: Any) -> Any:
         """The numbers themselves."""
         return self.domain.constant(array)
-
-    def begin(self, graph: str) -> None:
-        """Nothing here depends on the graph."""
 
     def compare(self, a: Any, b: Any) -> Outcome:
         """Compares element by element."""
@@ -132,16 +127,12 @@ class FieldArithmetic:
     name = "a prime field, jets of order 4"
 
     def __init__(self, seed: int, *, saturate: bool = True) -> None:
-        self._field = _SaturatingField(seed) if saturate else JetField(seed)
+        self._field = (_SaturatingField if saturate else JetField)(seed, maxima="shared")
         self.domain: Mathematics = self._field
 
     def enter(self, array: Any) -> Any:
         """An input: nothing is known of its sign."""
         return self._field.input(array)
-
-    def begin(self, graph: str) -> None:
-        """The maximum of a row is drawn afresh for every graph."""
-        self._field.graph = graph
 
     def compare(self, a: Any, b: Any) -> Outcome:
         """Compares residues and marks of -inf."""
@@ -169,18 +160,13 @@ _MOST_WEIGHTS = 3_000_000
 def choose_exact(model: ir.Model) -> Sequence[Callable[[], Exact]]:
     """The domains for a model of this size, to be tried in order until one can tell."""
     if weights_of(model) > _MOST_WEIGHTS:
-        return lambda: FieldArithmetic(1), lambda: FieldArithmetic(1, saturate=False)
+        # a second prime where the first met a zero divisor, and masks as numbers where -inf has no meaning
+        return (
+            lambda: FieldArithmetic(1),
+            lambda: FieldArithmetic(2),
+            lambda: FieldArithmetic(1, saturate=False),
+        )
     return BallArithmetic, lambda: BallArithmetic(1024)
-
-
-def weights_of(model: ir.Model) -> int:
-    """How many stored floats a model has."""
-    return sum(
-        value.const_value.size
-        for graph in model.graphs()
-        for value in graph.initializers.values()
-        if value.const_value is not None and value.const_value.dtype.is_floating_point()
-    )
 
 
 def site_exact(elements: int) -> Exact:

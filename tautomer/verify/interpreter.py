@@ -27,6 +27,13 @@ __all__ = ["Constants", "Observe", "Unsupported", "run"]
 Constants = Callable[[ir.Value], Any]
 """Gives the value that stands for an initializer, concrete or of the domain; None keeps the stored one."""
 Observe = Callable[[ir.Value, Any], None]
+_MISFITS = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)  # of numpy, on a bad shape or attribute
 
 
 def run(
@@ -148,12 +155,8 @@ class _Walk:
             return compute(self.m, call, inputs)
         except Unsupported as error:
             raise _at(node, error) from error
-        except (ValueError, IndexError, TypeError) as error:
-            raise InputError(
-                f"{call.op_type} does not take what reaches it ({error})",
-                where=f"node '{_label(node)}'",
-                remedy="give inputs of other sizes",
-            ) from error
+        except _MISFITS as error:
+            raise _misfit(node, error) from error
 
     def call(self, node: ir.Node, scope: _Scope) -> Call:
         """The node with the attributes of the function call put in, without trailing outputs nobody reads."""
@@ -199,6 +202,8 @@ class _Walk:
             raise Unsupported(node.op_type, "an operator with a graph inside")
         except Unsupported as error:
             raise _at(node, error) from error
+        except _MISFITS as error:
+            raise _misfit(node, error) from error
 
     def body(self, graph: ir.Graph, args: Sequence[Any], scope: _Scope) -> list[Any]:
         """Evaluates a graph inside a graph; it sees the values around it."""
@@ -218,6 +223,14 @@ def _is_read(value: ir.Value) -> bool:
 
 def _label(node: ir.Node) -> str:
     return str(node.name or next((value.name for value in node.outputs if value.name), node.op_type))
+
+
+def _misfit(node: ir.Node, error: Exception) -> InputError:
+    return InputError(
+        f"{node.op_type} does not take what reaches it ({error})",
+        where=f"node '{_label(node)}'",
+        remedy="give inputs of other sizes",
+    )
 
 
 def _at(node: ir.Node, error: Unsupported) -> Unsupported:

@@ -68,3 +68,13 @@ def unmatched(original: ir.Model, other: ir.Model, literal: Container[str]) -> l
 
 def _content(array: np.ndarray[Any, Any]) -> tuple[int, int]:
     return digest([np.ascontiguousarray(array.astype(np.float64) + 0.0).view(np.uint64)])
+
+
+def weights_of(model: ir.Model) -> int:
+    """How many stored floats a model has."""
+    return sum(
+        value.const_value.size
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if value.const_value is not None and value.const_value.dtype.is_floating_point()
+    )

@@ -200,6 +200,15 @@ def test_an_unknown_operator_is_named():
         run(model, M, {"x": np.zeros(2, np.float32)})
 
 
+def test_a_node_without_its_attributes():
+    model = parsed(
+        "g (float[2, 3, 8] x) => (float[2, 3, 8] y) { y = com.microsoft.MultiHeadAttention(x, x, x) }",
+        '<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]>',
+    )
+    with pytest.raises(InputError, match="MultiHeadAttention"):
+        run(model, M, {"x": np.zeros((2, 3, 8), np.float32)})
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

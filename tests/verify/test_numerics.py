@@ -12,7 +12,7 @@ from onnx import TensorProto as T
 
 from tautomer.graph.reader import as_model
 from tautomer.graph.semantics.domain import Unsupported
-from tautomer.verify.classes import CLASSES, GRID_VERSION, class_named, moved
+from tautomer.verify.classes import CLASSES, GRID_VERSION, are_scores, class_named, moved
 from tautomer.verify.constants import ulp
 from tautomer.verify.numerics import judge, judge_models
 from tautomer.verify.special import SAFE_SOFTMAX
@@ -205,6 +205,11 @@ def masked_softmax(guarded):
     else:
         nodes += [_node("Identity", "s", "y")]
     return _graph(nodes, {"zero": F(0.0)})
+
+
+def test_scores_are_what_a_softmax_takes():
+    assert are_scores(masked_softmax(False).graph.inputs[0])
+    assert not are_scores(layer_norm().graph.inputs[0])
 
 
 def test_a_guard_needs_its_name():

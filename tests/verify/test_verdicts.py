@@ -40,7 +40,9 @@ def test_two_spellings_of_one_function_are_equal() -> None:
 
 
 def test_a_difference_is_found_and_its_place_named() -> None:
-    verdict = tautomer.verify(_mlp(TANH), _mlp(SIGMOID.replace("Sigmoid (a)", "Sigmoid (h)"), "1, 2, 3, 4, 5, 6"))
+    verdict = tautomer.verify(
+        _mlp(TANH), _mlp(SIGMOID.replace("Sigmoid (a)", "Sigmoid (h)"), "1, 2, 3, 4, 5, 6")
+    )
     assert verdict.verdict == "DIFFERENT"
     assert verdict.first_divergence is not None
 
@@ -134,7 +136,9 @@ def test_a_changed_byte_in_the_certificate_is_found(certified: tuple[Path, Path,
         tautomer.verify(*certified[:2], certificate=certified[2])
 
 
-def test_a_certificate_of_another_model_is_refused(certified: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_certificate_of_another_model_is_refused(
+    certified: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     other = tmp_path / "other.onnx"
     onnx.save(_mlp(SIGMOID), other)
     with pytest.raises(CheckFailedError, match="is not the original model"):
