@@ -85,13 +85,14 @@ def _optimized(source: Path, target: Path, layers: int) -> str:
             super().__init__()
             self.model = model
 
-        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.model(tokens).logits
+        def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(tokens, attention_mask=mask).logits
             return logits
 
-    tokens = torch.arange(8)[None]
+    example = torch.arange(8)[None], torch.ones(1, 8, dtype=torch.int64)
+    options = {"input_names": ["input_ids", "attention_mask"], "opset_version": 17, "dynamo": False}
     with silence():
-        torch.onnx.export(Logits(), (tokens,), source, dynamo=False, opset_version=17, input_names=["tokens"])
+        torch.onnx.export(Logits(), example, source, **options)
     try:
         tautomer.optimize(source, verify=False).save(target, force=True)
     except TautomerError as error:
