@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -95,6 +96,8 @@ class BallArithmetic:
         return self._ball.assumptions
 
 
+_WORTH_KEEPING = 1 << 12
+_MOST_KEPT = 160_000_000  # elements, at 24 bytes with their limbs: 4 GB
 _SATURATES = -1e30  # finfo.min of float32 and wider: a mask written without an infinity
 
 
@@ -103,8 +106,22 @@ class _SaturatingField(JetField):
 
     saturated = False
 
+    def __init__(self, seed: int, **options: Any) -> None:
+        super().__init__(seed, **options)
+        self._weights: dict[tuple[tuple[int, ...], bytes], Residues] = {}
+        self._kept = 0
+
     def exact(self, array: Any) -> Residues:
-        """The numbers themselves, but for masks."""
+        """The numbers themselves, but for masks; a weight that both graphs hold is converted once."""
+        if array.size < _WORTH_KEEPING or self._kept + array.size > _MOST_KEPT:
+            return self._converted(array)
+        key = (array.shape, hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data).digest())
+        if key not in self._weights:
+            self._weights[key] = self._converted(array)
+            self._kept += array.size
+        return self._weights[key]
+
+    def _converted(self, array: Any) -> Residues:
         if array.dtype.kind == "f" and np.any(masking := array.astype(np.float64) <= _SATURATES):
             self.saturated = self.saturated or bool(np.any(masking & np.isfinite(array)))
             array = np.where(masking, -np.inf, array.astype(np.float64))
@@ -157,9 +174,14 @@ class FieldArithmetic:
 _MOST_WEIGHTS = 3_000_000
 
 
+def is_wide(model: ir.Model) -> bool:
+    """Whether a model is too large for ball arithmetic as a whole."""
+    return weights_of(model) > _MOST_WEIGHTS
+
+
 def choose_exact(model: ir.Model) -> Sequence[Callable[[], Exact]]:
     """The domains for a model of this size, to be tried in order until one can tell."""
-    if weights_of(model) > _MOST_WEIGHTS:
+    if is_wide(model):
         # a second prime where the first met a zero divisor, and masks as numbers where -inf has no meaning
         return (
             lambda: FieldArithmetic(1),

@@ -86,10 +86,16 @@ class Jets:
 
     def matmul(self, a: Sequence[Limbs], b: Sequence[Limbs]) -> Slabs:
         """The same with matrices as coefficients."""
+        if len(b) == 1 and len(a) > 1:  # a stored matrix: the rows of all coefficients meet it at once
+            return self._stacked(a, b[0])
         return tuple(
             product(self.base, [(a[i], b[j]) for i, j in self._terms(len(a), len(b), n)])
             for n in range(min(len(a) + len(b) - 1, self.slabs))
         )
+
+    def _stacked(self, a: Sequence[Limbs], b: Limbs) -> Slabs:
+        rows = Limbs(*(np.concatenate(parts, axis=-2) for parts in zip(*a, strict=True)))
+        return tuple(np.split(product(self.base, [(rows, b)]), len(a), axis=-2))
 
     def sum(self, a: Slabs, axes: Axes, keepdims: bool) -> Slabs:
         """The sum over axes."""
