@@ -54,5 +54,5 @@ def test_an_onnx_job_imports_no_torch() -> None:
 
 
 def test_verify_is_the_function_even_after_its_folder_was_imported() -> None:
-    code = "import tautomer\nfrom tautomer.verify.algebra import check\nassert tautomer.verify.__name__ == 'verify'"
-    assert "tautomer" in _modules_after(code + "\nassert callable(tautomer.verify)")
+    code = "import tautomer\nfrom tautomer.verify.algebra import check\nassert callable(tautomer.verify)"
+    assert "tautomer" in _modules_after(code)

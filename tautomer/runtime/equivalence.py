@@ -11,6 +11,7 @@ import onnx_ir as ir
 from tautomer.graph.semantics.mathematics import Float64, Unsupported
 from tautomer.runtime.numerics_leg import numerics_legs
 from tautomer.verify.algebra import algebra_leg
+from tautomer.verify.constants_leg import constants_leg
 from tautomer.verify.exact import choose_exact, is_wide
 from tautomer.verify.inputs import fitting_inputs
 from tautomer.verify.interpreter import run
@@ -57,6 +58,9 @@ def verify_models(
     algebra, failed = algebra_leg(original, other, tried, choose_exact(original), provenance=provenance)
     legs: dict[str, Leg] = {"algebra": algebra}
     assumptions = [*_STANDING, *algebra.assumptions]
+    constants = constants_leg(original, other, provenance or {})
+    if constants is not None:
+        legs["constants"] = constants
     tell("numerics")
     run_both = numerics_legs(original, other, sizes, made[0], given=inputs is not None, allowed=allowed)
     if isinstance(run_both, str):

@@ -33,7 +33,7 @@ def mixed(words: Words) -> Words:
 
 
 def digest(slabs: Sequence[Words]) -> tuple[int, int]:
-    """The fingerprint of a tensor whose elements are given as one word per slab: (elements, sum of hashes)."""
+    """The fingerprint of a tensor, one word per slab and element: (elements, sum of their hashes)."""
     element = np.zeros(slabs[0].shape, np.uint64)
     with np.errstate(over="ignore"):
         for slab in slabs:

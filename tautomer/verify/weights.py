@@ -22,7 +22,7 @@ _SCALE = 2.0**-31
 
 
 def is_weight(array: np.ndarray[Any, Any]) -> bool:
-    """Whether a constant is a weight: several floats that are neither a mask nor a table of zeros and ones."""
+    """Whether a constant is a weight: several floats, neither a mask nor a table of zeros and ones."""
     if array.size < 2 or array.dtype.kind in "iubUSO":
         return False
     values = array.astype(np.float64)
