@@ -62,7 +62,15 @@ def verify_models(
     if constants is not None:
         legs["constants"] = constants
     tell("numerics")
-    run_both = numerics_legs(original, other, sizes, made[0], given=inputs is not None, allowed=allowed)
+    run_both = numerics_legs(
+        original,
+        other,
+        sizes,
+        made[0],
+        given=inputs is not None,
+        identical=algebra.passed is True,
+        allowed=allowed,
+    )
     if isinstance(run_both, str):
         assumptions.append(f"rounding was not looked at: {run_both}")
     else:

@@ -32,6 +32,7 @@ def numerics_legs(
     inputs: Mapping[str, Any],
     *,
     given: bool = False,
+    identical: bool = False,
     allowed: Collection[str] = (),
 ) -> dict[str, Leg] | str:
     """Runs both models on every class of inputs.
@@ -42,6 +43,7 @@ def numerics_legs(
         sizes: of the symbolic dimensions.
         inputs: one set of inputs.
         given: the user gave these inputs, so no others are made.
+        identical: the algebra leg has shown them to be one function over the reals.
         allowed: differences in special values that the user accepts by name.
 
     Returns:
@@ -57,7 +59,10 @@ def numerics_legs(
                     self_test = max(
                         _self_test(original, inputs, expected), _self_test(other, inputs, second(inputs))
                     )
-                    scores = _scores(original, other, first, second, sizes, inputs if given else None, allowed)
+                    chosen = inputs if given else None
+                    scores = _scores(
+                        original, other, first, second, sizes, chosen, identical, allowed
+                    )
             except CheckFailedError as error:
                 return {"numerics": _missing(f"the second model cannot be run: {error.what}")}
     except CheckFailedError as error:
@@ -74,6 +79,7 @@ def _scores(
     second: Session,
     sizes: Mapping[str, int],
     given: Mapping[str, Any] | None,
+    identical: bool,
     allowed: Collection[str],
 ) -> list[Score]:
     small = weights_of(original) <= _MOST_WEIGHTS
@@ -87,6 +93,7 @@ def _scores(
         classes=CLASSES if small else (),
         allowed=allowed,
         draws=2 if small else 1,
+        identical=identical,
     )
 
 

@@ -31,7 +31,9 @@ def constants_leg(original: ir.Model, other: ir.Model, provenance: Provenance) -
         if origin.source is not None:
             given = original.graph.initializers.get(origin.source)
             if given is None or given.const_value is None:
-                return Leg(False, {"reason": f"'{name}' is said to come from '{origin.source}', which is not there"})
+                return Leg(
+                    False, {"reason": f"'{name}' is said to come from '{origin.source}', which is not there"}
+                )
             source = np.asarray(given.const_value.numpy())
         stored = np.asarray(value.const_value.numpy())
         found = check_constant(stored, partial(folded, domain, stored, source, origin.factor, None))

@@ -18,10 +18,14 @@ import onnx_ir as ir
 from tautomer.graph.call import call_of
 from tautomer.graph.facts import Facts, bind_symbols, propagate
 from tautomer.graph.semantics.casts import lift
-from tautomer.graph.semantics.domain import Unsupported
+from tautomer.graph.semantics.domain import Mathematics, Unsupported
+from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.meaning import compute
+from tautomer.verify.classes import CLASSES
 from tautomer.verify.exact import Exact, compare_values
+from tautomer.verify.numerics import filled, judge
 from tautomer.verify.provenance import folded, weight
+from tautomer.verify.single import Float32
 
 _SMALL = (2, 3, 5, 7)  # for the symbols; every operation works on rows, and a few rows show what it does
 _LARGEST = 1 << 17  # elements of a tensor beyond which a site is left to the check of the whole model
@@ -105,7 +109,7 @@ class Neighbourhood:
         self.checked += 1
         for seed in _SEEDS:
             exact = self.make_exact(largest)
-            walk = _Walk(self.model, self._facts, exact, expressions, seed)
+            walk = _Walk(self.model, self._facts, exact.domain, expressions, seed)
             for index, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True)):
                 rng = np.random.default_rng(100 * seed + index)
                 walk.values[leaf] = exact.domain.constant(rng.standard_normal(shape))
@@ -115,6 +119,53 @@ class Neighbourhood:
                 return f"its neighbourhood cannot be evaluated exactly: {error}"
             if outcome.different or outcome.undecided:
                 return f"{outcome.different} of {outcome.elements} elements differ in exact arithmetic"
+        return self._judged(old, new, leaves, expressions)
+
+    def _judged(
+        self,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        expressions: Mapping[ir.Value, Expression],
+    ) -> str:
+        """Rounding and special values in float32, on rows of every class; "" when all is well."""
+        assert self._facts is not None
+        facts = self._facts
+
+        def evaluated(value: ir.Value, m: Mathematics, inputs: Mapping[str, Any]) -> dict[str, Any]:
+            walk = _Walk(self.model, facts, m, expressions, None)
+            for index, leaf in enumerate(leaves):
+                walk.values[leaf] = m.constant(inputs[str(index)])
+            return {"y": m.concrete(walk.value(value)).astype(np.float32 if m is single else np.float64)}
+
+        single, double = Float32(), Float64()
+        shapes = [facts.get(origin).shape or () for origin in leaves.values()]
+        if not shapes or not shapes[0]:
+            return ""
+        rng = np.random.default_rng(11)
+        base = {str(i): rng.standard_normal(shape).astype(np.float32) for i, shape in enumerate(shapes)}
+        for each in CLASSES:
+            inputs = {**base, "0": each.rows(shapes[0], np.float32, 1)}
+            finite = all(np.all(np.isfinite(x)) for x in inputs.values())
+
+            def oracle(x: Mapping[str, Any], finite: bool = finite) -> dict[str, Any]:
+                exact = evaluated(old, double, x)
+                return filled(exact, lambda: evaluated(new, double, x)) if finite else exact
+
+            score = judge(
+                lambda x: evaluated(old, single, x),
+                lambda x: evaluated(new, single, x),
+                oracle,
+                inputs,
+                class_name=each.name,
+                draws=1,
+            )
+            if not score.accepted:
+                what = (
+                    score.reason.removeprefix("'y': ")
+                    or f"an error of {score.score:.3g} times what rounding explains"
+                )
+                return f"on inputs '{each.name}' it would give {what}"
         return ""
 
 
@@ -125,11 +176,11 @@ class _Walk:
         self,
         model: ir.Model,
         facts: Facts,
-        exact: Exact,
+        m: Mathematics,
         expressions: Mapping[ir.Value, Expression],
-        seed: int,
+        seed: int | None,
     ) -> None:
-        self._model, self._facts, self._m, self._seed = model, facts, exact.domain, seed
+        self._model, self._facts, self._m, self._seed = model, facts, m, seed
         self._expressions = expressions
         self.values: dict[ir.Value, Any] = {}
 
