@@ -42,10 +42,12 @@ class Exact(Protocol):
     Attributes:
         name: for reports.
         domain: the mathematics.
+        proves: whether a difference found in it is one between real numbers for certain.
     """
 
     name: str
     domain: Mathematics
+    proves: bool
 
     def enter(self, array: Any) -> Any:
         """A float input as a value."""
@@ -67,6 +69,8 @@ class BallArithmetic:
     Args:
         bits: the working precision.
     """
+
+    proves = True
 
     def __init__(self, bits: int = 256) -> None:
         self._ball = Ball(bits, read=True)
@@ -139,12 +143,14 @@ class FieldArithmetic:
     Args:
         seed: the prime and everything random follow from it.
         saturate: take masks of finfo.min for masks of -inf.
+        expand: compute tanh and sigmoid from exp, which equates their spellings.
     """
 
     name = "a prime field, jets of order 4"
+    proves = False
 
-    def __init__(self, seed: int, *, saturate: bool = True) -> None:
-        self._field = (_SaturatingField if saturate else JetField)(seed, maxima="shared")
+    def __init__(self, seed: int, *, saturate: bool = True, expand: bool = False) -> None:
+        self._field = (_SaturatingField if saturate else JetField)(seed, maxima="shared", expand=expand)
         self.domain: Mathematics = self._field
 
     def enter(self, array: Any) -> Any:
@@ -182,11 +188,12 @@ def is_wide(model: ir.Model) -> bool:
 def choose_exact(model: ir.Model) -> Sequence[Callable[[], Exact]]:
     """The domains for a model of this size, to be tried in order until one can tell."""
     if is_wide(model):
-        # a second prime where the first met a zero divisor, and masks as numbers where -inf has no meaning
+        # the most abstract first: what agrees there needs no more; then another prime, tanh by exp, and
+        # masks as numbers where -inf has no meaning
         return (
             lambda: FieldArithmetic(1),
-            lambda: FieldArithmetic(2),
-            lambda: FieldArithmetic(1, saturate=False),
+            lambda: FieldArithmetic(2, expand=True),
+            lambda: FieldArithmetic(3, saturate=False, expand=True),
         )
     return BallArithmetic, lambda: BallArithmetic(1024)
 
