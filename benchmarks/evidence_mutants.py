@@ -22,10 +22,10 @@ from tautomer.verify.single import Float32
 
 _REASONS = """\
 With the stored weights no row of the random regime has its largest score in the second block, so the mistakes
-in rescaling it compute the same numbers there. At rtol 1e-9 float64 rejects correct rewrites because a constant
-that was rounded to float32 (0.79788458 for sqrt(2/pi)) is another number than the one in the operator; the exact
-checks read it as the number that it stands for. The alarms of the prime field are the two forms that write
-GELU as x / (1 + e^(-2u)): there tanh is known by its symmetry only, and not by the exponential.
+in rescaling it compute the same numbers there. At rtol 1e-9 float64 rejects correct rewrites because a
+constant that was rounded to float32 (0.79788458 for sqrt(2/pi)) is another number than the one in the
+operator; the exact checks read it as the number that it stands for. The alarms of the prime field are the
+two forms that write GELU as x / (1 + e^(-2u)): there tanh is known by its symmetry only, not by exp.
 """
 Same = Callable[[ir.Model, ir.Model], bool]
 

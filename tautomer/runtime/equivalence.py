@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +19,6 @@ from tautomer.verify.pairing import check_signatures
 from tautomer.verify.provenance import Provenance
 from tautomer.verify.verdict import Leg, Verdict, decide
 
-_SEEDS = (1, 2)
 _STANDING = (
     "equality is over the real numbers, on the inputs and sizes that were tried",
     "denominators are not zero",
@@ -51,11 +50,11 @@ def verify_models(
     tell = progress or (lambda line: None)
     check_signatures(original, other)
     tell("inputs")
-    sizes, made = ({}, [dict(inputs)]) if inputs is not None else made_inputs(original)
-    tell("algebra")
     # exact arithmetic does not depend on luck with inputs: for a wide model one set of them is enough
-    tried = made[:1] if is_wide(original) else made
-    algebra, failed = algebra_leg(original, other, tried, choose_exact(original), provenance=provenance)
+    seeds = (1,) if is_wide(original) else (1, 2)
+    sizes, made = ({}, [dict(inputs)]) if inputs is not None else made_inputs(original, seeds)
+    tell("algebra")
+    algebra, failed = algebra_leg(original, other, made, choose_exact(original), provenance=provenance)
     legs: dict[str, Leg] = {"algebra": algebra}
     assumptions = [*_STANDING, *algebra.assumptions]
     constants = constants_leg(original, other, provenance or {})
@@ -80,7 +79,7 @@ def verify_models(
     return Verdict(verdict, legs, divergence, reason, tuple(assumptions))
 
 
-def made_inputs(model: ir.Model) -> tuple[dict[str, int], list[dict[str, Any]]]:
+def made_inputs(model: ir.Model, seeds: Sequence[int]) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """Sizes for which the model can be evaluated, and inputs of these sizes, one set per seed.
 
     Raises:
@@ -93,4 +92,4 @@ def made_inputs(model: ir.Model) -> tuple[dict[str, int], list[dict[str, Any]]]:
         with suppress(Unsupported):
             run(model, domain, inputs)
 
-    return fitting_inputs(model, accepts, _SEEDS)
+    return fitting_inputs(model, accepts, seeds)

@@ -20,7 +20,7 @@ from tautomer.verify.fingerprint import Divergence, Prints, first_divergence, ma
 from tautomer.verify.interpreter import run
 from tautomer.verify.provenance import Provenance, folded, weight
 from tautomer.verify.verdict import Leg
-from tautomer.verify.weights import unmatched
+from tautomer.verify.weights import strangers
 
 Inputs = Mapping[str, Any]
 
@@ -169,9 +169,9 @@ def algebra_leg(
             checks.append(told(one))
             if checks[-1].equal is not True:
                 return _leg(checks, skipped, original, other, inputs), checks[-1]
-        strangers = unmatched(original, other, provenance or {}) + unmatched(other, original, {})
-        if strangers:
-            skipped = f"not done: '{strangers[0]}' is a weight of one model only"
+        unshared = strangers(original, other, provenance or {})
+        if unshared:
+            skipped = f"not done: '{unshared[0]}' is a weight of one model only"
         else:
             checks.append(told(inputs[0], seed))
     except Unsupported as error:

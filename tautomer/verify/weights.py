@@ -52,18 +52,20 @@ def float_constants(model: ir.Model) -> Iterator[tuple[str, np.ndarray[Any, Any]
                 yield name, array
 
 
-def unmatched(original: ir.Model, other: ir.Model, literal: Container[str]) -> list[str]:
-    """Weights of the second model whose elements are those of no weight of the first, in any order or shape.
+def strangers(original: ir.Model, other: ir.Model, literal: Container[str]) -> list[str]:
+    """Weights of one model whose elements are those of no weight of the other, in any order or shape.
 
     Args:
-        original: where weights come from.
-        other: the model to look at.
-        literal: names of its constants that are no weights but numbers of a formula.
+        original: one model.
+        other: the other.
+        literal: names of the other's constants that are no weights but numbers of a formula.
     """
-    known = {_content(array) for _, array in float_constants(original)}
-    return [
-        name for name, array in float_constants(other) if name not in literal and _content(array) not in known
-    ]
+    first, second = (
+        {name: _content(array) for name, array in float_constants(model)} for model in (original, other)
+    )
+    here, there = set(first.values()), set(second.values())
+    new = [name for name, content in second.items() if name not in literal and content not in here]
+    return new + [name for name, content in first.items() if content not in there]
 
 
 def _content(array: np.ndarray[Any, Any]) -> tuple[int, int]:
