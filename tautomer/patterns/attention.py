@@ -8,7 +8,7 @@ back and confirmed by running that movement, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from tautomer.patterns.attention_operands import Walked, walk_key, walk_query, w
 from tautomer.patterns.computation_type import rounding_cast
 from tautomer.patterns.cones import Cone, ConeFinder
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, LARGEST, Program, compile_cone
-from tautomer.patterns.operation import Definition
+from tautomer.patterns.operation import Definition, definition_of
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.rows import apply
 from tautomer.remarks import Remark
 
 _MAX_BACK = 48
@@ -32,29 +33,27 @@ _TOLERANCE = 1e-9  # float64 rounding of a softmax row
 _REMOVED = -1e30
 
 
-def _softmax(s: Any) -> Any:
-    e = np.exp(s - np.max(s, axis=-1, keepdims=True))
-    return e / np.sum(e, axis=-1, keepdims=True)
-
-
-def _softmax_plus_one(s: Any) -> Any:
-    top = np.maximum(np.max(s, axis=-1, keepdims=True), 0.0)
-    e = np.exp(s - top)
-    return e / (np.exp(-top) + np.sum(e, axis=-1, keepdims=True))
-
-
-SCORES: dict[str, Callable[[Any], Any]] = {
-    "softmax": _softmax,
-    "softmax1": _softmax_plus_one,
-    "sigmoid": lambda s: FLOAT64.sigmoid(s),
-    "relu": lambda s: np.maximum(s, 0.0),
-    "relu2": lambda s: np.maximum(s, 0.0) ** 2,
+# The score functions, by the definitions that they are.
+SCORES = {
+    "softmax": "Softmax",
+    "softmax1": "SoftmaxPlusOne",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "relu2": "SquaredRelu",
 }
 
 
-def score_attention(m: Any, q: Any, k: Any, v: Any) -> Any:
+def score_of(m: Any, name: str, scores: Any) -> Any:
+    """The weights that a score function makes of scores, over the last axis."""
+    definition = definition_of(SCORES[name])
+    assert definition is not None
+    return apply(definition, m, scores, axes=(len(m.shape(scores)) - 1,) if definition.rows else ())
+
+
+def score_attention(m: Any, q: Any, k: Any, v: Any, *, score: str = "softmax", scale: float = 1.0) -> Any:
     """f(q k^T * scale + bias) v, f in softmax, softmax1, sigmoid, relu, relu2; masks add to the scores."""
-    raise NotImplementedError("evaluated by parts: the scores, the score function, the product with v")
+    scores = m.matmul(q, m.move(lambda x: np.swapaxes(x, -1, -2), k)) * scale
+    return m.matmul(score_of(m, score, scores), v)
 
 
 DEFINITION = Definition(
@@ -209,7 +208,7 @@ def _holds(program: Program, weights: _Weights, kinds: list[Any], shape: tuple[i
             total = None if mask is None else total + mask
         if total is None:
             return False
-    found, expected = program(scores, leaves).reshape(shape), SCORES[weights.score](total)
+    found, expected = program(scores, leaves).reshape(shape), score_of(FLOAT64, weights.score, total)
     return bool(np.allclose(found, expected, rtol=_TOLERANCE, atol=1e-13))
 
 

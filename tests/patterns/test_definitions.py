@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from tautomer.errors import InternalError
+from tautomer.patterns.attention import score_attention
 from tautomer.patterns.evaluation import FLOAT64
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
 from tautomer.patterns.operation import FULL_OPERANDS, Definition, Scalar, definitions, operation
@@ -112,3 +113,21 @@ def test_a_second_definition_of_the_same_operation_does_not_build() -> None:
         def relu(m, x):
             """max(x, 0)."""
             return m.maximum(x, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("score", "weights"),
+    [
+        ("softmax", lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True)),
+        ("softmax1", lambda s: np.exp(s) / (1.0 + np.exp(s).sum(-1, keepdims=True))),
+        ("sigmoid", lambda s: 1.0 / (1.0 + np.exp(-s))),
+        ("relu", lambda s: np.maximum(s, 0.0)),
+        ("relu2", lambda s: np.maximum(s, 0.0) ** 2),
+    ],
+)
+def test_attention_is_its_score_function_between_two_products(score, weights) -> None:
+    rng = np.random.default_rng(2)
+    q, k, v = (rng.standard_normal((2, 3, rows, 4)) for rows in (5, 6, 6))
+    expected = weights(q @ np.swapaxes(k, -1, -2) * 0.5) @ v
+    found = score_attention(FLOAT64, q, k, v, score=score, scale=0.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)  # a dozen roundings of float64
