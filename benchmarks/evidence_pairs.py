@@ -52,7 +52,7 @@ def large(folder: Path) -> Iterator[str]:
         yield from ("Not measured: without the prime field, ball arithmetic would take minutes a layer.", "")
         return
     yield from (
-        "Seconds and memory are those of the verification alone; other work ran at the same time.",
+        "Seconds and memory are those of the verification alone.",
         "",
     )
     yield from ("| model | method | verdict | seconds | peak memory | reason |", "|---" * 6 + "|")

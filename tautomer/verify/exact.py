@@ -101,7 +101,7 @@ class BallArithmetic:
 
 
 _WORTH_KEEPING = 1 << 12
-_MOST_KEPT = 160_000_000  # elements, at 24 bytes with their limbs: 4 GB
+_MOST_KEPT = 100_000_000  # elements, at 24 bytes with their limbs: 2.4 GB
 _SATURATES = -1e30  # finfo.min of float32 and wider: a mask written without an infinity
 
 
