@@ -10,7 +10,6 @@ import onnx_ir as ir
 
 from tautomer.passes.raise_operations import Folded
 from tautomer.runtime.equivalence import verify_models
-from tautomer.verify.exact import site_exact
 from tautomer.verify.neighbourhood import Neighbourhood
 from tautomer.verify.provenance import Origin
 from tautomer.verify.verdict import Leg, Verdict
@@ -35,11 +34,11 @@ class Witness:
 
     model: ir.Model
     _neighbourhood: Neighbourhood = field(init=False)
-    _folded: dict[str, Origin] = field(default_factory=dict)
+    _folded: Mapping[ir.Value, Folded] = field(default_factory=dict)
     _sites: int = 0
 
     def __post_init__(self) -> None:
-        self._neighbourhood = Neighbourhood(self.model, site_exact)
+        self._neighbourhood = Neighbourhood(self.model)
 
     def refuses(
         self,
@@ -53,14 +52,15 @@ class Witness:
         reason = self._neighbourhood.refuses(key, old, new, leaves, folded)
         if not reason:
             self._sites += 1
-            for value, origin in folded.items():
-                source = None if origin.source is None else str(origin.source.name)
-                self._folded[str(value.name)] = Origin(source, origin.factor)
+            self._folded = folded
         return reason
 
     def provenance(self) -> dict[str, Origin]:
         """What each constant that was made stands for."""
-        return dict(self._folded)
+        return {
+            str(value.name): Origin(None if made.source is None else str(made.source.name), made.factor)
+            for value, made in self._folded.items()
+        }
 
     def whole(
         self, original: ir.Model, rewritten: ir.Model, progress: Callable[[str], None] | None = None
@@ -70,7 +70,7 @@ class Witness:
         Where the whole cannot be evaluated exactly, the sites decide: each keeps the value that it replaces,
         so the model keeps its outputs.
         """
-        verdict = verify_models(original, rewritten, provenance=self._folded, progress=progress)
+        verdict = verify_models(original, rewritten, provenance=self.provenance(), progress=progress)
         sites = Leg(
             True if not self._neighbourhood.skipped else None,
             {

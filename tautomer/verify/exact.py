@@ -198,11 +198,6 @@ def choose_exact(model: ir.Model) -> Sequence[Callable[[], Exact]]:
     return BallArithmetic, lambda: BallArithmetic(1024)
 
 
-def site_exact(elements: int) -> Exact:
-    """The domain for one rewrite whose largest input has so many elements."""
-    return BallArithmetic()
-
-
 def compare_values(exact: Exact, a: Any, b: Any) -> Outcome:
     """Compares two outputs, floats of the domain or concrete integers.
 

@@ -8,7 +8,7 @@ operator that nobody has given a meaning.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.meaning import compute
 from tautomer.verify.classes import CLASSES
-from tautomer.verify.exact import Exact, compare_values
+from tautomer.verify.exact import BallArithmetic, compare_values
 from tautomer.verify.numerics import filled, judge
 from tautomer.verify.provenance import folded, weight
 from tautomer.verify.single import Float32
@@ -50,7 +50,6 @@ class Neighbourhood:
 
     Args:
         model: the model, before the first rewrite.
-        make_exact: makes the domain for tensors of up to so many elements.
 
     Attributes:
         checked: how many distinct rewrites were checked.
@@ -58,10 +57,9 @@ class Neighbourhood:
     """
 
     model: ir.Model
-    make_exact: Callable[[int], Exact]
     checked: int = 0
     skipped: int = 0
-    _facts: Facts | None = None
+    _facts: Facts = field(init=False)
     _known: dict[Any, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -98,7 +96,6 @@ class Neighbourhood:
         leaves: Mapping[ir.Value, ir.Value],
         expressions: Mapping[ir.Value, Expression],
     ) -> str:
-        assert self._facts is not None
         shapes = [self._facts.get(origin).shape for origin in leaves.values()]
         if any(shape is None for shape in shapes):
             return "its neighbourhood cannot be evaluated: the shape of an input is not known"
@@ -108,7 +105,7 @@ class Neighbourhood:
             return ""
         self.checked += 1
         for seed in _SEEDS:
-            exact = self.make_exact(largest)
+            exact = BallArithmetic()
             walk = _Walk(self.model, self._facts, exact.domain, expressions, seed)
             for index, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True)):
                 rng = np.random.default_rng(100 * seed + index)
@@ -129,7 +126,6 @@ class Neighbourhood:
         expressions: Mapping[ir.Value, Expression],
     ) -> str:
         """Rounding and special values in float32, on rows of every class; "" when all is well."""
-        assert self._facts is not None
         facts = self._facts
 
         def evaluated(value: ir.Value, m: Mathematics, inputs: Mapping[str, Any]) -> dict[str, Any]:
