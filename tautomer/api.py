@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tautomer.errors import CheckFailedError, InputError
 from tautomer.graph.naming import label
 from tautomer.graph.reader import as_model
 from tautomer.graph.writer import copy_model, write_model
-from tautomer.passes.pipeline import rewrite
+from tautomer.passes.pipeline import Rewritten, rewrite
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import Recognition, recognise
 from tautomer.patterns.recognised import Operation, Recognised
@@ -109,7 +110,7 @@ def explain(model: Source, *, constants: Mode = "exact", target: str | Target = 
     working = as_model(model) if isinstance(model, (str, Path)) else as_model(model).clone()
     recognition = recognise(working, constants=_mode(constants))
     found = [_recognised_remark(op) for op in recognition.operations]
-    return [*found, *recognition.remarks, *rewrite(working, recognition, wanted, Trust())]
+    return [*found, *recognition.remarks, *rewrite(working, recognition, wanted, Trust()).remarks]
 
 
 def optimize(
@@ -152,10 +153,10 @@ def optimize(
     # a path is read afresh for the comparison; anything else must be kept as it is
     working = source if path is not None else source.clone()
     recognition: Recognition = timed("recognise", lambda: recognise(working, constants=mode))
-    evidence = Witness(working) if verify else Trust()
-    remarks: list[Remark] = timed("rewrite", lambda: rewrite(working, recognition, wanted, evidence))
-    changed = any(remark.kind == "passed" for remark in remarks)
-    remarks = [*recognition.remarks, *remarks]
+    evidence = Witness(working, partial(as_model, path or source)) if verify else Trust()
+    done: Rewritten = timed("rewrite", lambda: rewrite(working, recognition, wanted, evidence))
+    changed = any(remark.kind == "passed" for remark in done.remarks)
+    remarks = [*recognition.remarks, *done.remarks]
     certified = None
     if not changed:
         verification: dict[str, Any] = {
@@ -166,14 +167,14 @@ def optimize(
         verification = {"verdict": "NOT VERIFIED", "reason": "switched off"}
     else:
         original = as_model(path) if path is not None else source
-        verdict = timed("verify", lambda: evidence.whole(original, working))
+        verdict = timed("verify", lambda: evidence.whole(original, working, done.expressions))
         if verdict.verdict != "EQUAL":
             raise CheckFailedError(
                 f"the rewritten model is {verdict.verdict.lower()}: {verdict.reason}",
                 remedy="nothing was written; --no-verify does without the evidence",
             )
         verification = verdict.as_json()
-        certified = Certified(verdict, tuple(remarks), evidence.provenance())
+        certified = Certified(verdict, tuple(remarks), done.expressions)
     after = _census(working)
     return Result(working, remarks, before, after, verification, changed, stages, path, certified)
 

@@ -61,6 +61,10 @@ class Facts(Mapping[ir.Value, Fact]):
     def __getitem__(self, value: ir.Value) -> Fact:
         return self._facts.get(value, EMPTY)
 
+    def set(self, value: ir.Value, fact: Fact) -> None:
+        """Says what is known of a new value."""
+        self._facts[value] = fact
+
     def __contains__(self, value: object) -> bool:
         return value in self._facts
 

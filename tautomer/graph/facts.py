@@ -19,7 +19,7 @@ from tautomer.graph.shape_rules import shape_rule_of, types_of
 from tautomer.graph.stored_content import constant_node, stored
 from tautomer.graph.symbols import bind_symbols, size_of, unnamed
 
-__all__ = ["EMPTY", "Fact", "Facts", "bind_symbols", "propagate"]
+__all__ = ["EMPTY", "Fact", "Facts", "bind_symbols", "extend", "propagate"]
 
 _DEEPEST = 32  # sub-graphs in sub-graphs beyond this are left alone
 _RANDOM = {
@@ -42,6 +42,19 @@ def propagate(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
     walk = _Walk(model, sizes)
     walk.main(model.graph)
     return Facts(walk.facts)
+
+
+def extend(facts: Facts, model: ir.Model, nodes: Sequence[ir.Node]) -> None:
+    """Adds the facts of new nodes, in their order, and of new constants that they read."""
+    walk = _Walk(model, {})
+    for node in nodes:
+        for value in node.inputs:
+            if value is not None and value not in facts and value.const_value is not None:
+                facts.set(value, stored(value.const_value))
+        walk.facts = {value: facts.get(value) for value in node.inputs if value is not None}
+        found = walk.node(node, 0)
+        for i, output in enumerate(node.outputs):
+            facts.set(output, found[i] if i < len(found) else EMPTY)
 
 
 class _Walk:

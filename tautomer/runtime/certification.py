@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tautomer.verify.certificate import (
     make_certificate,
     read_certificate,
 )
-from tautomer.verify.provenance import Origin, provenance_from_json
+from tautomer.verify.provenance import Provenance, provenance_from_json
 from tautomer.verify.verdict import Verdict
 
 
@@ -26,7 +25,7 @@ class Certified:
 
     verdict: Verdict
     remarks: tuple[Remark, ...]
-    provenance: Mapping[str, Origin]
+    provenance: Provenance
 
 
 def certify(original: Path, rewritten: Path, certified: Certified) -> Path:
@@ -41,7 +40,7 @@ def certify(original: Path, rewritten: Path, certified: Certified) -> Path:
     return path
 
 
-def recheck(certificate: str | Path, original: str | Path, rewritten: str | Path) -> dict[str, Origin]:
+def recheck(certificate: str | Path, original: str | Path, rewritten: str | Path) -> Provenance:
     """Checks that a certificate and both files are as they were; returns what made constants stand for.
 
     Raises:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import onnx_ir as ir
 
-from tautomer.passes.raise_operations import Folded
+from tautomer.passes.workspace import Moved
 from tautomer.runtime.equivalence import verify_models
 from tautomer.verify.neighbourhood import Neighbourhood
-from tautomer.verify.provenance import Origin
+from tautomer.verify.provenance import Provenance
 from tautomer.verify.verdict import Leg, Verdict
 
 
@@ -23,6 +23,10 @@ class Trust:
         """Never a reason."""
         return ""
 
+    def moved(self, *_: Any) -> Moved | None:
+        """Never a move."""
+        return None
+
 
 @dataclass
 class Witness:
@@ -30,47 +34,40 @@ class Witness:
 
     Args:
         model: the model, before the first rewrite.
+        reread: gives the model before the first rewrite once more, after rewrites have been made.
     """
 
     model: ir.Model
+    reread: Callable[[], ir.Model]
     _neighbourhood: Neighbourhood = field(init=False)
-    _folded: Mapping[ir.Value, Folded] = field(default_factory=dict)
     _sites: int = 0
 
     def __post_init__(self) -> None:
         self._neighbourhood = Neighbourhood(self.model)
 
-    def refuses(
-        self,
-        key: Any,
-        old: ir.Value,
-        new: ir.Value,
-        leaves: Mapping[ir.Value, ir.Value],
-        folded: Mapping[ir.Value, Folded],
-    ) -> str:
+    def refuses(self, key: Any, old: ir.Value, new: ir.Value, leaves: Mapping[ir.Value, ir.Value]) -> str:
         """Why the new value may not take the old one's place, or ""."""
-        reason = self._neighbourhood.refuses(key, old, new, leaves, folded)
-        if not reason:
-            self._sites += 1
-            self._folded = folded
+        reason = self._neighbourhood.refuses(key, old, new, leaves)
+        self._sites += not reason
         return reason
 
-    def provenance(self) -> dict[str, Origin]:
-        """What each constant that was made stands for."""
-        return {
-            str(value.name): Origin(None if made.source is None else str(made.source.name), made.factor)
-            for value, made in self._folded.items()
-        }
+    def moved(self, shifts: Mapping[ir.Value, Mapping[int, Sequence[tuple[int, int]]]]) -> Moved | None:
+        """Which shift an output sees, by a run in float64."""
+        return None
 
     def whole(
-        self, original: ir.Model, rewritten: ir.Model, progress: Callable[[str], None] | None = None
+        self,
+        original: ir.Model,
+        rewritten: ir.Model,
+        provenance: Provenance,
+        progress: Callable[[str], None] | None = None,
     ) -> Verdict:
         """The verdict on the whole model.
 
         Where the whole cannot be evaluated exactly, the sites decide: each keeps the value that it replaces,
         so the model keeps its outputs.
         """
-        verdict = verify_models(original, rewritten, provenance=self.provenance(), progress=progress)
+        verdict = verify_models(original, rewritten, provenance=provenance, progress=progress)
         sites = Leg(
             True if not self._neighbourhood.skipped else None,
             {

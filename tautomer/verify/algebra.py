@@ -18,7 +18,7 @@ from tautomer.graph.semantics.mathematics import Float64
 from tautomer.verify.exact import Exact, compare_values
 from tautomer.verify.fingerprint import Divergence, Prints, first_divergence, matches
 from tautomer.verify.interpreter import run
-from tautomer.verify.provenance import Provenance, folded, weight
+from tautomer.verify.provenance import Provenance, reader, sources_of, weight
 from tautomer.verify.verdict import Leg
 from tautomer.verify.weights import strangers
 
@@ -80,7 +80,7 @@ def check(
     exact = make_exact()
     prints = Prints(exact.slabs), Prints(exact.slabs)
     m = exact.domain
-    constants = _Constants(m, random_weights, original, provenance or {})
+    constants = _Constants(m, random_weights, sources_of(original), provenance or {})
     given = {
         name: exact.enter(x) if np.asarray(x).dtype.kind not in "biuSO" else x for name, x in inputs.items()
     }
@@ -107,7 +107,7 @@ class _Constants:
 
     m: Any
     seed: int | None
-    original: ir.Model
+    sources: Mapping[str, ir.TensorProtocol]
     provenance: Provenance
 
     def stored(self, value: ir.Value) -> Any:
@@ -119,15 +119,10 @@ class _Constants:
 
     def derived(self, value: ir.Value) -> Any:
         """The expression of a constant that a rewrite made; any other as it is stored."""
-        origin = self.provenance.get(str(value.name))
-        if origin is None or value.const_value is None:
+        expression = self.provenance.get(str(value.name))
+        if expression is None:
             return self.stored(value)
-        source = None
-        if origin.source is not None:
-            found = self.original.graph.initializers[origin.source].const_value
-            assert found is not None
-            source = np.asarray(found.numpy())
-        return folded(self.m, np.asarray(value.const_value.numpy()), source, origin.factor, self.seed)
+        return expression.value(self.m, reader(self.m, self.sources, self.seed))
 
 
 def algebra_leg(
@@ -169,7 +164,9 @@ def algebra_leg(
             checks.append(told(one))
             if checks[-1].equal is not True:
                 return _leg(checks, skipped, original, other, inputs), checks[-1]
-        unshared = strangers(original, other, provenance or {})
+        made = provenance or {}
+        used = {name for expression in made.values() for name in expression.sources}
+        unshared = strangers(original, other, made, used)
         if unshared:
             skipped = f"not done: '{unshared[0]}' is a weight of one model only"
         else:

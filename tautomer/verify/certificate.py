@@ -20,7 +20,7 @@ from tautomer.remarks import Remark
 from tautomer.verify.provenance import Provenance
 from tautomer.verify.verdict import Verdict
 
-FORMAT = "tautomer-certificate-1"
+FORMAT = "tautomer-certificate-2"
 _CHUNK = 1 << 20
 
 
@@ -59,7 +59,7 @@ def make_certificate(
         "original": dict(original),
         "rewritten": dict(rewritten),
         "rewrites": [remark.as_json() for remark in remarks if remark.kind == "passed"],
-        "provenance": {name: origin.as_json() for name, origin in sorted(provenance.items())},
+        "provenance": {name: expression.as_json() for name, expression in sorted(provenance.items())},
         "verification": verdict.as_json(),
     }
     return {**body, "sha256": _digest(body)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -24,24 +24,12 @@ from tautomer.patterns.meaning import compute
 from tautomer.verify.classes import CLASSES
 from tautomer.verify.exact import BallArithmetic, compare_values
 from tautomer.verify.numerics import filled, judge
-from tautomer.verify.provenance import folded, weight
+from tautomer.verify.provenance import weight
 from tautomer.verify.single import Float32
 
 _SMALL = (2, 3, 5, 7)  # for the symbols; every operation works on rows, and a few rows show what it does
 _LARGEST = 1 << 17  # elements of a tensor beyond which a site is left to the check of the whole model
 _SEEDS = (1, 2)
-
-
-class Expression(Protocol):
-    """What a folded constant is: a stored tensor times a number, or the number alone."""
-
-    @property
-    def source(self) -> ir.Value | None:
-        """The tensor."""
-
-    @property
-    def factor(self) -> float:
-        """The number."""
 
 
 @dataclass
@@ -74,7 +62,6 @@ class Neighbourhood:
         old: ir.Value,
         new: ir.Value,
         leaves: Mapping[ir.Value, ir.Value],
-        folded: Mapping[ir.Value, Expression],
     ) -> str:
         """Why the new value may not take the old one's place, or "".
 
@@ -82,11 +69,10 @@ class Neighbourhood:
             key: equal for rewrites of equal structure, whose evidence is the same.
             old: the value as the model computes it.
             new: the value that is to replace it.
-            leaves: what both are computed from -> the value of the original model that it is.
-            folded: what folded constants stand for.
+            leaves: what both are computed from -> the value of the original model that has its shape.
         """
         if key not in self._known:
-            self._known[key] = self._check(old, new, leaves, folded)
+            self._known[key] = self._check(old, new, leaves)
         return self._known[key]
 
     def _check(
@@ -94,7 +80,6 @@ class Neighbourhood:
         old: ir.Value,
         new: ir.Value,
         leaves: Mapping[ir.Value, ir.Value],
-        expressions: Mapping[ir.Value, Expression],
     ) -> str:
         shapes = [self._facts.get(origin).shape for origin in leaves.values()]
         if any(shape is None for shape in shapes):
@@ -106,7 +91,7 @@ class Neighbourhood:
         self.checked += 1
         for seed in _SEEDS:
             exact = BallArithmetic()
-            walk = _Walk(self.model, self._facts, exact.domain, expressions, seed)
+            walk = _Walk(self.model, self._facts, exact.domain, seed)
             for index, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True)):
                 rng = np.random.default_rng(100 * seed + index)
                 walk.values[leaf] = exact.domain.constant(rng.standard_normal(shape))
@@ -116,20 +101,19 @@ class Neighbourhood:
                 return f"its neighbourhood cannot be evaluated exactly: {error}"
             if outcome.different or outcome.undecided:
                 return f"{outcome.different} of {outcome.elements} elements differ in exact arithmetic"
-        return self._judged(old, new, leaves, expressions)
+        return self._judged(old, new, leaves)
 
     def _judged(
         self,
         old: ir.Value,
         new: ir.Value,
         leaves: Mapping[ir.Value, ir.Value],
-        expressions: Mapping[ir.Value, Expression],
     ) -> str:
         """Rounding and special values in float32, on rows of every class; "" when all is well."""
         facts = self._facts
 
         def evaluated(value: ir.Value, m: Mathematics, inputs: Mapping[str, Any]) -> dict[str, Any]:
-            walk = _Walk(self.model, facts, m, expressions, None)
+            walk = _Walk(self.model, facts, m, None)
             for index, leaf in enumerate(leaves):
                 walk.values[leaf] = m.constant(inputs[str(index)])
             return {"y": m.concrete(walk.value(value)).astype(np.float32 if m is single else np.float64)}
@@ -173,11 +157,9 @@ class _Walk:
         model: ir.Model,
         facts: Facts,
         m: Mathematics,
-        expressions: Mapping[ir.Value, Expression],
         seed: int | None,
     ) -> None:
         self._model, self._facts, self._m, self._seed = model, facts, m, seed
-        self._expressions = expressions
         self.values: dict[ir.Value, Any] = {}
 
     def value(self, value: ir.Value | None) -> Any:
@@ -205,12 +187,8 @@ class _Walk:
 
     def _make(self, value: ir.Value) -> None:
         node = value.producer()
-        expression = self._expressions.get(value)
         content = self._facts.get(value).array
-        if expression is not None:
-            source = None if expression.source is None else _stored(expression.source)
-            self.values[value] = folded(self._m, _stored(value), source, expression.factor, self._seed)
-        elif content is not None and content.size == 1:
+        if content is not None and content.size == 1:
             self.values[value] = lift(self._m, content)
         elif node is None:
             self.values[value] = weight(self._m, _stored(value), self._seed)

@@ -1,4 +1,4 @@
-"""What a constant that a rewrite made stands for, so that exact arithmetic can use the expression.
+"""What constants of a rewritten model stand for, and what takes their place in exact arithmetic.
 
 A folded constant is rounded, so a graph with it is another function in exact arithmetic. What is compared is
 the expression; that the stored numbers are its correct rounding is checked apart.
@@ -6,50 +6,33 @@ the expression; that the stored numbers are its correct rounding is checked apar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
+from tautomer.errors import BadModelError
+from tautomer.graph.expression import Expression, constant_tensor
 from tautomer.graph.semantics.casts import lift
 from tautomer.verify.weights import is_weight, randomised
 
 Array = np.ndarray[Any, Any]
+Provenance = Mapping[str, Expression]
 
 
-@dataclass(frozen=True)
-class Origin:
-    """A stored tensor times a number, or the number alone.
+def provenance_from_json(document: Mapping[str, Any]) -> dict[str, Expression]:
+    """Reads the expressions of a certificate.
 
-    Attributes:
-        source: the name of the tensor in the original model, or None.
-        factor: the number.
+    Raises:
+        BadModelError: one of them is none.
     """
-
-    source: str | None
-    factor: float
-
-    def as_json(self) -> dict[str, Any]:
-        """For the certificate."""
-        return {"source": self.source, "factor": self.factor}
-
-
-Provenance = Mapping[str, Origin]
-
-
-def provenance_from_json(document: Mapping[str, Any]) -> dict[str, Origin]:
-    """Reads what `Origin.as_json` wrote."""
-    return {
-        str(name): Origin(None if one["source"] is None else str(one["source"]), float(one["factor"]))
-        for name, one in document.items()
-    }
-
-
-def number(m: Any, stored: Array) -> Any:
-    """A tensor of one number, which is read as a scalar is: 0.1 in float32 as one tenth."""
-    scalar = lift(m, stored.reshape(-1)[:1].reshape(()))
-    return m.move(lambda x: np.broadcast_to(x, stored.shape), scalar)
+    try:
+        return {str(name): Expression.from_json(one) for name, one in document.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BadModelError(
+            f"an expression in the certificate cannot be read ({error})", remedy="optimize the model again"
+        ) from error
 
 
 def weight(m: Any, stored: Array, seed: int | None) -> Any:
@@ -57,8 +40,30 @@ def weight(m: Any, stored: Array, seed: int | None) -> Any:
     return lift(m, randomised(stored, seed) if seed is not None and is_weight(stored) else stored)
 
 
-def folded(m: Any, stored: Array, source: Array | None, factor: float, seed: int | None) -> Any:
-    """The expression of a constant: number, or source * factor."""
-    if source is None:
-        return number(m, stored)
-    return weight(m, source, seed) * factor
+def sources_of(model: ir.Model) -> dict[str, ir.TensorProtocol]:
+    """The stored constants of a model by name, in all its graphs."""
+    found: dict[str, ir.TensorProtocol] = {}
+    for graph in model.graphs():
+        for value in [*graph.initializers.values(), *(value for node in graph for value in node.outputs[:1])]:
+            tensor = constant_tensor(value)
+            if tensor is not None:
+                found.setdefault(str(value.name), tensor)
+    return found
+
+
+def reader(m: Any, sources: Mapping[str, ir.TensorProtocol], seed: int | None) -> Callable[[str], Any]:
+    """Gives expressions the stored constants they name.
+
+    Raises:
+        BadModelError: when called, there is no such constant.
+    """
+
+    def read(name: str) -> Any:
+        if name not in sources:
+            raise BadModelError(
+                f"an expression speaks of a constant '{name}' that the original model does not have",
+                remedy="optimize the model again",
+            )
+        return weight(m, np.asarray(sources[name].numpy()), seed)
+
+    return read

@@ -52,20 +52,23 @@ def float_constants(model: ir.Model) -> Iterator[tuple[str, np.ndarray[Any, Any]
                 yield name, array
 
 
-def strangers(original: ir.Model, other: ir.Model, literal: Container[str]) -> list[str]:
+def strangers(
+    original: ir.Model, other: ir.Model, made: Container[str] = (), used: Container[str] = ()
+) -> list[str]:
     """Weights of one model whose elements are those of no weight of the other, in any order or shape.
 
     Args:
         original: one model.
         other: the other.
-        literal: names of the other's constants that are no weights but numbers of a formula.
+        made: names of the other's constants that stand for an expression of the original's.
+        used: names of the original's constants that such expressions read.
     """
     first, second = (
         {name: _content(array) for name, array in float_constants(model)} for model in (original, other)
     )
     here, there = set(first.values()), set(second.values())
-    new = [name for name, content in second.items() if name not in literal and content not in here]
-    return new + [name for name, content in first.items() if content not in there]
+    new = [name for name, content in second.items() if name not in made and content not in here]
+    return new + [name for name, content in first.items() if name not in used and content not in there]
 
 
 def _content(array: np.ndarray[Any, Any]) -> tuple[int, int]:
