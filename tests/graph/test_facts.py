@@ -14,6 +14,12 @@ import pytest
 
 from tautomer.graph.facts import EMPTY, Fact, Facts, bind_symbols, propagate
 
+# Expected outputs that contradict the text, see test_semantics.py.
+CONTRADICTED = {
+    "test_resize_downsample_scales_linear_align_corners",
+    "test_resize_downsample_scales_cubic_align_corners",
+}
+
 
 def parsed(text: str, opset: int = 18, header: str = "") -> ir.Model:
     """A model from ONNX's text format."""
@@ -35,7 +41,7 @@ def node_cases() -> list[tuple[Any, list[Any], list[Any]]]:
     return [
         (case, list(inputs), list(outputs))
         for case in found
-        if case.model is not None
+        if case.model is not None and case.name not in CONTRADICTED
         for inputs, outputs in case.data_sets
         if all(isinstance(a, np.ndarray) and a.dtype.kind in "fiub" for a in [*inputs, *outputs])
     ]

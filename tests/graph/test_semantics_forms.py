@@ -110,6 +110,48 @@ def test_convolution_of_a_large_image_in_pieces(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(pieces, whole, rtol=1e-12, atol=1e-12)
 
 
+def test_norms_of_groups_have_their_own_scales_below_opset_21() -> None:
+    rng = np.random.default_rng(2)
+    x, scale, bias = rng.normal(size=(2, 4, 3, 5)), rng.normal(size=2), rng.normal(size=2)
+    older = one("GroupNormalization", x, scale, bias, version=18, num_groups=2)
+    newer = one("GroupNormalization", x, scale.repeat(2), bias.repeat(2), version=21, num_groups=2)
+    np.testing.assert_allclose(older, newer, atol=1e-12)
+    alone = one("GroupNormalization", x, scale.repeat(2), bias.repeat(2), version=21, num_groups=4)
+    np.testing.assert_allclose(alone, one("InstanceNormalization", x, scale.repeat(2), bias.repeat(2)))
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_row_of_zeros_stays_zero(p: int) -> None:
+    x = np.array([[3.0, -4.0], [0.0, 0.0], [np.inf, 1.0]])
+    result = one("LpNormalization", x, p=p)
+    np.testing.assert_allclose(result[0], x[0] / (7.0 if p == 1 else 5.0))
+    assert result[1].tolist() == [0.0, 0.0] and np.isnan(result[2, 0]) and result[2, 1] == 0.0
+
+
+def test_transposed_convolution_is_the_transpose() -> None:
+    rng = np.random.default_rng(3)
+    settings = {"group": 2, "pads": [1, 0, 2, 1], "strides": [2, 3], "dilations": [2, 1]}
+    image, w = rng.normal(size=(2, 4, 9, 8)), rng.normal(size=(6, 2, 3, 2))
+    y = rng.normal(size=(2, 6, 4, 3))
+    assert one("Conv", image, w, **settings).shape == y.shape
+    back = one("ConvTranspose", y, w, **settings, output_padding=[1, 1])
+    assert back.shape == image.shape
+    np.testing.assert_allclose((one("Conv", image, w, **settings) * y).sum(), (image * back).sum())
+
+
+def test_transposed_convolution_of_a_given_shape() -> None:
+    x, w = np.ones((1, 1, 3)), np.arange(1.0, 5.0).reshape(1, 1, 4)
+    whole = one("ConvTranspose", x, w, strides=[2])
+    assert whole.tolist() == [[[1, 2, 4, 6, 4, 6, 3, 4]]]
+    for auto, low in (("SAME_UPPER", 1), ("SAME_LOWER", 2), ("NOTSET", 2)):
+        cut = one("ConvTranspose", x, w, strides=[2], output_shape=[5], auto_pad=auto)
+        np.testing.assert_array_equal(cut, whole[..., low : low + 5])
+    longer = one("ConvTranspose", x, w, strides=[2], output_shape=[9])
+    assert longer.tolist() == [[[1, 2, 4, 6, 4, 6, 3, 4, 0]]]
+    with pytest.raises(Unsupported, match="longer than the window"):
+        one("ConvTranspose", x, w, strides=[5], auto_pad="SAME_UPPER")
+
+
 @pytest.mark.parametrize(
     ("equation", "shapes"),
     [

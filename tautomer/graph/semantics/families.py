@@ -10,10 +10,13 @@ from tautomer.graph.semantics import (
     logic,
     movement,
     pointwise,
+    quantization,
     reductions,
+    resize,
     scatter,
     selection,
     shapes,
+    transposed_convolution,
     windows,
 )
 
@@ -25,9 +28,12 @@ __all__ = [
     "logic",
     "movement",
     "pointwise",
+    "quantization",
     "reductions",
+    "resize",
     "scatter",
     "selection",
     "shapes",
+    "transposed_convolution",
     "windows",
 ]

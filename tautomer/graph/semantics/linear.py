@@ -1,4 +1,4 @@
-"""Matrix products, and the affine map per channel of a trained batch normalisation."""
+"""Matrix products, and the normalisations of images, which end in an affine map per channel."""
 
 from __future__ import annotations
 
@@ -65,9 +65,53 @@ def batch_normalization(
     if older(call, 9) and not call.get("spatial", 1):
         raise Unsupported("BatchNormalization", "statistics per element")
     rank = len(shape_of(m, x))
+    factor = m.rsqrt(_channels(m, variance, rank) + float(call.get("epsilon", 1e-5)))
+    centred = x - _channels(m, mean, rank)
+    return centred * factor * _channels(m, scale, rank) + _channels(m, bias, rank)
 
-    def channels(value: Any) -> Any:
-        return m.move(lambda a: a.reshape((-1,) + (1,) * (rank - 2)) if rank > 1 else a, value)
 
-    factor = m.rsqrt(channels(variance) + float(call.get("epsilon", 1e-5)))
-    return (x - channels(mean)) * factor * channels(scale) + channels(bias)
+def _channels(m: Mathematics, value: Any, rank: int) -> Any:
+    """A number per channel, as it meets a tensor of this rank."""
+    return m.move(lambda a: a.reshape((-1,) + (1,) * (rank - 2)) if rank > 1 else a, value)
+
+
+def _normalised(m: Mathematics, call: Call, x: Any) -> Any:
+    """(x - mean) / sqrt(variance + epsilon), over all axes but the first two."""
+    axes = tuple(range(2, len(m.shape(x))))
+    centred = x - m.mean(x, axes, True)
+    return centred * m.rsqrt(m.mean(centred * centred, axes, True) + float(call.get("epsilon", 1e-5)))
+
+
+@meaning("InstanceNormalization")
+def instance_normalization(m: Mathematics, call: Call, x: Any, scale: Any, bias: Any) -> Any:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, with the numbers of each image and channel."""
+    rank = len(m.shape(x))
+    return _normalised(m, call, x) * _channels(m, scale, rank) + _channels(m, bias, rank)
+
+
+@meaning("GroupNormalization")
+def group_normalization(m: Mathematics, call: Call, x: Any, scale: Any, bias: Any) -> Any:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, with the numbers of groups of channels."""
+    shape, groups = m.shape(x), int(call.attributes["num_groups"])
+    split = (shape[0], groups, shape[1] // groups, *shape[2:])
+    normalised = _normalised(m, call, m.move(lambda a: a.reshape(split), x))
+    if older(call, 21):  # scale and bias are of the groups there
+        rank = len(split)
+        normalised = normalised * _channels(m, scale, rank) + _channels(m, bias, rank)
+        return m.move(lambda a: a.reshape(shape), normalised)
+    rank = len(shape)
+    whole = m.move(lambda a: a.reshape(shape), normalised)
+    return whole * _channels(m, scale, rank) + _channels(m, bias, rank)
+
+
+@meaning("LpNormalization")
+def lp_normalization(m: Mathematics, call: Call, x: Any) -> Any:
+    """x / |x|_p along an axis, p 1 or 2; 0 where all of x is 0."""
+    axis, p = int(call.get("axis", -1)) % len(m.shape(x)), int(call.get("p", 2))
+    if p not in (1, 2):
+        raise Unsupported("LpNormalization", f"p = {p}")
+    norm = m.sum(m.abs(x), (axis,), True) if p == 1 else m.sqrt(m.sum(x * x, (axis,), True))
+    result = x / norm
+    # a comparison with 0 would say the same, but a field has none, nor has it an infinity
+    empty = m.isinf(m.reciprocal(norm))
+    return m.where(empty, 0.0, result) if empty.any() else result

@@ -9,7 +9,7 @@ import numpy as np
 
 from tautomer.graph.call import Call
 from tautomer.graph.semantics.arrays import integer_list, kind_of
-from tautomer.graph.semantics.domain import Array, Mathematics, Unsupported
+from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.graph.semantics.table import meaning, older
 
 
@@ -148,15 +148,22 @@ def split(m: Mathematics, call: Call, x: Any, sizes: Any = None) -> Any:
     return tuple(pieces)
 
 
+def blocks(call: Call, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes that x is split into, and their order in the result, where they join again."""
+    n, c, h, w = shape
+    b, depth_first = int(call.attributes["blocksize"]), call.get("mode", "DCR") == "DCR"
+    if call.op_type == "SpaceToDepth":
+        return (n, c, h // b, b, w // b, b), (0, 3, 5, 1, 2, 4) if depth_first else (0, 1, 3, 5, 2, 4)
+    if depth_first:
+        return (n, b, b, c // (b * b), h, w), (0, 3, 4, 1, 5, 2)
+    return (n, c // (b * b), b, b, h, w), (0, 1, 4, 2, 5, 3)
+
+
 @meaning("DepthToSpace")
 def depth_to_space(m: Mathematics, call: Call, x: Any) -> Any:
     """Channels become blocks of pixels."""
-    n, c, h, w = shape_of(m, x)
-    b = int(call.attributes["blocksize"])
-    if call.get("mode", "DCR") == "DCR":
-        split_shape, order = (n, b, b, c // (b * b), h, w), (0, 3, 4, 1, 5, 2)
-    else:
-        split_shape, order = (n, c // (b * b), b, b, h, w), (0, 1, 4, 2, 5, 3)
+    split_shape, order = blocks(call, shape_of(m, x))
+    (n, c, h, w), b = shape_of(m, x), int(call.attributes["blocksize"])
     sizes = (n, c // (b * b), h * b, w * b)
     return moved(m, lambda a: a.reshape(split_shape).transpose(order).reshape(sizes), x)
 
@@ -164,12 +171,7 @@ def depth_to_space(m: Mathematics, call: Call, x: Any) -> Any:
 @meaning("SpaceToDepth")
 def space_to_depth(m: Mathematics, call: Call, x: Any) -> Any:
     """Blocks of pixels become channels."""
-    n, c, h, w = shape_of(m, x)
-    b = int(call.attributes["blocksize"])
-    order = (0, 3, 5, 1, 2, 4) if call.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
-
-    def rearrange(a: Array) -> Array:
-        blocks = a.reshape(n, c, h // b, b, w // b, b).transpose(order)
-        return blocks.reshape(n, c * b * b, h // b, w // b)
-
-    return moved(m, rearrange, x)
+    split_shape, order = blocks(call, shape_of(m, x))
+    (n, c, h, w), b = shape_of(m, x), int(call.attributes["blocksize"])
+    sizes = (n, c * b * b, h // b, w // b)
+    return moved(m, lambda a: a.reshape(split_shape).transpose(order).reshape(sizes), x)

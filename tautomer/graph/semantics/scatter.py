@@ -74,3 +74,17 @@ def scatter_nd(m: Mathematics, call: Call, x: Any, indices: Any, updates: Any) -
     base = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
     targets = base[tuple(np.moveaxis(integers(m, indices), -1, 0))]
     return _written(m, call, x, targets, updates)
+
+
+@meaning("TensorScatter")
+def tensor_scatter(m: Mathematics, call: Call, past: Any, update: Any, begin: Any = None) -> Any:
+    """A cache with new positions written along an axis, from an index for each sequence on."""
+    shape, new = shape_of(m, past), shape_of(m, update)
+    axis = int(call.get("axis", -2)) % len(shape)
+    first = np.zeros(shape[0], np.int64) if begin is None else integers(m, begin)
+    steps = np.arange(new[axis]).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
+    where = first.reshape((-1,) + (1,) * (len(shape) - 1)) + steps
+    if call.get("mode", "linear") == "circular":
+        where = where % shape[axis]
+    targets = along(shape, np.broadcast_to(where, new), axis)
+    return _written(m, call, past, targets, update)
