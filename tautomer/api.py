@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,22 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from tautomer.errors import CheckFailedError, InputError
+from tautomer.errors import BadModelError, CheckFailedError, InputError
 from tautomer.graph.naming import label
 from tautomer.graph.reader import as_model
 from tautomer.graph.writer import copy_model, write_model
-from tautomer.passes.pipeline import Rewritten, rewrite
+from tautomer.passes.pipeline import Choices, Rewritten, rewrite
+from tautomer.passes.recentre import Norm
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import Recognition, recognise
 from tautomer.patterns.recognised import Operation, Recognised
 from tautomer.remarks import Remark
-from tautomer.runtime.certification import Certified, certify, recheck
+from tautomer.runtime.certification import Certified, beside, certify, recheck
 from tautomer.runtime.equivalence import verify_models
 from tautomer.runtime.evidence import Trust, Witness
 from tautomer.target import Target, target_of
 from tautomer.verify.inputs import parse_npz
+from tautomer.verify.provenance import Provenance
 from tautomer.verify.verdict import Verdict
 
 __all__ = ["Operation", "Remark", "Result", "Verdict", "explain", "inspect", "optimize", "verify"]
@@ -98,19 +100,29 @@ def inspect(model: Source, *, constants: Mode = "exact") -> list[Operation]:
     return [op.describe() for op in recognise(as_model(model), constants=_mode(constants)).operations]
 
 
-def explain(model: Source, *, constants: Mode = "exact", target: str | Target = "native") -> list[Remark]:
+def explain(
+    model: Source,
+    *,
+    constants: Mode = "exact",
+    target: str | Target = "native",
+    norm: Norm = "auto",
+    merge_products: bool = False,
+    defer_scale: bool = False,
+) -> list[Remark]:
     """For every candidate: what it was recognised as and what becomes of it, or why it was not.
 
     Args:
         model: a path, a ModelProto or an onnx_ir model; it is not changed.
         constants: as for `inspect`.
         target: "native", "onnxruntime" or "onnx".
+        norm, merge_products, defer_scale: as for `optimize`.
     """
+    choices = Choices(norm, merge_products, defer_scale)
     wanted = target_of(target)
     working = as_model(model) if isinstance(model, (str, Path)) else as_model(model).clone()
     recognition = recognise(working, constants=_mode(constants))
     found = [_recognised_remark(op) for op in recognition.operations]
-    return [*found, *recognition.remarks, *rewrite(working, recognition, wanted, Trust()).remarks]
+    return [*found, *recognition.remarks, *rewrite(working, recognition, wanted, Trust(), choices).remarks]
 
 
 def optimize(
@@ -118,6 +130,9 @@ def optimize(
     *,
     target: str | Target = "native",
     constants: Mode = "exact",
+    norm: Norm = "auto",
+    merge_products: bool = False,
+    defer_scale: bool = False,
     verify: bool = True,
     progress: Progress | None = None,
 ) -> Result:
@@ -130,6 +145,11 @@ def optimize(
         model: a path, a ModelProto or an onnx_ir model; a given onnx_ir model is left as it is.
         target: "native" (onnxruntime on this machine), "onnxruntime" or "onnx" (any runtime).
         constants: as for `inspect`.
+        norm: the form of layer normalisations: "auto" (what the target runs fastest), "ln" (as they are),
+            "rms" (RMSNormalization wherever the stream can be centred), "crms" and "crms-orthonormal" (the
+            same with rows of one element less).
+        merge_products: linear maps of one tensor (q, k, v) become one product; no known target gains from it.
+        defer_scale: norms are applied behind the linear maps that read them, as RowScaledMatMul.
         verify: False does without the evidence, and says so in the result.
         progress: called with one line per stage.
 
@@ -137,6 +157,7 @@ def optimize(
         BadModelError: the file is damaged, hostile or not ONNX.
         CheckFailedError: the result differs from the source, or could not be verified. Nothing is returned.
     """
+    choices = Choices(norm, merge_products, defer_scale)
     wanted, mode, tell = target_of(target), _mode(constants), progress or (lambda line: None)
     stages: dict[str, float] = {}
 
@@ -154,7 +175,7 @@ def optimize(
     working = source if path is not None else source.clone()
     recognition: Recognition = timed("recognise", lambda: recognise(working, constants=mode))
     evidence = Witness(working, partial(as_model, path or source)) if verify else Trust()
-    done: Rewritten = timed("rewrite", lambda: rewrite(working, recognition, wanted, evidence))
+    done: Rewritten = timed("rewrite", lambda: rewrite(working, recognition, wanted, evidence, choices))
     changed = any(remark.kind == "passed" for remark in done.remarks)
     remarks = [*recognition.remarks, *done.remarks]
     certified = None
@@ -173,7 +194,7 @@ def optimize(
                 f"the rewritten model is {verdict.verdict.lower()}: {verdict.reason}",
                 remedy="nothing was written; --no-verify does without the evidence",
             )
-        verification = verdict.as_json()
+        verification = {**verdict.as_json(), **evidence.means(working, done.centred)}
         certified = Certified(verdict, tuple(remarks), done.expressions)
     after = _census(working)
     return Result(working, remarks, before, after, verification, changed, stages, path, certified)
@@ -190,6 +211,9 @@ def verify(
 ) -> Verdict:
     """Whether two models are the same function, from whatever tool.
 
+    What folded constants stand for is read in a certificate beside the second model, where one fits; without
+    it, a difference that their rounding explains is accepted and said.
+
     Args:
         original: the model that decides.
         other: the model compared with it.
@@ -205,16 +229,34 @@ def verify(
         InputError: the models take different inputs or give different outputs, or cannot be read.
         CheckFailedError: the certificate does not hold.
     """
-    provenance = None
-    if certificate is not None:
-        if not isinstance(original, (str, Path)) or not isinstance(other, (str, Path)):
-            raise InputError("a certificate is about files", remedy="give both models as paths")
-        provenance = recheck(certificate, original, other)
+    provenance: Provenance = {}
+    note = ""
+    if isinstance(original, (str, Path)) and isinstance(other, (str, Path)):
+        if certificate is not None:
+            provenance = recheck(certificate, original, other)
+        else:
+            provenance, note = beside(original, other)
+    elif certificate is not None:
+        raise InputError("a certificate is about files", remedy="give both models as paths")
     first, second = as_model(original), as_model(other)
     arrays = parse_npz(inputs, first) if isinstance(inputs, (str, Path)) else inputs
-    return verify_models(
-        first, second, inputs=arrays, provenance=provenance, allowed=allowed, progress=progress
-    )
+    compare = partial(verify_models, first, second, inputs=arrays, allowed=allowed, progress=progress)
+    if certificate is not None:
+        return compare(provenance=provenance)
+    if provenance:
+        reason = ""
+        try:
+            verdict = compare(provenance=provenance)
+            constants = verdict.legs.get("constants")
+            if constants is not None and constants.passed is False:
+                reason = str(constants.detail.get("reason", "its constants are others"))
+        except BadModelError as error:
+            reason = str(error)
+        if not reason:
+            return replace(verdict, assumptions=(*verdict.assumptions, note))
+        note = f"the certificate beside the second model was not used: {reason}"
+    verdict = compare(roundings=True)
+    return replace(verdict, assumptions=(*verdict.assumptions, note)) if note else verdict
 
 
 def _mode(constants: str) -> Mode:

@@ -28,12 +28,17 @@ class Target:
         name: how the user asks for it.
         forms: operation -> its forms, best first; the first that the model's opset and types allow is taken.
         kernel_types: operation -> element types with a kernel, by ONNX name; absent means all float types.
+        costs: nanoseconds per element of what rewrites weigh against each other, one thread, in cache; where
+            they are not known, norms keep their form unless the user asks.
+        fuses_joins: whether the runtime fuses a residual sum and the norm behind it into a slower kernel.
     """
 
     name: str
     forms: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
     kernel_types: Mapping[str, frozenset[str]] = field(default_factory=dict)
     default: tuple[Form, ...] = ("keep",)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    fuses_joins: bool = False
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
         """The forms an operation may take here, best first."""
@@ -91,6 +96,14 @@ ONNXRUNTIME = Target(
             _SINGLE,
         ),
     },
+    costs={
+        "LayerNormalization": 0.52,
+        "RMSNormalization": 0.23,
+        "Add": 0.2,
+        "centring": 0.43,
+        "row means": 0.3,
+    },
+    fuses_joins=True,
 )
 
 # Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.

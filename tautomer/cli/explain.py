@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tautomer.cli.options import add_constants, add_json, add_model, add_target
+from tautomer.cli.options import add_constants, add_json, add_model, add_norm, add_target
 from tautomer.cli.output import Console, one_line
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_target(parser)
     add_constants(parser)
+    add_norm(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -29,7 +30,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from tautomer import api
 
     console.progress("reading and recognising")
-    remarks = api.explain(options.model, constants=options.constants, target=options.target)
+    remarks = api.explain(
+        options.model,
+        constants=options.constants,
+        target=options.target,
+        norm=options.norm,
+        merge_products=options.merge_products,
+        defer_scale=options.defer_scale,
+    )
     if options.json:
         console.json({"remarks": [remark.as_json() for remark in remarks]})
         return 0

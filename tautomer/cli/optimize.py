@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tautomer.cli.options import add_constants, add_json, add_target
+from tautomer.cli.options import add_constants, add_json, add_norm, add_target
 from tautomer.cli.output import Console, one_line, size
 from tautomer.cli.verify import leg_lines
 from tautomer.errors import InputError
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     add_target(parser)
     add_constants(parser)
+    add_norm(parser)
     parser.add_argument("--no-verify", action="store_true", help="do not compare OUT with IN")
     parser.add_argument("--dry-run", action="store_true", help="do everything but write OUT")
 
@@ -45,6 +46,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         options.model,
         target=options.target,
         constants=options.constants,
+        norm=options.norm,
+        merge_products=options.merge_products,
+        defer_scale=options.defer_scale,
         verify=not options.no_verify,
         progress=console.progress,
     )

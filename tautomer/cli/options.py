@@ -35,3 +35,21 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         help="what will run the model: onnxruntime on this machine (native), onnxruntime anywhere, "
         "or any ONNX runtime (default: native)",
     )
+
+
+def add_norm(parser: argparse.ArgumentParser) -> None:
+    """The form of layer normalisations, and what else is done to them when it is asked for."""
+    parser.add_argument(
+        "--norm",
+        choices=("auto", "ln", "rms", "crms", "crms-orthonormal"),
+        default="auto",
+        help="the form of layer normalisations: what runs fastest (auto), as they are (ln), RMSNormalization "
+        "where the stream can be centred (rms), or rows of one element less, as published (crms) or in "
+        "an orthonormal basis (default: auto)",
+    )
+    parser.add_argument(
+        "--merge-products", action="store_true", help="make one product of the linear maps of one tensor"
+    )
+    parser.add_argument(
+        "--defer-scale", action="store_true", help="apply norms behind the linear maps that read them"
+    )

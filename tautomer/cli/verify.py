@@ -86,12 +86,18 @@ def leg_lines(name: str, leg: Mapping[str, Any]) -> list[str]:
         lines = []
         for check in leg["checks"]:
             elements = sum(counts["elements"] for counts in check["outputs"].values())
+            different = sum(counts["different"] for counts in check["outputs"].values())
             found, of = check["tensors_matched"] or (0, 0)
             line = (
-                f"          {check['weights']} weights: 0 of {elements} elements differ, "
+                f"          {check['weights']} weights: {different} of {elements} elements differ, "
                 f"{found} of {of} tensors found again ({check['method']})"
             )
             lines += [line] if line not in lines else []
+        if rounded := leg.get("rounded"):
+            lines.append(
+                f"          up to rounding: {rounded['worst_ratio']} times what half an ulp in each of "
+                f"{rounded['constants']} constants explains (limit {rounded['limit']:g}, {rounded['method']})"
+            )
         if skipped := leg.get("random_weights"):
             lines.append(f"          random weights {skipped}")
         return [head, *lines]

@@ -79,12 +79,18 @@ class Builder:
 
     def op(self, op_type: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
         """Adds a node with one output."""
+        return self.several(op_type, 1, *inputs, domain=domain, **attributes)[0]
+
+    def several(
+        self, op_type: str, outputs: int, *inputs: ir.Value | None, domain: str = "", **attributes: Any
+    ) -> list[ir.Value]:
+        """Adds a node with so many outputs."""
         name = self._names.fresh(f"tautomer/{op_type}")
-        output = ir.Value(name=f"{name}/y")
+        values = [ir.Value(name=f"{name}/y" if outputs == 1 else f"{name}/y{i}") for i in range(outputs)]
         kept = {key: value for key, value in attributes.items() if value is not None}
-        made = ir.node(op_type, list(inputs), kept, domain=domain, outputs=[output], name=name)
+        made = ir.node(op_type, list(inputs), kept, domain=domain, outputs=values, name=name)
         self.nodes.append(made)
-        return output
+        return values
 
     def reduce(self, op_type: str, x: ir.Value, axes: Sequence[int], keepdims: bool = True) -> ir.Value:
         """Adds a reduction; its axes are an attribute or an input, as the opset wants them."""

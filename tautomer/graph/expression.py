@@ -18,10 +18,12 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.call import Call, call_of
+from tautomer.graph.fact import Fact, Facts
 from tautomer.graph.semantics.casts import lift
 from tautomer.graph.semantics.domain import Mathematics
 from tautomer.graph.semantics.table import evaluate, meaning_of
 
+_LARGEST_POSITIONS = 4096
 _LARGEST_LITERAL = 64  # elements; anything larger is a weight, and weights are stored in the model
 _PLAIN = (int, float, str)
 
@@ -75,6 +77,20 @@ class Expression:
             self._digest.append(hashlib.sha256(text.encode()).hexdigest())
         return self._digest[0]
 
+    def behind(self, position: int) -> tuple[int, ...]:
+        """A step and all steps that it is made of, in order."""
+        needed = {position}
+        for i in range(position, -1, -1):
+            if i in needed:
+                needed.update(_operands(self.steps[i]))
+        return tuple(sorted(needed))
+
+    def until(self, position: int) -> Expression:
+        """The expression whose value is that of one of the steps."""
+        needed = self.behind(position)
+        place = {old: new for new, old in enumerate(needed)}
+        return Expression(tuple(_renumbered(self.steps[i], place) for i in needed))
+
     def value(self, m: Mathematics, read: Callable[[str], Any]) -> Any:
         """Evaluates the expression.
 
@@ -120,13 +136,16 @@ class Expression:
         return cls(steps)
 
 
-def expression_of(value: ir.Value, stored: Container[str], versions: Mapping[str, int]) -> Expression | None:
+def expression_of(
+    value: ir.Value, stored: Container[str], versions: Mapping[str, int], facts: Facts
+) -> Expression | None:
     """Reads the expression of a value off the graph; None when it is no expression of constants.
 
     Args:
         value: what a node computes.
         stored: names of constants that the original model has; other constants are literals.
         versions: opset versions by domain.
+        facts: tell the contents of shapes and positions, which may be computed from the shape of an input.
     """
     steps: list[Step] = []
     known: dict[ir.Value, int] = {}
@@ -137,7 +156,7 @@ def expression_of(value: ir.Value, stored: Container[str], versions: Mapping[str
             stack.pop()
             continue
         node = top.producer()
-        leaf = _leaf(top, node, stored)
+        leaf = _leaf(top, node, stored) or _position(facts.get(top))
         if leaf is not None:
             steps.append(leaf)
         elif node is None or not _pure(node):
@@ -162,6 +181,13 @@ def _leaf(value: ir.Value, node: ir.Node | None, stored: Container[str]) -> Step
     if value.name in stored:
         return Stored(str(value.name))
     return Literal(np.asarray(tensor.numpy())) if tensor.size <= _LARGEST_LITERAL else None
+
+
+def _position(fact: Fact) -> Step | None:
+    """A constant tensor of integers, by its content."""
+    array = fact.array
+    known = array is not None and fact.constant and array.size <= _LARGEST_POSITIONS
+    return Literal(np.asarray(array)) if known and array is not None and array.dtype.kind in "iub" else None
 
 
 def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
@@ -194,6 +220,12 @@ def _operands(step: Step) -> tuple[int, ...]:
     if not isinstance(step, Applied):
         return ()
     return tuple(operand for operand in step.operands if operand is not None)
+
+
+def _renumbered(step: Step, place: Mapping[int, int]) -> Step:
+    if not isinstance(step, Applied):
+        return step
+    return Applied(step.call, tuple(None if i is None else place[i] for i in step.operands))
 
 
 def _to_json(step: Step) -> dict[str, Any]:

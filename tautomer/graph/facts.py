@@ -21,6 +21,7 @@ from tautomer.graph.symbols import bind_symbols, size_of, unnamed
 
 __all__ = ["EMPTY", "Fact", "Facts", "bind_symbols", "extend", "propagate"]
 
+_OURS = "tautomer"  # a function of this domain is the operator of its name, with the body written out
 _DEEPEST = 32  # sub-graphs in sub-graphs beyond this are left alone
 _RANDOM = {
     "RandomNormal",
@@ -128,7 +129,8 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         if node.op_type == "Constant" and domain == "":
             return [constant_node(node)]
-        if (domain, node.op_type) in self.functions:
+        ours = domain == _OURS and shape_rule_of(domain, node.op_type) is not None
+        if (domain, node.op_type) in self.functions and not ours:
             return []
         bodies = [graph for a in node.attributes.values() for graph in _graphs(a)]
         if bodies:

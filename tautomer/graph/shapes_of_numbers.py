@@ -48,6 +48,7 @@ def pointwise(call: Call, x: Inputs) -> Shapes:
 
 @shape_rule(*_SAME)
 @shape_rule("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "RotaryEmbedding", domain="com.microsoft")
+@shape_rule("CRMSNormalization", "OrthonormalCRMSNormalization", domain="tautomer")
 def same(call: Call, x: Inputs) -> Shapes:
     """The shape of the first input."""
     return [known(x, 0)] * call.outputs

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.fact import EMPTY, Fact, elements
+from tautomer.graph.mapped import pieces
 
 STORED_ELEMENTS = 4096  # the content of a larger tensor is not read
 
@@ -41,3 +42,17 @@ def constant_node(node: ir.Node) -> Fact:
             array = np.asarray(attribute.value, dtype=np.float32)
             return Fact(array.shape, ir.DataType.FLOAT, array, constant=True, static=True)
     return EMPTY
+
+
+def largest_element(tensor: ir.TensorProtocol) -> float:
+    """max |x| of a stored tensor, nan or inf where it has such elements; in pieces, in little memory."""
+    if not tensor.dtype.is_floating_point():
+        return 0.0
+    largest = 0.0
+    for piece in pieces(tensor):
+        numbers = piece.astype(np.float32) if piece.dtype.itemsize < 4 else piece
+        peak = float(np.maximum(np.max(numbers), -np.min(numbers)))
+        if not np.isfinite(peak):
+            return peak
+        largest = max(largest, peak)
+    return largest

@@ -14,6 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.errors import InternalError
+from tautomer.graph.computed_tensor import ComputedTensor
+from tautomer.graph.holes import copy_stored, write_array
 from tautomer.graph.naming import printable
 
 StandIn = Callable[[ir.TensorProtocol], ir.TensorProtocol | None]
@@ -72,10 +74,12 @@ def write_values(tensor: ir.TensorProtocol, file: BinaryIO) -> None:
     """Writes the tensor as raw data."""
     begin = file.tell()
     if isinstance(tensor, ir.ExternalTensor):
-        tensor.tofile(file)  # inside the kernel, where it can
+        copy_stored(tensor, file)
+    elif isinstance(tensor, ComputedTensor):
+        for slab in tensor.slabs():
+            write_array(slab, file)
     elif isinstance(tensor, ir.Tensor) and tensor.dtype.bitwidth >= 8:
-        array = np.ascontiguousarray(tensor.numpy())
-        file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data)
+        write_array(np.asarray(tensor.numpy()), file)
     else:
         file.write(tensor.tobytes())
     if file.tell() - begin != tensor.nbytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from tautomer.graph.build import Builder
@@ -56,7 +57,10 @@ def choose(site: Site) -> Choice:
     """The first form of the target's list that opset and types allow."""
     op, dtype = site.op, site.dtype
     if "perm" in op.attributes:
-        return Choice("keep", reason=f"its rows lie along axis {op.axes[0]}, and two transposes would cost what it saves")
+        return Choice(
+            "keep",
+            reason=f"its rows lie along axis {op.axes[0]}, and two transposes would cost what it saves",
+        )
     if dtype is None or not dtype.is_floating_point():
         return Choice("keep", reason="its element type is not known")
     reasons = []
@@ -66,7 +70,9 @@ def choose(site: Site) -> Choice:
             kernels = KERNELS.get(op.op, 1) if form == "spelled" else 1
             return Choice(form, kernels)
         reasons.append(obstacle)
-    reason = next((r for r in reasons if r != _KEPT), f"{site.target.name} gains nothing from another form of it")
+    reason = next(
+        (r for r in reasons if r != _KEPT), f"{site.target.name} gains nothing from another form of it"
+    )
     return Choice("keep", reason=reason)
 
 
@@ -136,7 +142,11 @@ def write(
         return b.op(op.op, *inputs, domain=DOMAIN, **attributes)
     if op.op == "ReduceLogSumExp":
         assert inputs[0] is not None
-        axes = attributes["axes"] if b.version >= _AXES_INPUT_SINCE else [axis + rank for axis in attributes["axes"]]
+        axes = (
+            attributes["axes"]
+            if b.version >= _AXES_INPUT_SINCE
+            else [axis + rank for axis in attributes["axes"]]
+        )
         return b.reduce(op.op, inputs[0], axes, bool(attributes["keepdims"]))
     if definition.rows == "axis" and b.version < _AXIS_FREE_SOFTMAX_SINCE:
         attributes["axis"] += rank

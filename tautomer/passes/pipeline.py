@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from tautomer.graph.expression import Expression
+from tautomer.passes.compress import Compress
+from tautomer.passes.defer_scale import DeferScale
+from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_constants import FoldConstants
+from tautomer.passes.fold_scale import FoldScale
+from tautomer.passes.lower_joins import LowerJoins
+from tautomer.passes.merge_norms import MergeNorms
+from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
+from tautomer.passes.recentre import Norm, Recentre
 from tautomer.passes.workspace import Evidence, Workspace
 from tautomer.patterns.recognise import Recognition
 from tautomer.remarks import Remark
 from tautomer.target import Target
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user wants of rewrites that are not everybody's.
+
+    Attributes:
+        norm: the form that layer normalisations are to take.
+        merge_products: whether linear maps of one tensor become one.
+        defer_scale: whether norms are applied behind the linear maps that read them.
+    """
+
+    norm: Norm = "auto"
+    merge_products: bool = False
+    defer_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -22,13 +45,17 @@ class Rewritten:
     Attributes:
         remarks: one per application and per refusal, in the order of the passes.
         expressions: what each constant that was made stands for, by its name.
+        centred: names of the values whose mean has to be zero for norms that were converted, with its axes.
     """
 
     remarks: list[Remark]
     expressions: dict[str, Expression]
+    centred: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def rewrite(model: ir.Model, recognition: Recognition, target: Target, evidence: Evidence) -> Rewritten:
+def rewrite(
+    model: ir.Model, recognition: Recognition, target: Target, evidence: Evidence, choices: Choices
+) -> Rewritten:
     """Applies every pass to a model in place.
 
     Args:
@@ -36,9 +63,22 @@ def rewrite(model: ir.Model, recognition: Recognition, target: Target, evidence:
         recognition: its operations; kept in step with the model.
         target: where the result will run.
         evidence: asked before each rewrite; what it refuses is not done.
+        choices: what the user wants.
     """
     work = Workspace.of(model, recognition, evidence)
-    passes = (Raise(target), FoldConstants())
+    passes = (
+        Raise(target),
+        FoldScale(),
+        Recentre(target, choices.norm),
+        Compress(target, choices.norm),
+        MergeNorms(target),
+        FoldAffine(),
+        MergeProducts(choices.merge_products),
+        DeferScale(choices.defer_scale),
+        LowerJoins(target),
+        FoldConstants(),
+    )
     remarks = [remark for each in passes for remark in each(work)]
     expressions = {str(value.name): expression for value, expression in work.expressions.items()}
-    return Rewritten(remarks, expressions)
+    centred = {str(value.name): axes for value, axes in work.centred.items()}
+    return Rewritten(remarks, expressions, centred)

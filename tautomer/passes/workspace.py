@@ -7,7 +7,7 @@ graph, and new values have facts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import onnx_ir as ir
@@ -16,6 +16,8 @@ from tautomer.graph.build import Builder, Names
 from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.expression import Expression, constant_tensor
 from tautomer.graph.facts import Facts, extend
+from tautomer.graph.stored_content import largest_element
+from tautomer.passes.streams import Streams
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION
 from tautomer.patterns.recognise import Recognition
 from tautomer.patterns.recognised import Recognised
@@ -33,6 +35,9 @@ class Evidence(Protocol):
             new: the value that is to replace it.
             leaves: what both are computed from -> the value of the original model that has its shape.
         """
+
+    def blind(self) -> str:
+        """Why the whole model cannot be compared with what becomes of it, or ""."""
 
     def moved(self, shifts: Mapping[ir.Value, Mapping[int, Sequence[tuple[int, int]]]]) -> Moved | None:
         """Which shift an output of the original model sees, when each value is shifted.
@@ -64,16 +69,22 @@ class Workspace:
         recognition: its operations and facts.
         evidence: asked before a rewrite.
         names: where new names come from.
-        stored: names of the constants of the model before the first pass.
+        sources: the constants of the model before the first pass, held: their last reader may go.
         expressions: what each constant that was folded stands for.
+        centred: the inputs of norms that rely on a mean of zero, and along which axes.
+        streams: what was centred for them.
     """
 
     model: ir.Model
     recognition: Recognition
     evidence: Evidence
     names: Names
-    stored: frozenset[str]
+    sources: dict[str, ir.TensorProtocol]
     expressions: dict[ir.Value, Expression] = field(default_factory=dict)
+    centred: dict[ir.Value, tuple[int, ...]] = field(default_factory=dict)
+    streams: Streams = field(default_factory=Streams)
+    _blind: str | None = None
+    _largest: dict[str, float] = field(default_factory=dict)
     _original: frozenset[int] = frozenset()
     _held: list[ir.Node] = field(default_factory=list)
     _replaced: dict[ir.Value, ir.Value] = field(default_factory=dict)
@@ -82,17 +93,17 @@ class Workspace:
     @classmethod
     def of(cls, model: ir.Model, recognition: Recognition, evidence: Evidence) -> Workspace:
         """The workspace of a model that no pass has touched."""
-        nodes = [node for graph in model.graphs() for node in graph]  # held, so that no new node gets the identity of one that was removed
-        stored = [name for graph in model.graphs() for name in graph.initializers]
-        stored += [
-            str(node.outputs[0].name)
-            for node in nodes
-            if node.outputs and constant_tensor(node.outputs[0]) is not None
-        ]
+        nodes = [
+            node for graph in model.graphs() for node in graph
+        ]  # held, so that no new node gets the identity of one that was removed
+        sources: dict[str, ir.TensorProtocol] = {}
+        for graph in model.graphs():
+            for value in [*graph.initializers.values(), *(x for node in graph for x in node.outputs[:1])]:
+                tensor = constant_tensor(value)
+                if tensor is not None:
+                    sources.setdefault(str(value.name), tensor)
         original = frozenset(id(node) for node in nodes)
-        return cls(
-            model, recognition, evidence, Names.of(model), frozenset(stored), _original=original, _held=nodes
-        )
+        return cls(model, recognition, evidence, Names.of(model), sources, _original=original, _held=nodes)
 
     @property
     def facts(self) -> Facts:
@@ -108,6 +119,12 @@ class Workspace:
         """Whether a pass made the node."""
         return id(node) not in self._original
 
+    def largest(self, source: str) -> float:
+        """max |x| of a stored constant; nan or inf where it has such elements."""
+        if source not in self._largest:
+            self._largest[source] = largest_element(self.sources[source])
+        return self._largest[source]
+
     def builder(self, graph: ir.Graph) -> Builder:
         """A builder of nodes in one of the model's graphs."""
         return Builder(self.version, self.names, graph, self._constants.setdefault(id(graph), {}))
@@ -119,6 +136,39 @@ class Workspace:
         assert graph is not None
         graph.insert_before(before, builder.nodes)
         extend(self.facts, self.model, builder.nodes)
+
+    def place_after(self, builder: Builder, after: ir.Node) -> None:
+        """Puts the builder's nodes and constants into the graph, behind a node."""
+        builder.commit()
+        graph = after.graph
+        assert graph is not None
+        graph.insert_after(after, builder.nodes)
+        extend(self.facts, self.model, builder.nodes)
+
+    def follow(self, old: ir.Value, new: ir.Value, builder: Builder) -> None:
+        """Puts the builder's nodes behind the node of a value that they read; its other readers read theirs.
+
+        Args:
+            old: a node's output.
+            new: one of the builder's, computed from it.
+            builder: holds the new nodes.
+        """
+        node = old.producer()
+        assert node is not None
+        own = {id(each) for each in builder.nodes}
+        readers = [(reader, index) for reader, index in old.uses() if id(reader) not in own]
+        self.place_after(builder, node)
+        new.type, new.shape = old.type, old.shape
+        self.facts.set(new, self.facts.get(old))
+        for reader, index in readers:
+            reader.replace_input_with(index, new)
+        if old.is_graph_output():
+            assert isinstance(node.graph, ir.Graph)
+            name, old.name = old.name, self.names.fresh("tautomer/replaced")
+            new.name = name
+            for position, output in enumerate(node.graph.outputs):
+                if output is old:
+                    node.graph.outputs[position] = new
 
     def replace(self, old: ir.Value, new: ir.Value, builder: Builder, gone: Sequence[ir.Node]) -> None:
         """Puts the builder's nodes in the place of an old value, which gives the new one its name.
@@ -140,6 +190,39 @@ class Workspace:
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         self._replaced[old] = new
         remove_dead(reversed(gone))
+
+    def drop(self, old: ir.Value, new: ir.Value) -> None:
+        """Removes a node that does nothing any more: what read it reads another value of the graph.
+
+        Args:
+            old: the node's only output.
+            new: what takes its place; it gets the name where that is one of the model's outputs.
+        """
+        node = old.producer()
+        assert node is not None and node.graph is not None
+        if old.is_graph_output():
+            name, old.name = old.name, self.names.fresh("tautomer/replaced")
+            new.name = name
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        self._replaced[old] = new
+        remove_dead([node])
+        self.recognition.operations = [
+            op
+            if old not in op.inputs
+            else replace(op, inputs=tuple(new if x is old else x for x in op.inputs))
+            for op in self.recognition.operations
+        ]
+
+    def forget(self, op: Recognised) -> None:
+        """Says that an operation is no more."""
+        kept = [each for each in self.recognition.operations if each.output is not op.output]
+        self.recognition.operations = kept
+
+    def blind(self) -> str:
+        """Why a rewrite that only the whole model can vouch for may not be done, or ""."""
+        if self._blind is None:
+            self._blind = self.evidence.blind()
+        return self._blind
 
     def now(self, value: ir.Value) -> ir.Value:
         """The value as it is after earlier rewrites."""

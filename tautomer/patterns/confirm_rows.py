@@ -34,6 +34,7 @@ def confirm_rows(program: Program) -> Match | Refusal:
         if (
             not definition.rows
             or definition.composite
+            or (definition.by_name and not program.calls_by_name(definition.op, definition.domain))
             or (definition.rows == "folded") != samples.structure.folded
         ):
             continue

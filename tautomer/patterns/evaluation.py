@@ -103,6 +103,10 @@ class Program:
         """The operators of the cone, in order."""
         return tuple(call for call, _ in self.steps)
 
+    def calls_by_name(self, op: str, domain: str) -> bool:
+        """Whether a node of the cone has this name."""
+        return any((call.op_type, call.domain) == (op, domain) for call in self.calls)
+
     @property
     def too_large(self) -> bool:
         """True when a probe of full size would not fit; where nothing moves, probes are cut short."""

@@ -95,6 +95,18 @@ class _Traced:
         return self.m.op("Neg", self)
 
 
+class _Sizes:
+    """The extents of a value, which are known when the function runs; as numbers of its own type."""
+
+    def __init__(self, m: _Trace, builder: Builder, x: ir.Value) -> None:
+        self.m, self._b, self._x = m, builder, x
+
+    def __getitem__(self, axis: int) -> _Traced:
+        axes = self._b.constant(np.array(axis, np.int64))
+        size = self._b.op("Gather", self._b.op("Shape", self._x), axes)
+        return _Traced(self.m, self._b.op("Cast", size, to=int(ir.DataType.FLOAT)))
+
+
 class _Trace:
     """The mathematics whose values are nodes. Only what definitions use is here."""
 
@@ -108,6 +120,9 @@ class _Trace:
         if isinstance(operand, _Traced):
             return operand.value
         return self._b.constant(np.asarray(operand, dtype=np.float32))
+
+    def shape(self, x: _Traced) -> _Sizes:
+        return _Sizes(self, self._b, x.value)
 
     def _reduce(self, op_type: str, x: _Traced, axes: tuple[int, ...]) -> _Traced:
         return _Traced(self, self._b.reduce(op_type, x.value, axes))

@@ -44,6 +44,8 @@ class Definition:
         parameters: name -> default of each scalar parameter.
         formula: the first line of the function's docstring.
         source: the paper or specification of the formula.
+        by_name: whether it is recognised only where a node has its name, because what computes the same is
+            more likely to be a slip in another operation.
     """
 
     op: str
@@ -56,6 +58,7 @@ class Definition:
     parameters: Mapping[str, float] = field(default_factory=dict)
     formula: str = ""
     source: str = ""
+    by_name: bool = False
 
     @property
     def composite(self) -> bool:
@@ -80,6 +83,7 @@ def operation(
     since: int = 1,
     attributes: Mapping[str, Any] | None = None,
     source: str = "",
+    by_name: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a definition; a malformed one fails here, at import, on its own line.
 
@@ -118,6 +122,7 @@ def operation(
             parameters,
             formula,
             source,
+            by_name,
         )
         if definition.key in _DEFINITIONS:
             raise InternalError("defined twice", where=f"operation {definition.key}")
@@ -155,4 +160,13 @@ _DEFAULT_VARIANTS: dict[tuple[str, str], Any] = {("Gelu", "approximate"): "none"
 
 def load_families() -> None:
     """Imports every family, once; importing is registering."""
-    from tautomer.patterns import gelu, glu, norms, rectifiers, residual_norms, smooth, softmax  # noqa: F401
+    from tautomer.patterns import (  # noqa: F401
+        compressed_norms,
+        gelu,
+        glu,
+        norms,
+        rectifiers,
+        residual_norms,
+        smooth,
+        softmax,
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,11 @@ class Rows:
     def sum(self, x: Any) -> Any:
         """The sum of each row."""
         return self._m.sum(x, self._axes, True)
+
+    def count(self, x: Any) -> Any:
+        """How many elements a row has."""
+        sizes = self._m.shape(x)
+        return reduce(mul, (sizes[axis] for axis in self._axes))
 
     def max(self, x: Any) -> Any:
         """The maximum of each row."""

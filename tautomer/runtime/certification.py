@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tautomer.errors import BadModelError, TautomerError
 from tautomer.remarks import Remark
 from tautomer.verify.certificate import (
     certificate_path,
@@ -48,5 +49,30 @@ def recheck(certificate: str | Path, original: str | Path, rewritten: str | Path
         CheckFailedError: a byte has changed, or it is about other files.
     """
     document = read_certificate(certificate)
-    check_files(document, original, rewritten)
-    return provenance_from_json(document["provenance"])
+    try:
+        check_files(document, original, rewritten)
+        return provenance_from_json(document["provenance"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadModelError(
+            "is no certificate that can be read", where=str(certificate), remedy="optimize the model again"
+        ) from error
+
+
+def beside(original: str | Path, rewritten: str | Path) -> tuple[Provenance, str]:
+    """What the certificate beside a model says of its constants, where there is one that fits both files.
+
+    Nobody vouches for it: what it says is checked like everything else, and what does not fit is left alone.
+
+    Returns:
+        The expressions, and a line that says where they come from, or why there are none.
+    """
+    path = certificate_path(rewritten)
+    if not path.is_file():
+        return {}, ""
+    try:
+        provenance = recheck(path, original, rewritten)
+    except TautomerError as error:
+        return {}, f"the certificate beside the second model was not used: {error}"
+    if not provenance:
+        return {}, ""
+    return provenance, "what folded constants stand for was read in the certificate beside the second model"

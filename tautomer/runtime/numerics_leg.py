@@ -60,9 +60,7 @@ def numerics_legs(
                         _self_test(original, inputs, expected), _self_test(other, inputs, second(inputs))
                     )
                     chosen = inputs if given else None
-                    scores = _scores(
-                        original, other, first, second, sizes, chosen, identical, allowed
-                    )
+                    scores = _scores(original, other, first, second, sizes, chosen, identical, allowed)
             except CheckFailedError as error:
                 return {"numerics": _missing(f"the second model cannot be run: {error.what}")}
     except CheckFailedError as error:
@@ -113,7 +111,9 @@ def _rounding(scores: list[Score], self_test: float) -> Leg:
     }
     failed = next((s for s in scores if not s.accepted and not _by_special_values(s)), None)
     if failed is not None:
-        reason = failed.reason or f"an error of {failed.score:.3g} times what rounding explains (limit {LIMIT:g})"
+        reason = (
+            failed.reason or f"an error of {failed.score:.3g} times what rounding explains (limit {LIMIT:g})"
+        )
         return Leg(False, {"reason": f"{reason}, inputs '{failed.class_name}'", **detail})
     if self_test > _MISREAD:
         reason = f"this verifier reads the models otherwise than onnxruntime does, by {self_test:.2g}"

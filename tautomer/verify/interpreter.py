@@ -1,8 +1,9 @@
 """One interpreter of the vocabulary: a graph evaluated in whatever domain of numbers it is given.
 
 Float tensors are values of the domain; integer and boolean tensors (shapes, positions, masks) are concrete
-arrays. A weight is lifted where it is read and dropped with the node that reads it, and a value is dropped
-after its last reader, so that a model runs layer by layer in the memory of one layer.
+arrays. A weight is lifted where it is read and dropped with the node that reads it, of a table only the rows
+that are gathered, and a value is dropped after its last reader, so that a model runs layer by layer in the
+memory of one layer.
 """
 
 from __future__ import annotations
@@ -22,11 +23,19 @@ from tautomer.patterns.meaning import compute
 from tautomer.verify.attention_meaning import meaning_here
 from tautomer.verify.control_flow import bodies_of, decided, is_constant, last_reads, loop, needed, scan
 
-__all__ = ["Constants", "Observe", "Unsupported", "run"]
+__all__ = ["Alter", "Constants", "Observe", "Rows", "Unsupported", "run"]
 
 Constants = Callable[[ir.Value], Any]
-"""Gives the value that stands for an initializer, concrete or of the domain; None keeps the stored one."""
+"""Gives the value that stands for a stored constant, concrete or of the domain; None keeps the stored one."""
+Rows = Callable[[ir.Value, np.ndarray[Any, Any]], Any]
+"""Gives what stands for some rows of an initializer, concrete or of the domain; None to do without.
+
+Takes the initializer, at least two floats, and int64 positions [k] along its first axis, none negative; gives
+[k, ...] rows.
+"""
 Observe = Callable[[ir.Value, Any], None]
+Alter = Callable[[ir.Value, Any], Any]
+"""Takes a value and what was computed for it; gives what takes its place, of the same kind."""
 _MISFITS = (
     ValueError,
     IndexError,
@@ -42,8 +51,10 @@ def run(
     inputs: Mapping[str, Any],
     *,
     constants: Constants | None = None,
+    rows: Rows | None = None,
     outputs: Sequence[str] | None = None,
     observe: Observe | None = None,
+    alter: Alter | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model.
 
@@ -51,9 +62,12 @@ def run(
         model: the model; its functions are evaluated by their bodies.
         m: the domain of its float tensors.
         inputs: arrays, or values of the domain, by the name of an input.
-        constants: asked for every initializer before its content is read.
+        constants: asked for every initializer, and every Constant node, before its content is read.
+        rows: asked before `constants` where only some rows of an initializer of floats are read.
         outputs: names of values of the main graph; its outputs when left out. Only what they need is run.
         observe: sees every value that a node of the main graph, or of a branch or loop in it, gives.
+        alter: may replace every given input and every value that a node of the main graph gives, before
+            anything reads or observes it; not what is inside branches, loops and functions, nor constants.
 
     Returns:
         The outputs by name: values of the domain, or concrete integer and boolean arrays.
@@ -72,7 +86,9 @@ def run(
     versions = dict(model.opset_imports)
     versions.setdefault("", versions.get("ai.onnx", 0))
     values = {names[name]: x if m.is_value(x) else lift(m, np.asarray(x)) for name, x in inputs.items()}
-    walk = _Walk(model, m, constants)
+    if alter is not None:
+        values = {value: alter(value, x) for value, x in values.items()}
+    walk = _Walk(model, m, constants, rows, alter)
     scope = _Scope(versions, {}, observe, values)
     walk.graph(model.graph, scope, wanted)
     return {str(value.name): walk.read(value, scope) for value in wanted}
@@ -102,16 +118,26 @@ class _Scope:
 class _Walk:
     """One evaluation of a model."""
 
-    def __init__(self, model: ir.Model, m: Mathematics, constants: Constants | None) -> None:
-        self.functions, self.m, self.constants = model.functions, m, constants
+    def __init__(
+        self,
+        model: ir.Model,
+        m: Mathematics,
+        constants: Constants | None,
+        rows: Rows | None,
+        alter: Alter | None,
+    ) -> None:
+        self.main, self.functions, self.m = model.graph, model.functions, m
+        self.constants, self.rows, self.alter = constants, rows, alter
 
     def graph(self, graph: ir.Graph, scope: _Scope, wanted: Sequence[ir.Value]) -> None:
         """Evaluates the nodes that the wanted values need; leaves those values in the scope."""
         nodes = needed(graph, wanted)
         dead = last_reads(graph, nodes, wanted)
+        alter = self.alter if graph is self.main else None
         for position, node in enumerate(nodes):
             results = self.node(node, scope)
-            for value, result in zip(node.outputs, results, strict=False):
+            for value, computed in zip(node.outputs, results, strict=False):
+                result = computed if alter is None else alter(value, computed)
                 scope.values[value] = result
                 if scope.observe is not None:
                     scope.observe(value, result)
@@ -126,13 +152,22 @@ class _Walk:
             return scope.values[value]
         producer = value.producer()
         if producer is not None and is_constant(producer):
+            replaced = None if self.constants is None else self.constants(value)
+            if replaced is not None:
+                return self.lifted(replaced)
             return self.leaf(producer, self.call(producer, scope), [])[0]
         if value.const_value is None:
             raise InputError("it has no value", where=f"input '{value.name}'", remedy="give it one")
+        return self.stored(value, value.const_value)
+
+    def stored(self, value: ir.Value, tensor: ir.TensorProtocol) -> Any:
+        """An initializer, or what stands for it."""
         replaced = None if self.constants is None else self.constants(value)
-        if replaced is not None:
-            return replaced if self.m.is_value(replaced) else lift(self.m, np.asarray(replaced))
-        return lift(self.m, value.const_value.numpy())
+        return self.lifted(tensor.numpy() if replaced is None else replaced)
+
+    def lifted(self, x: Any) -> Any:
+        """A value of the domain as it is, anything else lifted."""
+        return x if self.m.is_value(x) else lift(self.m, np.asarray(x))
 
     def node(self, node: ir.Node, scope: _Scope) -> Sequence[Any]:
         """The outputs of a node."""
@@ -140,10 +175,33 @@ class _Walk:
         function = self.functions.get((node.domain, node.op_type, node.overload))
         if function is not None:
             return self.function(function, call, [self.read(value, scope) for value in node.inputs])
+        if (table := _table(node, call, scope)) is not None:
+            return self.leaf(node, call, self.gathered(*table, self.read(node.inputs[1], scope)))
         inputs = [self.read(value, scope) for value in node.inputs]
         if any(True for _ in bodies_of(node)):
             return self.control(node, call, inputs, scope)
         return self.leaf(node, call, inputs)
+
+    def gathered(self, table: ir.Value, tensor: ir.TensorProtocol, indices: Any) -> list[Any]:
+        """The inputs of a Gather from a stored table: of the table, only the rows that it picks."""
+        length = tensor.shape.numpy()[0]
+        where = np.asarray(None if self.m.is_value(indices) else indices)
+        integers = where.dtype.kind in "iu" and where.size > 0
+        if not integers or where.min() < -length or where.max() >= length:
+            return [self.stored(table, tensor), indices]  # if something is wrong, the operator says what
+        distinct, places = np.unique(where.astype(np.int64) % length, return_inverse=True)
+        if len(distinct) * tensor.size == length:
+            # a lone float is read as a number of a formula, and an element of a table is none
+            distinct = np.repeat(distinct, 2)
+        picked = None if self.rows is None else self.rows(table, distinct)
+        if picked is None and self.constants is not None:
+            whole = self.constants(table)
+            if whole is not None:
+                return [self.lifted(whole), indices]
+        if picked is None:
+            # touches no other rows of a mapped file; np.take would copy all of it where it is not aligned
+            picked = tensor.numpy()[distinct]
+        return [self.lifted(picked), places.reshape(where.shape)]
 
     def leaf(self, node: ir.Node, call: Call, inputs: list[Any]) -> Sequence[Any]:
         """The outputs of a node that has no body."""
@@ -215,6 +273,19 @@ class _Walk:
             if producer is not None and producer.graph is graph:
                 scope.values.pop(value, None)
         return results
+
+
+def _table(node: ir.Node, call: Call, scope: _Scope) -> tuple[ir.Value, ir.TensorProtocol] | None:
+    """The initializer of several floats that a Gather picks from along the first axis, and its content."""
+    if (call.domain, call.op_type) != ("", "Gather") or len(node.inputs) != 2:
+        return None
+    table = node.inputs[0]
+    if table is None or table in scope.values or table.producer() is not None:
+        return None
+    tensor = table.const_value
+    if tensor is None or tensor.size < 2 or not tensor.dtype.is_floating_point():
+        return None
+    return (table, tensor) if call.get("axis", 0) in (0, -len(tensor.shape)) else None
 
 
 def _is_read(value: ir.Value) -> bool:

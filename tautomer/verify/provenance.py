@@ -51,8 +51,26 @@ def sources_of(model: ir.Model) -> dict[str, ir.TensorProtocol]:
     return found
 
 
-def reader(m: Any, sources: Mapping[str, ir.TensorProtocol], seed: int | None) -> Callable[[str], Any]:
+def written_in_nodes(model: ir.Model) -> frozenset[str]:
+    """The names of constants that are nodes: part of the graph, so that no random weight replaces them."""
+    return frozenset(
+        str(node.outputs[0].name) for graph in model.graphs() for node in graph if node.op_type == "Constant"
+    )
+
+
+def reader(
+    m: Any,
+    sources: Mapping[str, ir.TensorProtocol],
+    seed: int | None,
+    fixed: frozenset[str] = frozenset(),
+) -> Callable[[str], Any]:
     """Gives expressions the stored constants they name.
+
+    Args:
+        m: the domain.
+        sources: the constants.
+        seed: of the random ones that take the place of weights; None keeps the weights.
+        fixed: names of constants that stay as they are all the same.
 
     Raises:
         BadModelError: when called, there is no such constant.
@@ -64,6 +82,6 @@ def reader(m: Any, sources: Mapping[str, ir.TensorProtocol], seed: int | None) -
                 f"an expression speaks of a constant '{name}' that the original model does not have",
                 remedy="optimize the model again",
             )
-        return weight(m, np.asarray(sources[name].numpy()), seed)
+        return weight(m, np.asarray(sources[name].numpy()), None if name in fixed else seed)
 
     return read

@@ -72,4 +72,8 @@ def decide(legs: Mapping[str, Leg]) -> tuple[Decision, str]:
     for name, leg in legs.items():
         if leg.passed is None:
             return "NOT VERIFIED", f"{name}: {leg.detail.get('reason', 'no evidence')}"
+    constants = sum(leg.detail["rounded"]["constants"] for leg in legs.values() if "rounded" in leg.detail)
+    if constants:
+        many = f"{constants} constant{'s' if constants != 1 else ''}"
+        return "EQUAL", f"every leg of the evidence passed, up to the rounding of {many}"
     return "EQUAL", "every leg of the evidence passed"

@@ -15,21 +15,31 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from tautomer.graph.mapped import let_go
 from tautomer.verify.fingerprint import digest, mixed
 
-_MASKING = -1e4  # what adds less than this to a score is a mask, not a weight
+MASKING = -1e4  # what adds less than this to a score is a mask, not a weight
 _SCALE = 2.0**-31
+_PIECE = 1 << 20  # elements looked at at once
 
 
 def is_weight(array: np.ndarray[Any, Any]) -> bool:
     """Whether a constant is a weight: several floats, neither a mask nor a table of zeros and ones."""
     if array.size < 2 or array.dtype.kind in "iubUSO":
         return False
-    values = array.astype(np.float64)
-    if not np.all(np.isfinite(values)) or np.any(values < _MASKING):
-        return False
-    zeros_and_ones = np.isin(values, (0.0, 1.0))
-    return not (array.ndim > 1 and zeros_and_ones.all() and np.unique(values).size == 2)
+    flat, table = array.reshape(-1), array.ndim > 1
+    zeros = ones = False
+    for begin in range(0, flat.size, _PIECE):
+        piece = flat[begin : begin + _PIECE]
+        values = piece.astype(np.float64)
+        let_go(piece)
+        if not np.all(np.isfinite(values)) or np.any(values < MASKING):
+            return False
+        if table:
+            zero, one = values == 0.0, values == 1.0
+            table = bool(np.all(zero | one))
+            zeros, ones = zeros or bool(zero.any()), ones or bool(one.any())
+    return not (table and zeros and ones)
 
 
 def randomised(array: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -64,14 +74,15 @@ def strangers(
         used: names of the original's constants that such expressions read.
     """
     first, second = (
-        {name: _content(array) for name, array in float_constants(model)} for model in (original, other)
+        {name: content(array) for name, array in float_constants(model)} for model in (original, other)
     )
     here, there = set(first.values()), set(second.values())
-    new = [name for name, content in second.items() if name not in made and content not in here]
-    return new + [name for name, content in first.items() if name not in used and content not in there]
+    new = [name for name, held in second.items() if name not in made and held not in here]
+    return new + [name for name, held in first.items() if name not in used and held not in there]
 
 
-def _content(array: np.ndarray[Any, Any]) -> tuple[int, int]:
+def content(array: np.ndarray[Any, Any]) -> tuple[int, int]:
+    """Equal for tensors of the same elements, in any order and shape."""
     return digest([np.ascontiguousarray(array.astype(np.float64) + 0.0).view(np.uint64)])
 
 

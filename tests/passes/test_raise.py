@@ -41,7 +41,8 @@ def test_a_spelled_norm_becomes_the_operator_and_nothing_of_it_is_left() -> None
     result = tautomer.optimize(_layer_norm())
     assert _ops(result.model) == {"LayerNormalization": 1}
     assert not result.model.graph.initializers
-    assert [(remark.kind, remark.op) for remark in result.remarks] == [("passed", "LayerNormalization")]
+    raised = [remark for remark in result.remarks if remark.rule == "raise"]
+    assert [(remark.kind, remark.op) for remark in raised] == [("passed", "LayerNormalization")]
     assert result.verification["verdict"] == "EQUAL"
     assert [value.name for value in result.model.graph.outputs] == ["y"]
 
@@ -56,7 +57,11 @@ def test_below_the_operators_opset_another_spelling_becomes_the_one_that_the_run
     model = _layer_norm(opset=14, add="eps, v")
     result = tautomer.optimize(model)
     assert result.changed
-    (add,) = [node for node in result.model.graph if node.op_type == "Add" and node.inputs[1].const_value is not None]
+    (add,) = [
+        node
+        for node in result.model.graph
+        if node.op_type == "Add" and node.inputs[1].const_value is not None
+    ]
     assert float(add.inputs[1].const_value.numpy()) == np.float32(1e-5)
     assert not tautomer.optimize(result.model).changed
 
@@ -110,8 +115,8 @@ def test_a_wrong_rewrite_is_caught_and_nothing_is_returned(monkeypatch: pytest.M
     from tautomer import api
     from tautomer.errors import CheckFailedError
 
-    def spoil(model, recognition, target, evidence):
-        remarks = original(model, recognition, target, evidence)
+    def spoil(model, *rest):
+        remarks = original(model, *rest)
         for node in model.graph:
             if node.op_type == "LayerNormalization":
                 node.attributes["epsilon"] = tautomer_attr(0.1)
@@ -131,10 +136,13 @@ def test_nodes_that_no_rewrite_touched_are_written_as_they_were_read(tmp_path: P
     result = tautomer.optimize(DEMO)
     result.save(tmp_path / "out.onnx")
     written = {tuple(node.output): node for node in onnx.load(tmp_path / "out.onnx").graph.node}
-    replaced = {name for remark in tautomer.inspect(DEMO) if remark.op == "RMSNormalization" for name in remark.nodes}
+    replaced = {
+        name for remark in tautomer.inspect(DEMO) if remark.op == "RMSNormalization" for name in remark.nodes
+    }
+    joins = {found.name for found in written.values() if found.op_type == "Sum"}
     untouched = 0
     for node in source.graph.node:
-        if node.name in replaced:
+        if node.name in replaced | joins:
             continue
         found = written[tuple(node.output)]
         assert (found.op_type, found.name, list(found.input)) == (node.op_type, node.name, list(node.input))

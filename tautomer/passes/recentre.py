@@ -1,0 +1,247 @@
+"""recentre: LayerNormalization(x)  ->  RMSNormalization(x - mean(x)), the mean taken out of what writes x.
+
+    1^T x = 0   =>   (x - mean x) / sqrt(var x + epsilon) = x / sqrt(mean x^2 + epsilon)
+
+Condition: no reader of the stream sees its mean (mean-liveness), so that every constant that writes to it may
+be centred; what cannot be centred ahead is centred once at run time where that costs less than the norms
+behind it gain. All of a plan is applied at once: an RMSNormalization is no longer blind to a mean.
+Sources: arXiv 2305.14858 (the rewrite), arXiv 2605.14521 (finding it in a graph).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import onnx_ir as ir
+
+from tautomer.graph.digits import Digits
+from tautomer.graph.naming import label
+from tautomer.passes.centring import Costs, Network, Place, Plan
+from tautomer.passes.centring_plan import Centred, apply_plan, members
+from tautomer.passes.linear_readers import linear_readers
+from tautomer.passes.mean_liveness import Live, mean_liveness
+from tautomer.passes.operands import operands_of
+from tautomer.passes.operation_forms import Choice, Site, choose, write
+from tautomer.passes.raise_operations import what_goes
+from tautomer.passes.streams import StreamNorm
+from tautomer.passes.weight_check import unfit
+from tautomer.passes.workspace import Workspace
+from tautomer.patterns.onnx_body import function_of
+from tautomer.patterns.operation import definition_of
+from tautomer.patterns.recognised import Recognised
+from tautomer.remarks import Remark
+from tautomer.target import Target
+
+Norm = Literal["auto", "ln", "rms", "crms", "crms-orthonormal"]
+# Where speed is not asked for: a norm is worth a little less than a run-time centring, so that one centring
+# has to serve two norms.
+_COUNTED = Costs(1.001, 0.001, by_size=False)
+_ROUNDS = 8  # each takes one more constant or value out of the plan
+
+
+@dataclass(frozen=True)
+class Recentre:
+    """Converts layer normalisations.
+
+    Attributes:
+        target: its costs decide, and its forms.
+        norm: "auto" converts what gains, "ln" nothing, all others as many as can be converted.
+    """
+
+    name: ClassVar[str] = "recentre"
+    target: Target
+    norm: Norm = "auto"
+
+    def __call__(self, work: Workspace) -> list[Remark]:
+        """Rewrites in place; returns a remark for each layer normalisation."""
+        if self.norm == "ln" or (self.norm == "auto" and not self.target.costs):
+            return []
+        candidates, remarks = self._candidates(work)
+        if not candidates:
+            return remarks
+        blind = work.blind()
+        if blind:
+            return [*remarks, *(_missed(op, blind) for ops in candidates.values() for op, _ in ops)]
+        network, plan = self._plan(work, candidates)
+        at_run_time = [_centring_remark(place) for place in plan.centred]  # while values have their names
+        centred = apply_plan(work, network, plan)
+        work.streams.members += members(network, plan, centred)
+        for place, ops in candidates.items():
+            for op, choice in ops:
+                if place in plan.converted:
+                    remarks.append(self._convert(work, op, choice, place, centred))
+                else:
+                    remarks.append(self._kept(op, place, network))
+        return [*remarks, *at_run_time]
+
+    def _candidates(
+        self, work: Workspace
+    ) -> tuple[dict[Place, list[tuple[Recognised, Choice]]], list[Remark]]:
+        """The layer normalisations by what they read, and remarks on those that are out of the question."""
+        candidates: dict[Place, list[tuple[Recognised, Choice]]] = {}
+        remarks: list[Remark] = []
+        for op in [op for op in work.recognition.operations if op.op == "LayerNormalization"]:
+            x = op.inputs[0]
+            assert x is not None
+            fact = work.facts.get(x)
+            digits = None if fact.shape is None else Digits.along(fact.shape, op.axes)
+            if op.graph is not work.model.graph:
+                remarks.append(_missed(op, "it is inside a sub-graph, and its stream is not followed there"))
+            elif fact.shape is None or digits is None or not digits:
+                remarks.append(_missed(op, "the shape of its input is not known"))
+            elif (reader := what_goes(op)[1]) is not None:
+                reason = f"what it computes on the way is read elsewhere, by '{label(reader)}' first"
+                remarks.append(_missed(op, reason))
+            elif not work.recognition.static(x, op.axes):
+                remarks.append(_missed(op, "the length of its rows is not fixed"))
+            else:
+                dtype = work.facts.get(op.output).dtype or fact.dtype
+                site = Site(_as_rms(op), dtype, len(fact.shape), work.version, self.target)
+                choice = choose(site)
+                if choice.form == "keep":
+                    reason = f"an RMSNormalization cannot be written here: {choice.reason}"
+                    remarks.append(_missed(op, reason, choice.hint))
+                else:
+                    candidates.setdefault(Place(x, digits), []).append((op, choice))
+        return candidates, remarks
+
+    def _plan(
+        self, work: Workspace, candidates: dict[Place, list[tuple[Recognised, Choice]]]
+    ) -> tuple[Network, Plan]:
+        """The plan that stands: its constants can be folded, and no output sees a shift."""
+        liveness = mean_liveness(work.model, work.facts, work.recognition.operations)
+        made = {
+            op.output: f"{op.op} '{label(op.node)}'"
+            for op in work.recognition.operations
+            if op.definition.rows and not op.definition.composite
+        }
+        costs = _COUNTED
+        if self.norm == "auto":
+            costs = Costs(self.target.costs["centring"], self.target.costs["row means"])
+        gains = {place: sum(self._gain(work, op) for op, _ in ops) for place, ops in candidates.items()}
+        barred: dict[ir.Value, str] = {}
+        for _ in range(_ROUNDS):
+            network = Network(work, liveness, made, costs, barred)
+            for place in candidates:
+                network.add(place)
+            plan = network.plan(gains)
+            new = _unfit(work, network, plan) or _moved(work, plan)
+            if not new:
+                return network, plan
+            barred |= new
+        return network, Plan((), (), ())
+
+    def _gain(self, work: Workspace, op: Recognised) -> float:
+        """What a conversion is worth: a count, or nanoseconds."""
+        if self.norm != "auto":
+            return 1.0
+        assert op.inputs[0] is not None
+        costs, size = self.target.costs, work.facts.get(op.inputs[0]).size or 1
+        gain = costs["LayerNormalization"] - costs["RMSNormalization"]
+        return size * (gain - (0.0 if _bias_goes(work, op) else costs["Add"]))
+
+    def _convert(
+        self, work: Workspace, op: Recognised, choice: Choice, place: Place, centred: dict[Place, Centred]
+    ) -> Remark:
+        b = work.builder(op.graph)
+        rms = _as_rms(op)
+        dtype = work.facts.get(op.output).dtype
+        assert dtype is not None
+        operands = operands_of(work, rms, dtype, b, bias_is_optional=True)
+        assert not isinstance(operands, str), operands
+        if place in centred:
+            operands[0] = centred[place].value
+        x = operands[0]
+        assert x is not None
+        result = write(choice.form, rms, operands, dtype, len(work.facts.get(x).shape or ()), b)
+        if choice.form == "function":
+            work.declare(function_of(rms.definition, work.version))
+        nodes = tuple(b.nodes)
+        done = result
+        bias = op.inputs[2] if len(op.inputs) > 2 else None
+        if bias is not None:
+            done = b.op("Add", result, work.now(bias))
+        where = label(op.node)
+        work.replace(op.output, done, b, op.nodes)
+        work.facts.set(result, work.facts.get(done))
+        now = replace(rms, inputs=tuple(operands), output=result, nodes=nodes, factors={})
+        operations = work.recognition.operations
+        operations[operations.index(op)] = now
+        work.centred[x] = op.axes
+        work.streams.norms.append(StreamNorm(x, now, where))
+        reason = "what writes to its stream is centred, so it is an RMSNormalization"
+        return Remark("passed", self.name, op.op, where, reason)
+
+    def _kept(self, op: Recognised, place: Place, network: Network) -> Remark:
+        obstacles = network.obstacles(place)
+        if not obstacles:
+            reason = f"nothing stands in the way, but {self.target.name} would gain nothing from it"
+            return _missed(op, reason, "--norm rms converts it all the same")
+        first = obstacles[0]
+        reason = first.reason
+        if len(obstacles) > 1:
+            reason += f" (and {len(obstacles) - 1} more of its writers or readers)"
+        return _missed(op, reason, first.hint)
+
+
+def _as_rms(op: Recognised) -> Recognised:
+    """The operation once its input has mean zero, without its bias."""
+    attributes = {key: value for key, value in op.attributes.items() if key != "stash_type"}
+    definition = definition_of("RMSNormalization", attributes)
+    assert definition is not None
+    return replace(op, definition=definition, inputs=op.inputs[:2])
+
+
+def _bias_goes(work: Workspace, op: Recognised) -> bool:
+    """Whether there is no bias, or one that all readers can take into theirs."""
+    if len(op.inputs) < 3 or op.inputs[2] is None:
+        return True
+    readers = linear_readers(work, op.output)
+    return not isinstance(readers, str) and all(reader.bias is not None for reader in readers)
+
+
+def _unfit(work: Workspace, network: Network, plan: Plan) -> dict[ir.Value, str]:
+    """Constants of a plan that cannot be folded."""
+    found: dict[ir.Value, str] = {}
+    for place in plan.raw:
+        for writer in network.vertices[place].writers:
+            constant = writer.node.inputs[writer.index]
+            assert constant is not None
+            reason = unfit(work, constant)
+            if reason:
+                found[constant] = reason
+    return found
+
+
+def _moved(work: Workspace, plan: Plan) -> dict[ir.Value, str]:
+    """A value of a plan whose shift an output of the original model sees after all."""
+    shifts = {}
+    for place in plan.raw:
+        local = place.digits.per_axis(work.facts.get(place.value).shape or ())
+        if local is not None:
+            shifts[place.value] = {axis: pieces for axis, pieces in enumerate(local) if pieces}
+    moved = work.evidence.moved(shifts) if shifts else None
+    if moved is None:
+        return {}
+    values = list(shifts) if moved.value is None else [moved.value]
+    return dict.fromkeys(values, moved.reason)
+
+
+def _centring_remark(place: Place) -> Remark:
+    node = place.value.producer()
+    where = label(node) if node is not None else str(place.value.name)
+    return Remark(
+        "analysis",
+        Recentre.name,
+        "ReduceMean",
+        where,
+        f"'{place.value.name}' is centred at run time, once for all norms behind it",
+    )
+
+
+def _missed(op: Recognised, reason: str, hint: str = "") -> Remark:
+    return Remark("missed", Recentre.name, op.op, label(op.node), reason, hint)
+
+
+__all__ = ["Live", "Norm", "Recentre"]

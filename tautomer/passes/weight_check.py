@@ -1,0 +1,70 @@
+"""Whether a constant may be folded: it can be read, it is finite, and the result fits its type."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.expression import Expression, expression_of
+from tautomer.graph.naming import printable
+from tautomer.passes.workspace import Workspace
+
+_QUANTIZED = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")
+
+
+def expression_behind(work: Workspace, value: ir.Value) -> Expression | str:
+    """The expression of a constant, or why it cannot be folded: it is no constant, or a quantized one."""
+    if value.is_graph_input():
+        return f"'{printable(value.name or '')}' is an input of the model, not a constant"
+    fact = work.facts.get(value)
+    if fact.dtype is None or fact.shape is None:
+        return f"the type or shape of '{printable(value.name or '')}' is not known"
+    stack, seen = [value], {value}
+    while stack:
+        node = stack.pop().producer()
+        if node is None:
+            continue
+        if node.op_type in _QUANTIZED:
+            return f"'{printable(value.name or '')}' is quantized: rewrite the model before it is quantized"
+        new = [operand for operand in node.inputs if operand is not None and operand not in seen]
+        stack += new
+        seen.update(new)
+    expression = expression_of(value, work.sources, work.model.opset_imports, work.facts)
+    if expression is None:
+        return f"'{printable(value.name or '')}' is not computed from constants alone"
+    return expression
+
+
+def unfit(work: Workspace, value: ir.Value, growth: float = 2.0) -> str:
+    """Why a constant may not be folded, or "".
+
+    Args:
+        work: holds the tensors.
+        value: the constant.
+        growth: by how much folding may enlarge its largest element; centring at most doubles it.
+    """
+    expression = expression_behind(work, value)
+    if isinstance(expression, str):
+        return expression
+    dtype = work.facts.get(value).dtype
+    assert dtype is not None
+    if dtype == ir.DataType.DOUBLE:
+        return f"'{printable(value.name or '')}' is in DOUBLE, and folding computes in no wider type"
+    for name in expression.sources:
+        largest = work.largest(name)
+        if not np.isfinite(largest):
+            return f"'{printable(name)}' has NaN or infinite elements"
+        if dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+            limit = float(np.finfo(np.float16).max) if dtype == ir.DataType.FLOAT16 else 3e38
+            if largest * growth > limit:
+                return (
+                    f"'{printable(name)}' holds {largest:.4g}, which folding could carry beyond {dtype.name}"
+                )
+    return ""
+
+
+def largest_of(work: Workspace, value: ir.Value) -> float:
+    """The largest element among the stored constants behind a constant; 1 where it has none."""
+    expression = expression_behind(work, value)
+    sources = () if isinstance(expression, str) else expression.sources
+    return max((work.largest(name) for name in sources), default=1.0)
