@@ -25,11 +25,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.specs import EXPORT_SIZES, FAMILIES, ExportSpec, expected, quick, specs
+from benchmarks.specs import EXPORT_SIZES, FAMILIES, MORE_FAMILIES, ExportSpec, expected, quick, specs
 
 __all__ = ["ExportFailed", "ExportSpec", "expected", "export", "quick", "silence", "specs", "write_export"]
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
+# What an export is made of besides its specification.
+_SOURCES = (
+    *("families.py", "families_text.py", "families_vision.py"),
+    *("builders.py", "blocks.py", "models.py"),
+)
 
 
 class ExportFailed(Exception):
@@ -69,7 +74,7 @@ def write_export(spec: ExportSpec, path: Path) -> None:
         module = family.module(spec.attention)
         example = tuple(torch.from_numpy(value) for value in family.sample(EXPORT_SIZES, seed=1).values())
         names = [item.name for item in family.inputs]
-        options: dict[str, Any] = {"input_names": names, "output_names": [family.result]}
+        options: dict[str, Any] = {"input_names": names, "output_names": family.results}
         dynamo = spec.exporter == "dynamo"
         if spec.shapes == "dynamic" and dynamo:
             options["dynamic_shapes"] = tuple(item.axes for item in family.inputs)
@@ -82,7 +87,7 @@ def write_export(spec: ExportSpec, path: Path) -> None:
 
 
 def _key(spec: ExportSpec) -> str:
-    sources = [Path(__file__).with_name(name).read_text() for name in ("families.py", "models.py")]
+    sources = [Path(__file__).with_name(name).read_text() for name in _SOURCES]
     libraries = [f"{library} {version(library)}" for library in _LIBRARIES]
     text = "\n".join([repr(spec), *libraries, *sources, inspect.getsource(write_export)])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -132,10 +137,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
-    parser.add_argument("--family", action="append", choices=FAMILIES, help="only this one (repeatable)")
+    parser.add_argument(
+        "--family", action="append", choices=(*FAMILIES, *MORE_FAMILIES), help="only this one (repeatable)"
+    )
     parser.add_argument("--quick", action="store_true", help="only one export a family and exporter")
     options = parser.parse_args(arguments)
-    chosen = [s for s in (quick() if options.quick else specs()) if s.family in (options.family or FAMILIES)]
+    chosen = [
+        s for s in (quick() if options.quick else specs()) if s.family in (options.family or [s.family])
+    ]
     rows = []
     for done, spec in enumerate(chosen, 1):
         print(f"[{done}/{len(chosen)}] {spec.name}", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 VOCABULARY = 100
+Tensors = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,27 @@ class Input:
 
 
 class _Call(nn.Module):
-    """A model behind plain tensors: positional arguments in, one tensor out."""
+    """A model behind plain tensors: positional arguments in, one tensor out, or two."""
 
-    def __init__(self, model: nn.Module, names: tuple[str, ...], result: str) -> None:
+    def __init__(self, model: nn.Module, names: tuple[str, ...], result: str, also: str | int) -> None:
         super().__init__()
-        self.model, self.names, self.result = model, names, result
+        self.model, self.names, self.result, self.also = model, names, result, also
 
-    def _call(self, *values: torch.Tensor) -> torch.Tensor:
-        return getattr(self.model(**dict(zip(self.names, values, strict=True))), self.result)
+    def _call(self, *values: torch.Tensor) -> Tensors:
+        output = self.model(**dict(zip(self.names, values, strict=True)))
+        result = getattr(output, self.result)
+        if isinstance(self.also, int):
+            return result, output.hidden_states[self.also]
+        return (result, getattr(output, self.also)) if self.also else result
 
 
 class _Call1(_Call):
-    def forward(self, first: torch.Tensor) -> torch.Tensor:
+    def forward(self, first: torch.Tensor) -> Tensors:
         return self._call(first)
 
 
 class _Call2(_Call):
-    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> Tensors:
         return self._call(first, second)
 
 
@@ -78,6 +83,7 @@ class Family:
         expected: how often the torch code executes each operation, worked out from the architecture and
             never from an exported graph; the keys are those of `benchmarks.specs.label`.
         attentions: the attention implementations that transformers has for it.
+        also: the field that is a second output of the graph, or the index of a hidden state that is.
     """
 
     name: str
@@ -86,6 +92,13 @@ class Family:
     result: str
     expected: Mapping[str, int]
     attentions: tuple[str, ...] = ("eager", "sdpa")
+    also: str | int = ""
+
+    @property
+    def results(self) -> list[str]:
+        """The names of the graph's outputs, in order."""
+        second = f"hidden_states.{self.also}" if isinstance(self.also, int) else self.also
+        return [self.result, second] if second else [self.result]
 
     def module(self, attention: str, seed: int = 20) -> nn.Module:
         """The perturbed model in evaluation mode; equal seeds give equal weights."""
@@ -96,7 +109,7 @@ class Family:
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
                 parameter.requires_grad_(False)
         names = tuple(item.name for item in self.inputs)
-        return (_Call1 if len(names) == 1 else _Call2)(model, names, self.result)
+        return (_Call1 if len(names) == 1 else _Call2)(model, names, self.result, self.also)
 
     def sample(self, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
         """Random valid inputs by name."""

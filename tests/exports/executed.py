@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from benchmarks.specs import label
+
 # Operations that have a function of their own, and modules of transformers that spell them out.
 FUNCTIONS = {
     F.layer_norm: "LayerNormalization",
@@ -33,9 +35,10 @@ class _Counting(TorchFunctionMode):
         self.found: Counter[str] = Counter()
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if function in FUNCTIONS:
-            self.found[FUNCTIONS[function]] += 1
-        return function(*args, **(kwargs or {}))
+            self.found[label(FUNCTIONS[function], kwargs)] += 1
+        return function(*args, **kwargs)
 
 
 def executed(module: nn.Module, *inputs: torch.Tensor) -> Counter[str]:

@@ -13,6 +13,7 @@ from mutants import ORIGINAL, build
 from onnx import helper, numpy_helper
 
 import tautomer
+from tautomer.verify import exact
 
 CHANNELS = 6
 
@@ -191,6 +192,14 @@ def test_a_recentred_model_without_its_certificate_is_equal_up_to_rounding(recen
     for pair in (recentred, recentred[::-1]):
         verdict = tautomer.verify(*pair)
         assert verdict.verdict == "EQUAL" and "up to the rounding of" in verdict.reason
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(1.0, "EQUAL"), (1 + 1e-6, "DIFFERENT")])
+def test_a_wide_model_is_judged_alike(recentred, tmp_path: Path, monkeypatch, gain, verdict) -> None:
+    monkeypatch.setattr(exact, "_MOST_WEIGHTS", 100)
+    found = _changed(recentred, tmp_path, _off("final/gain", lambda array: array * gain))
+    assert "prime field" in found.legs["algebra"].detail["checks"][0]["method"]
+    assert found.verdict == verdict and "the rounding of" in found.reason
 
 
 def test_one_bias_left_uncentred_is_different(recentred, tmp_path: Path) -> None:
