@@ -17,12 +17,12 @@ from types import FrameType
 from typing import NoReturn
 
 from tautomer._version import __version__
-from tautomer.cli import doctor, explain, inspect, optimize, verify
+from tautomer.cli import cache, doctor, explain, inspect, optimize, verify
 from tautomer.cli.lazy_sympy import put_off_sympy
 from tautomer.cli.output import Console
 from tautomer.errors import TautomerError
 
-VERBS = (inspect, explain, optimize, verify, doctor)
+VERBS = (inspect, explain, optimize, verify, doctor, cache)
 
 _EXIT_CODES = """\
 exit codes: 0 done and verified, 1 a check failed, 2 usage or bad input, 3 a tool or library is missing,
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is None:
         console.note(parser.format_help())
         return 2
+    # our own log holds remarks about this machine, such as a cache folder that cannot be used
+    logging.getLogger("tautomer").setLevel(logging.ERROR if console.quiet else logging.NOTSET)
     if not console.debugging:
         # the libraries' warnings are for programmers; what a user must know arrives as an error or a remark
         logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)

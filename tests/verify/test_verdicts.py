@@ -113,7 +113,7 @@ def test_a_certificate_holds_when_nothing_was_changed(certified: tuple[Path, Pat
     assert tautomer.verify(original, fast, certificate=certificate).verdict == "EQUAL"
     document = json.loads(certificate.read_text())
     assert document["verification"]["verdict"] == "EQUAL"
-    assert len(document["rewrites"]) == 5
+    assert len([one for one in document["rewrites"] if one["rule"] == "raise"]) == 5
     assert str(original.parent) not in certificate.read_text()
 
 

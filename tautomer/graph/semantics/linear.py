@@ -112,6 +112,8 @@ def lp_normalization(m: Mathematics, call: Call, x: Any) -> Any:
         raise Unsupported("LpNormalization", f"p = {p}")
     norm = m.sum(m.abs(x), (axis,), True) if p == 1 else m.sqrt(m.sum(x * x, (axis,), True))
     result = x / norm
-    # a comparison with 0 would say the same, but a field has none, nor has it an infinity
-    empty = m.isinf(m.reciprocal(norm))
+    try:
+        empty = m.compare("==", norm, 0.0)
+    except Unsupported:  # a field has no order, and no infinity either
+        empty = m.isinf(m.reciprocal(norm))
     return m.where(empty, 0.0, result) if empty.any() else result
