@@ -156,9 +156,30 @@ def optimize(
     Raises:
         BadModelError: the file is damaged, hostile or not ONNX.
         CheckFailedError: the result differs from the source, or could not be verified. Nothing is returned.
+            With choices as they are by default, rewrites of whole streams are left out before that.
     """
-    choices = Choices(norm, merge_products, defer_scale)
     wanted, mode, tell = target_of(target), _mode(constants), progress or (lambda line: None)
+    choices = Choices(norm, merge_products, defer_scale)
+    try:
+        return _optimized(model, wanted, mode, choices, verify=verify, tell=tell)
+    except CheckFailedError as failure:
+        if choices != Choices():
+            raise  # what the user asked for is not left out in silence
+        tell("again, without rewrites of whole streams")
+        result = _optimized(model, wanted, mode, Choices(sites_only=True), verify=verify, tell=tell)
+        reason = f"rewrites of whole streams were taken back: {failure.what}"
+        result.remarks.append(Remark("missed", "recentre", "LayerNormalization", "", reason))
+        return result
+
+
+def _optimized(
+    model: Source, wanted: Target, mode: Mode, choices: Choices, *, verify: bool, tell: Progress
+) -> Result:
+    """One attempt.
+
+    Raises:
+        CheckFailedError: the result could not be shown to be the same function.
+    """
     stages: dict[str, float] = {}
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:

@@ -62,17 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is None:
         console.note(parser.format_help())
         return 2
-    # our own log holds remarks about this machine, such as a cache folder that cannot be used
-    logging.getLogger("tautomer").setLevel(logging.ERROR if console.quiet else logging.NOTSET)
     if not console.debugging:
         # the libraries' warnings are for programmers; what a user must know arrives as an error or a remark
         logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
         warnings.simplefilter("ignore")
     previous = signal.getsignal(signal.SIGTERM)
     _on_sigterm(_terminate)
+    # remarks about this machine, such as a cache folder that cannot be used
+    log = logging.getLogger("tautomer")
+    level = log.level
+    if console.quiet:
+        log.setLevel(logging.ERROR)
     try:
         return _flushed(_run(options, console))
     finally:
+        log.setLevel(level)
         _on_sigterm(previous)
 
 

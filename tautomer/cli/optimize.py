@@ -112,4 +112,10 @@ def _verification(evidence: dict[str, Any]) -> list[str]:
     lines = [f"verification: {evidence.get('verdict', 'NOT VERIFIED')}: {evidence.get('reason', '')}"]
     for name, leg in evidence.get("legs", {}).items():
         lines += [f"  {line}" for line in leg_lines(name, leg)]
+    if "centred" in evidence:
+        centred = evidence["centred"]
+        left = centred["largest_mean_by_rms"]
+        lines.append(
+            f"  centred   {centred['norms']} norms rely on a mean of 0; |mean| / rms is {left:g} at most"
+        )
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -31,11 +32,13 @@ class Choices:
         norm: the form that layer normalisations are to take.
         merge_products: whether linear maps of one tensor become one.
         defer_scale: whether norms are applied behind the linear maps that read them.
+        sites_only: whether to do without rewrites that only the whole model can vouch for.
     """
 
     norm: Norm = "auto"
     merge_products: bool = False
     defer_scale: bool = False
+    sites_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def rewrite(
         choices: what the user wants.
     """
     work = Workspace.of(model, recognition, evidence)
-    passes = (
-        Raise(target),
+    streams = (
         FoldScale(),
         Recentre(target, choices.norm),
         Compress(target, choices.norm),
@@ -75,6 +77,10 @@ def rewrite(
         FoldAffine(),
         MergeProducts(choices.merge_products),
         DeferScale(choices.defer_scale),
+    )
+    passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
+        Raise(target),
+        *(() if choices.sites_only else streams),
         LowerJoins(target),
         FoldConstants(),
     )

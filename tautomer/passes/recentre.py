@@ -88,8 +88,11 @@ class Recentre:
             digits = None if fact.shape is None else Digits.along(fact.shape, op.axes)
             if op.graph is not work.model.graph:
                 remarks.append(_missed(op, "it is inside a sub-graph, and its stream is not followed there"))
-            elif fact.shape is None or digits is None or not digits:
+            elif fact.shape is None or digits is None:
                 remarks.append(_missed(op, "the shape of its input is not known"))
+            elif not digits:
+                reason = "its rows are single elements, or its gain or bias has another shape than a row"
+                remarks.append(_missed(op, reason))
             elif (reader := what_goes(op)[1]) is not None:
                 reason = f"what it computes on the way is read elsewhere, by '{label(reader)}' first"
                 remarks.append(_missed(op, reason))

@@ -255,7 +255,6 @@ def test_in_double_precision_nothing_is_folded() -> None:
     assert any("is in DOUBLE" in r.reason for r in remarks if r.rule == "recentre")
 
 
-
 def test_a_wrong_basis_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(self: Any, b: Any, w: Any, axis: int, dtype: Any) -> Any:
         return self.head(b, w, axis)  # as if the element that was left out were zero

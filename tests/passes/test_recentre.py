@@ -394,6 +394,26 @@ def test_quantized_weights_are_declined() -> None:
     assert any("quantized" in reason for reason in reasons(result)), reasons(result)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis", "said"),
+    [((WIDTH - 1,), -1, "another shape than a row"), ((4, WIDTH), 1, "along several axes")],
+    ids=["gain of a wrong shape", "rows that are not the channels of their writer"],
+)
+def test_rows_that_are_none_of_the_writers_channels_are_declined(
+    shape: tuple[int, ...], axis: int, said: str
+) -> None:
+    body = f"""
+        h = MatMul (x, w)
+        n = LayerNormalization <axis = {axis}, epsilon = 0.001> (h, gain, shift)
+        y = MatMul (n, v)
+    """
+    weights = {**LINEAR, "gain": shape, "shift": shape}
+    model = residual_model(body, weights=weights, inputs=STREAM, outputs="float[batch, 4, 6] y")
+    result = tautomer.optimize(model, norm="rms")
+    assert not passed(result)
+    assert any(said in reason for reason in reasons(result)), reasons(result)
+
+
 def test_rms_models_have_nothing_to_convert_and_their_tables_are_left_alone() -> None:
     body = """
         rows = Gather <axis = 0> (table, ids)
@@ -513,6 +533,14 @@ def test_a_mistake_in_the_pass_never_reaches_the_caller(monkeypatch: pytest.Monk
     monkeypatch.setattr(centring_plan, "_subtract_row_means", lambda *_: None)
     with pytest.raises(CheckFailedError, match="nothing was written"):
         tautomer.optimize(residual_model(), norm="rms")
+
+
+def test_by_default_a_mistake_costs_the_rewrite_and_not_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(centring_plan, "_subtract_row_means", lambda *_: None)
+    result = tautomer.optimize(residual_model(opset=23))
+    assert operators(result.model)["LayerNormalization"] == 3
+    assert "taken back" in reasons(result)[-1]
+    assert result.verification["verdict"] == "EQUAL"
 
 
 # --- numerics
