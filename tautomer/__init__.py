@@ -15,6 +15,7 @@ from tautomer._version import __version__
 
 if TYPE_CHECKING:
     from tautomer.api import Operation, Remark, Result, Verdict, explain, inspect, optimize, verify
+    from tautomer.runtime.kernel_session import session
 
 _PUBLIC = ("Operation", "Remark", "Result", "Verdict", "explain", "inspect", "optimize", "verify")
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "explain",
     "inspect",
     "optimize",
+    "session",
     "verify",
 ]
 
@@ -36,6 +38,10 @@ def __getattr__(name: str) -> Any:
         from tautomer import api
 
         return getattr(api, name)
+    if name == "session":
+        from tautomer.runtime.kernel_session import session
+
+        return session
     raise AttributeError(f"module 'tautomer' has no attribute '{name}'")
 
 

@@ -114,7 +114,7 @@ def explain(
     Args:
         model: a path, a ModelProto or an onnx_ir model; it is not changed.
         constants: as for `inspect`.
-        target: "native", "onnxruntime" or "onnx".
+        target: "native", "onnxruntime", "kernels" or "onnx".
         norm, merge_products, defer_scale: as for `optimize`.
     """
     choices = Choices(norm, merge_products, defer_scale)

@@ -7,7 +7,7 @@ to do about it is decided by the passes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tautomer.errors import InputError
@@ -31,6 +31,7 @@ class Target:
         costs: nanoseconds per element of what rewrites weigh against each other, one thread, in cache; where
             they are not known, norms keep their form unless the user asks.
         fuses_joins: whether the runtime fuses a residual sum and the norm behind it into a slower kernel.
+        own_kernels: operations that run as kernels of ours, in the form of a function with its body.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Target:
     default: tuple[Form, ...] = ("keep",)
     costs: Mapping[str, float] = field(default_factory=dict)
     fuses_joins: bool = False
+    own_kernels: frozenset[str] = frozenset()
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
         """The forms an operation may take here, best first."""
@@ -54,7 +56,7 @@ _SINGLE = frozenset({"FLOAT"})
 _WIDE = frozenset({"FLOAT", "DOUBLE"})
 _NAMED: tuple[Form, ...] = ("named", "keep")
 
-# Kernels read from the registry of onnxruntime 1.31.1's CPU provider; times from docs/benchmarks.md. Mish,
+# Kernels read from the registry of onnxruntime 1.31.1's CPU provider; times from benchmarks/results. Mish,
 # HardSwish and Swish have none: the runtime expands them, so their spelled form is what it runs anyway.
 ONNXRUNTIME = Target(
     name="onnxruntime",
@@ -97,19 +99,43 @@ ONNXRUNTIME = Target(
         ),
     },
     costs={
-        "LayerNormalization": 0.52,
-        "RMSNormalization": 0.23,
-        "Add": 0.2,
-        "centring": 0.43,
-        "row means": 0.3,
+        "LayerNormalization": 0.61,
+        "RMSNormalization": 0.29,
+        "Add": 0.19,
+        "centring": 0.3,
+        "row means": 0.2,
     },
     fuses_joins=True,
+)
+
+# Operations whose generated kernel is faster than what onnxruntime runs: see benchmarks/kernels.py.
+_OWN = frozenset(
+    {
+        "LayerNormalization",
+        "RMSNormalization",
+        "Gelu",
+        "Swish",
+        "Mish",
+        "HardSwish",
+        "SquaredRelu",
+        "SwiGLU",
+        "GeGLU",
+        "ReGLU",
+    }
+)
+# onnxruntime with the kernels that `tautomer.session` registers. Without them the function bodies run.
+KERNELS = replace(
+    ONNXRUNTIME,
+    name="kernels",
+    forms={**ONNXRUNTIME.forms, **{op: ("function", *ONNXRUNTIME.forms_of(op)) for op in sorted(_OWN)}},
+    costs={**ONNXRUNTIME.costs, "LayerNormalization": 0.26, "RMSNormalization": 0.2},
+    own_kernels=_OWN,
 )
 
 # Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.
 PORTABLE = Target(name="onnx", default=("named", "function", "keep"))
 
-_TARGETS = {"native": ONNXRUNTIME, "onnxruntime": ONNXRUNTIME, "onnx": PORTABLE}
+_TARGETS = {"native": ONNXRUNTIME, "onnxruntime": ONNXRUNTIME, "kernels": KERNELS, "onnx": PORTABLE}
 
 
 def target_of(name: str | Target) -> Target:

@@ -21,7 +21,17 @@ def test_links_at_the_root_lead_into_the_package(name: str) -> None:
 
 
 def test_the_public_names_are_these_and_exist() -> None:
-    public = ["Operation", "Remark", "Result", "Verdict", "explain", "inspect", "optimize", "verify"]
+    public = [
+        "Operation",
+        "Remark",
+        "Result",
+        "Verdict",
+        "explain",
+        "inspect",
+        "optimize",
+        "session",
+        "verify",
+    ]
     assert sorted(tautomer.__all__) == sorted([*public, "__version__"])
     for name in tautomer.__all__:
         assert getattr(tautomer, name) is not None

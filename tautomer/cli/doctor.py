@@ -7,21 +7,33 @@ import argparse
 from tautomer.cli.options import add_json
 from tautomer.cli.output import Console
 
-HELP = "say what is installed and what is missing"
+HELP = "say what is installed, what is missing and what the machine is"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments."""
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure memory and arithmetic, which takes two seconds; the result is kept",
+    )
     add_json(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Prints the findings; fails when something is missing that every verb needs."""
     from tautomer.runtime.doctor import examine
+    from tautomer.runtime.machine import this_machine
+    from tautomer.runtime.machine_speed import measured, recalled
 
-    findings = examine()
+    machine = this_machine()
+    if options.measure:
+        console.progress("measuring")
+    machine = measured(machine, again=True) if options.measure else recalled(machine)
+    findings = examine(machine)
     if options.json:
-        console.json({"findings": [finding.as_json() for finding in findings]})
+        document = {"findings": [finding.as_json() for finding in findings], "machine": machine.as_json()}
+        console.json(document)
     else:
         rows = [(one.name, one.status, one.detail or one.remedy) for one in findings]
         console.table(("what", "status", "detail"), rows)

@@ -30,10 +30,10 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     """The machine and runtime to rewrite for."""
     parser.add_argument(
         "--target",
-        choices=("native", "onnxruntime", "onnx"),
+        choices=("native", "onnxruntime", "kernels", "onnx"),
         default="native",
         help="what will run the model: onnxruntime on this machine (native), onnxruntime anywhere, "
-        "or any ONNX runtime (default: native)",
+        "onnxruntime with our kernels by tautomer.session (kernels), or any ONNX runtime (default: native)",
     )
 
 

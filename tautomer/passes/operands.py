@@ -40,6 +40,8 @@ def operands_of(
             continue
         if facts.get(value).dtype not in (None, dtype):
             return f"'{value.name}' has another element type than the result"
+        if name not in ROW_OPERANDS and facts.get(value).shape != shape:
+            return f"'{value.name}' has another shape than what it goes with"
         if name in ROW_OPERANDS and facts.get(value).shape != row:
             fitted = _fitted(work, value, facts.get(value), row, b)
             if fitted is None or not static(op.inputs[0], op.axes):

@@ -39,7 +39,12 @@ class Raise:
         A rewrite that the evidence refuses is taken back, and the rest goes on.
         """
         rewriting = _Rewriting(work, self.target)
-        remarks = [rewriting.visit(op) for op in work.recognition.operations if not _is_overlay(op)]
+        # what stands on other operations comes first: a kernel of its own takes them with it
+        composites = [
+            op for op in work.recognition.operations if op.op in self.target.own_kernels and _is_overlay(op)
+        ]
+        simple = [op for op in work.recognition.operations if not _is_overlay(op)]
+        remarks = [rewriting.visit(op) for op in (*composites, *simple)]
         work.recognition.operations = [rewriting.current(op) for op in work.recognition.operations]
         return [remark for remark in remarks if remark is not None]
 
@@ -67,16 +72,20 @@ class _Rewriting:
         assert op.inputs[0] is not None
         fact = facts.get(op.output)
         source = facts.get(op.inputs[0])
-        if len(op.nodes) == 1 or source.shape is None:
+        ours = op.op in self.target.own_kernels and op.node.domain != DOMAIN
+        if op.node.graph is None or source.shape is None or (len(op.nodes) == 1 and not ours):
             return None
         site = Site(op, fact.dtype or source.dtype, len(source.shape), self.work.version, self.target)
         choice = choose(site)
+        ours = ours and choice.form == "function"
+        if len(op.nodes) == 1 and not ours:
+            return None
         if op.special:
             return _missed(op, Choice("keep", reason=op.special))
         if choice.form == "keep":
             return _missed(op, choice)
         gone, reader = what_goes(op)
-        if gone <= choice.kernels and choice.form != "spelled":
+        if gone <= choice.kernels and choice.form != "spelled" and not (ours and reader is None):
             reason = "it is written in as few kernels already"
             if reader is not None:
                 reason = f"what it computes on the way is read elsewhere, by '{label(reader)}' first"

@@ -75,7 +75,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class _Weights:
-    """How scores become weights: f(cap(scores * scale) + bias + masks), cap(s) = softcap * tanh(s / softcap)."""
+    """Scores to weights: f(cap(scores * scale) + bias + masks), cap(s) = softcap * tanh(s / softcap)."""
 
     score: str
     scale: float

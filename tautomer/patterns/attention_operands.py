@@ -82,7 +82,7 @@ def _steps(operand: ir.Value, finder: ConeFinder) -> list[Walked]:
         node = last.value.producer()
         if node is None or not finder.owns(node):
             break
-        if is_movement(node) and node.op_type not in ("Concat", "Pad", "Slice") or node.op_type == "Cast":
+        if (is_movement(node) and node.op_type not in ("Concat", "Pad", "Slice")) or node.op_type == "Cast":
             source, factor = node.inputs[0], 1.0
         elif node.op_type in ("Mul", "Div") and (scaled := _scaling(node, finder)):
             source, factor = scaled

@@ -7,6 +7,7 @@ no operation took such a node, the refusal of the largest cone around it is what
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import onnx_ir as ir
 
@@ -127,10 +128,8 @@ def _explain(
     cone, refusal = max(
         around, key=lambda entry: (entry[1].nearest == op, bool(entry[1].nearest), len(entry[0].nodes))
     )
-    try:
+    with suppress(ValueError):  # an operand that is not known: the refusal already says so
         refusal = diagnose(compile_cone(cone, finder, mode), refusal)
-    except ValueError:  # an operand that is not known: the refusal already says so
-        pass
     nearest = refusal.nearest or op
     reason = f"from '{cone.source.name}' to '{cone.output.name}' it {refusal.reason}"
     return Remark("missed", "recognise", nearest, label(cone.nodes[-1]), reason, _hint(refusal)), cone

@@ -62,9 +62,10 @@ def rounding_cast(cone: Cone, finder: ConeFinder) -> ir.Node | None:
     kind = finder.fact(cone.source).dtype
     for node in cone.nodes:
         after = finder.fact(node.outputs[0]).dtype
-        if node.op_type == "Cast" and kind in _PRECISION and after in _PRECISION:
-            if _PRECISION[after] < _PRECISION[kind]:
-                return node
+        if node.op_type != "Cast" or kind not in _PRECISION or after not in _PRECISION:
+            continue
+        if _PRECISION[after] < _PRECISION[kind]:
+            return node
     return None
 
 

@@ -24,12 +24,57 @@ MOVEMENT = frozenset(
 )
 _LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "CastLike", "Sum", "Mean", "Dropout"})
 _NONLINEAR = frozenset(
-    """Abs Ceil Clip Cos Cosh Erf Exp Floor Log Max Min Pow Reciprocal Relu Round Sigmoid Sign Sin Sinh Sqrt Tan Tanh Where PRelu Shrink
-    Greater Less GreaterOrEqual LessOrEqual Equal Not And Or IsNaN IsInf""".split()
+    {
+        "Abs",
+        "Ceil",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Log",
+        "Max",
+        "Min",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Sqrt",
+        "Tan",
+        "Tanh",
+        "Where",
+        "PRelu",
+        "Shrink",
+        "Greater",
+        "Less",
+        "GreaterOrEqual",
+        "LessOrEqual",
+        "Equal",
+        "Not",
+        "And",
+        "Or",
+        "IsNaN",
+        "IsInf",
+    }
 )
 _REDUCTIONS = frozenset(
-    """ReduceMean ReduceSum ReduceMax ReduceMin ReduceSumSquare ReduceL1 ReduceL2 ReduceLogSum
-    ReduceLogSumExp ReduceProd""".split()
+    {
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceSumSquare",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceProd",
+    }
 )
 # onnxruntime's own names of defined operations: whether they work on rows
 _OTHER_NAMES = {

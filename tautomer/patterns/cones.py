@@ -288,7 +288,7 @@ class ConeFinder:
 
 
 def is_content(fact: Fact) -> bool:
-    """True for a value whose content belongs to the structure: a number, a shape, an index; no gain, no mask."""
+    """True for a value whose content belongs to the structure: a number, a shape, an index, not a gain."""
     if fact.array is None:
         return False
     return fact.array.size == 1 or np.issubdtype(fact.array.dtype, np.integer)

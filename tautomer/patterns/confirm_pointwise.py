@@ -89,7 +89,7 @@ def _in_pieces(program: Program, x: Array, shape: tuple[int, ...], size: int) ->
 
 
 def _candidates(definition: Definition, readings: tuple[Reading, ...]) -> Iterator[tuple[float, ...]]:
-    """Parameter values worth trying: the default, the cone's numbers, and what one operation makes of them."""
+    """Parameter values worth trying: the default, the cone's numbers, what one operation makes of them."""
     if not definition.parameters:
         yield ()
         return

@@ -67,14 +67,14 @@ class Covering:
         return recognised(self._finder, cone, match)
 
     def _is_read_before(self, node: ir.Node, needed: dict[ir.Value, None]) -> bool:
-        """A node that only rearranges a result which somebody reads as it is: the operation ends before it."""
+        """A node that only rearranges a result that somebody reads as it is: it is outside."""
         source = node.inputs[0]
         if source is None or not (source in needed or source.is_graph_output() or len(source.uses()) > 1):
             return False
         return self._best_of(source) is not None
 
     def _has_exact_inside(self, cone: Cone, match: Match) -> bool:
-        """Whether a part of it is the same operation on NaN and infinities, too; what is around it is a guard."""
+        """Whether a part of it is the same operation on NaN and infinities, too; the rest is a guard."""
         for node in cone.nodes[:-1]:
             inner = self._best_of(node.outputs[0])
             if inner is not None and inner[1].definition is match.definition and not inner[1].special:
@@ -82,7 +82,7 @@ class Covering:
         return False
 
     def _best_of(self, output: ir.Value) -> tuple[Cone, Match] | None:
-        """The largest cone that is an operation; one that needs a transpose or a remark only if no other is."""
+        """The largest cone that is an operation; one that needs a transpose or a remark comes last."""
         if output not in self._best:
             self._best[output] = self._search(output)
         return self._best[output]

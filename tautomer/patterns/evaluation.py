@@ -41,7 +41,7 @@ def constant(fact: Fact, mode: Mode) -> tuple[Any, Reading | None]:
 
 
 def _with_read_attributes(call: Call, mode: Mode) -> tuple[Call, list[Reading]]:
-    """The call with its float attributes, which ONNX stores in float32, read as the numbers that were meant."""
+    """The call with its float attributes, stored in float32, read as the numbers that were meant."""
     read = {
         name: read_scalar(value, np.dtype(np.float32), mode)
         for name, value in call.attributes.items()
@@ -148,7 +148,7 @@ class Program:
 
 
 def compile_cone(cone: Cone, finder: ConeFinder, mode: Mode) -> Program:
-    """Binds a cone's values to slots: 0 is the absent input, 1 the source, then leaves, constants, results."""
+    """Binds a cone's values to slots: 0 the absent input, 1 the source, then leaves, constants, results."""
     slots: dict[ir.Value, int] = {cone.source: 1}
     for leaf in cone.leaves:
         slots[leaf] = len(slots) + 1

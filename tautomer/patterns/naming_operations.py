@@ -17,7 +17,7 @@ from tautomer.patterns.recognised import Recognised
 
 
 def trailing_axes(finder: ConeFinder, cone: Cone, match: Match) -> int | None:
-    """How many trailing axes make the row, counting axes of size 1 beside them; None when it is not trailing."""
+    """How many trailing axes make the row, with axes of size 1 beside them; None when it is none."""
     shape = finder.fact(cone.source).shape or ()
     first = min(match.axes)
     if all(axis in match.axes or shape[axis] == 1 for axis in range(first, len(shape))):

@@ -8,7 +8,6 @@ is read, so transposes and reshapes inside the cone need no rules.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np

@@ -37,7 +37,7 @@ def certify(original: Path, rewritten: Path, certified: Certified) -> Path:
     path = certificate_path(rewritten)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     aside.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    aside.replace(path)
     return path
 
 

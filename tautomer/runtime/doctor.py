@@ -6,19 +6,29 @@ command that is there to find it.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
-import subprocess
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
 from tautomer._version import __version__
+from tautomer.errors import MissingToolError
+from tautomer.machine import Machine
+from tautomer.runtime import compiler
+from tautomer.runtime.machine import ROOT, cpuinfo, features_of, this_machine
+from tautomer.runtime.machine_speed import recalled
+from tautomer.runtime.machine_threads import threads_of
 
-_COMPILERS = ("c++", "g++", "clang++")
+# who installs programs here -> how a compiler is asked for
+_INSTALLERS = {
+    "apt": "apt install g++",
+    "dnf": "dnf install gcc-c++",
+    "apk": "apk add g++",
+    "pacman": "pacman -S gcc",
+    "zypper": "zypper install gcc-c++",
+}
 
 # distribution, whether every verb needs it, what it is for, how to get it
 _LIBRARIES = (
@@ -57,16 +67,20 @@ class Finding:
         return asdict(self)
 
 
-def examine() -> list[Finding]:
-    """Looks at everything."""
+def examine(machine: Machine | None = None) -> list[Finding]:
+    """Looks at everything.
+
+    Args:
+        machine: what is known about this machine; otherwise that is looked at, too, and nothing is measured.
+    """
+    machine = machine or recalled(this_machine())
     return [
         Finding("python", "ok", platform.python_version(), required=True),
         Finding("tautomer", "ok", __version__, required=True),
         *(_library(*one) for one in _LIBRARIES),
         _compiler(),
         Finding("system", "ok", f"{platform.system()} {platform.machine()}"),
-        Finding("processor", "ok", " ".join(cpu_features()) or "no vector extensions known"),
-        Finding("cores", "ok", f"{usable_cores():g} of {os.cpu_count() or 1}"),
+        *_machine(machine),
     ]
 
 
@@ -78,59 +92,56 @@ def _library(name: str, required: bool, purpose: str, remedy: str) -> Finding:
 
 
 def _compiler() -> Finding:
-    """The first C++ compiler that answers."""
-    remedy = "install g++ or clang++ (native kernels; without one, models still run on stock operators)"
-    for name in filter(None, (os.environ.get("CXX"), *_COMPILERS)):
-        path = shutil.which(name)
-        if path is None:
-            continue
-        try:
-            answer = subprocess.run(
-                [path, "--version"], capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            continue
-        return Finding("compiler", "ok", f"{path}: {answer.stdout.partition(chr(10))[0]}")
-    return Finding("compiler", "missing", "", remedy)
+    """The C++ compiler that kernels are built with."""
+    try:
+        found = compiler.find()
+    except MissingToolError:
+        purpose = "native kernels; without one, models still run on stock operators"
+        return Finding("compiler", "missing", "", f"{_how_to_install()} ({purpose})")
+    return Finding("compiler", "ok", f"{' '.join(found.command)}: {found.version.partition(chr(10))[0]}")
+
+
+def _how_to_install() -> str:
+    """How a compiler is installed here."""
+    if platform.system() == "Darwin":
+        return "xcode-select --install"
+    return next((how for tool, how in _INSTALLERS.items() if shutil.which(tool)), "install g++ or clang++")
+
+
+def _machine(machine: Machine) -> list[Finding]:
+    """What the processor is and does."""
+    features = " ".join(cpu_features()) or "no vector extensions known"
+    why = threads_of(ROOT).reason
+    cores = f"{machine.threads} of {machine.cores}" + (f" ({why})" if why else "")
+    sizes = {"l1": machine.l1, "l2": machine.l2, "l3": machine.l3}
+    caches = ", ".join(
+        f"{name.upper()} {_size(count)}{' (assumed)' if name in machine.assumed else ''}"
+        for name, count in sizes.items()
+    )
+    return [
+        Finding("processor", "ok", f"{machine.name}: {features}"),
+        Finding("kernels for", "ok", ", ".join(machine.isas)),
+        Finding("cores", "ok", cores),
+        Finding("caches", "ok", caches),
+        _speed(machine),
+    ]
+
+
+def _speed(machine: Machine) -> Finding:
+    """What was measured."""
+    moved = machine.bandwidth
+    if moved is None:
+        return Finding("speed", "missing", "", "tautomer doctor --measure (takes two seconds)")
+    names = {"read": moved.read, "copy": moved.copy, "copy around caches": moved.stream}
+    known = [f"{name} {rate / 1e9:.3g} GB/s" for name, rate in names.items() if rate is not None]
+    known += [f"{machine.peak_flops / 1e9:.3g} GFLOP/s"] if machine.peak_flops is not None else []
+    return Finding("speed", "ok", f"one thread: {', '.join(known)}")
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 and count % (1 << 20) == 0 else f"{count >> 10} KiB"
 
 
 def cpu_features() -> list[str]:
     """The vector extensions that the system reports."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return []
-    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return sorted({flag for flag in flags[1].split() if _FEATURES.fullmatch(flag)}) if flags else []
-
-
-def usable_cores() -> float:
-    """How many cores this process may use: affinity and the container's quota, the smaller of the two."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = float(len(os.sched_getaffinity(0)))
-    else:
-        cores = float(os.cpu_count() or 1)
-    quota = _cgroup_quota()
-    return min(cores, quota) if quota else cores
-
-
-def _cgroup_quota() -> float | None:
-    """The CPU quota of the cgroup, in cores; version 2, then version 1."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        text = Path("/proc/self/cgroup").read_text()
-        own = next((line[3:].lstrip("/") for line in text.splitlines() if line.startswith("0::")), "")
-        quotas = []
-        group = root / own
-        while group.is_relative_to(root):  # every group above has a say too
-            if (group / "cpu.max").is_file():
-                limit, period = (group / "cpu.max").read_text().split()
-                quotas += [] if limit == "max" else [int(limit) / int(period)]
-            group = group.parent
-        if (root / "cpu" / "cpu.cfs_quota_us").is_file():
-            limit_us = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
-            period_us = int((root / "cpu" / "cpu.cfs_period_us").read_text())
-            quotas += [limit_us / period_us] if limit_us > 0 else []
-    except (OSError, ValueError):
-        return None
-    return min(quotas, default=None)
+    return sorted(one for one in features_of(cpuinfo()) if _FEATURES.fullmatch(one))

@@ -1,4 +1,4 @@
-"""Models of onnxruntime's own fusion tests: found where its tests say that a norm, GELU or softmax is there."""
+"""Models of onnxruntime's own fusion tests: found where they say that a norm, GELU or softmax is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _files() -> list[Path]:
 
 
 def _asserted(name: str) -> dict[str, int]:
-    """The most operations of each kind that a test asserts after its fusions; they were in the graph before."""
+    """The most operations of each kind that a test asserts after its fusions; they were there before."""
     index = json.loads((CORPUS / "index.json").read_text())["files"][name]
     asserted: Counter[str] = Counter()
     for test in index.get("ort_tests", []):
@@ -83,5 +83,7 @@ def test_results_stay_equal_to_the_original(path: Path, target: str) -> None:
         verdict = verify_models(read_model(path), result.model)
     except InputError as error:
         pytest.skip(f"no inputs can be made for the original: {error}")
-    unknown = verdict.verdict == "NOT VERIFIED" and "numerics" in verdict.legs and verdict.legs["numerics"].passed
+    unknown = (
+        verdict.verdict == "NOT VERIFIED" and "numerics" in verdict.legs and verdict.legs["numerics"].passed
+    )
     assert verdict.verdict == "EQUAL" or unknown, verdict

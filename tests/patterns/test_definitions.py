@@ -38,7 +38,10 @@ def _model(definition: Definition, version: int, dtype: int) -> bytes:
     output = onnx.helper.make_tensor_value_info("y", dtype, (ROWS, LENGTH))
     model = onnx.helper.make_model(
         onnx.helper.make_graph([node], "g", infos, [output]),
-        opset_imports=[onnx.helper.make_opsetid("", version), onnx.helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
+        opset_imports=[
+            onnx.helper.make_opsetid("", version),
+            onnx.helper.make_opsetid(DOMAIN, DOMAIN_VERSION),
+        ],
         functions=[ir.to_proto(function_of(definition, version))],
         ir_version=8,
     )

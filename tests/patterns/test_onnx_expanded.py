@@ -70,7 +70,9 @@ def test_every_expanded_case_is_recognised_or_declined_with_the_true_reason(
         at = [one for one in operations if one.output == result or family == "attention"]
         if any(one.op == FAMILIES[family] for one in at):
             found[family] += 1
-        elif family in DECLINED and any(DECLINED[family] in remark.reason for remark in tautomer.explain(model)):
+        elif family in DECLINED and any(
+            DECLINED[family] in remark.reason for remark in tautomer.explain(model)
+        ):
             declined[family] += 1
         else:
             wrong.append(f"{name}: {[(one.op, one.output) for one in operations]}")

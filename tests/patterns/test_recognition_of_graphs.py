@@ -67,12 +67,19 @@ def test_an_operation_inside_an_if_branch_is_found() -> None:
 
     def branch(name: str, op: str) -> onnx.GraphProto:
         result = helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 8])
-        nodes = [helper.make_node("Sigmoid", ["x"], [f"{name}s"]), helper.make_node(op, ["x", f"{name}s"], [name])]
+        nodes = [
+            helper.make_node("Sigmoid", ["x"], [f"{name}s"]),
+            helper.make_node(op, ["x", f"{name}s"], [name]),
+        ]
         return helper.make_graph(nodes, name, [], [result])
 
-    node = helper.make_node("If", ["flag"], ["y"], then_branch=branch("a", "Mul"), else_branch=branch("b", "Add"))
+    node = helper.make_node(
+        "If", ["flag"], ["y"], then_branch=branch("a", "Mul"), else_branch=branch("b", "Add")
+    )
     model = helper.make_model(
-        helper.make_graph([node], "g", [flag, x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        helper.make_graph([node], "g", [flag, x], [y]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
     )
     assert {(one.op, one.output) for one in tautomer.inspect(model)} == {("Swish", "a"), ("Sigmoid", "bs")}
 
@@ -88,15 +95,29 @@ g (float[4, 8] x {inputs}) => (float[4, 8] y)
 @pytest.mark.parametrize(
     ("inputs", "middle", "reason"),
     [
-        ("", "v = ReduceMean <axes=[-1]> (q) r = Sqrt (v) d = Add (r, eps) y = Div (x, d)", "adds epsilon outside"),
-        ("", "s = ReduceSum (q, minus) v = Div (s, seven) e = Add (v, eps) r = Sqrt (e) y = Div (x, r)", "d - 1"),
+        (
+            "",
+            "v = ReduceMean <axes=[-1]> (q) r = Sqrt (v) d = Add (r, eps) y = Div (x, d)",
+            "adds epsilon outside",
+        ),
+        (
+            "",
+            "s = ReduceSum (q, minus) v = Div (s, seven) e = Add (v, eps) r = Sqrt (e) y = Div (x, r)",
+            "d - 1",
+        ),
         (", float e0", "v = ReduceMean <axes=[-1]> (q) e = Add (v, e0) r = Sqrt (e) y = Div (x, r)", "'e0'"),
-        ("", "v = ReduceMean <axes=[-1]> (q) e = Add (v, eps) r = Sqrt (e) y = Div (r, x)", "divides the root"),
+        (
+            "",
+            "v = ReduceMean <axes=[-1]> (q) e = Add (v, eps) r = Sqrt (e) y = Div (r, x)",
+            "divides the root",
+        ),
     ],
     ids=["epsilon outside", "divisor d - 1", "epsilon a graph input", "swapped operands"],
 )
 def test_near_misses_are_explained_by_what_they_do(inputs: str, middle: str, reason: str) -> None:
-    text = SQUARES.format(inputs=inputs, middle=middle).replace("float seven", "int64[1] minus = {-1}, float seven")
+    text = SQUARES.format(inputs=inputs, middle=middle).replace(
+        "float seven", "int64[1] minus = {-1}, float seven"
+    )
     model = parser.parse_model(text)
     assert not [one for one in tautomer.inspect(model) if "Norm" in one.op]
     missed = [remark for remark in tautomer.explain(model) if remark.kind == "missed"]

@@ -1,0 +1,57 @@
+"""Builds native kernels into a library for programs that load it themselves.
+
+The library holds kernels for the CPU of the operators of the domain `tautomer`. onnxruntime loads it by
+RegisterCustomOpsLibrary, from Python by SessionOptions.register_custom_ops_library. Sessions that
+`tautomer.session` makes have what they need without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tautomer.cli.options import add_json
+from tautomer.cli.output import Console, one_line, size
+
+HELP = "build a library of native kernels for onnxruntime"
+_ISAS = ("native", "avx512", "avx2", "portable")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's arguments."""
+    parser.add_argument("deed", choices=("build",), metavar="build", help="compile them into one library")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default=Path("libtautomer_ort.so"),
+        help="the library (default: %(default)s)",
+    )
+    parser.add_argument("--ops", nargs="+", metavar="OP", default=[], help="these operators only")
+    parser.add_argument(
+        "--isa",
+        choices=_ISAS,
+        default="native",
+        help="the instruction set; native is the widest of this processor (default: native)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Builds the library and says what is in it."""
+    from tautomer.runtime.ort_kernels import all_kernels
+    from tautomer.runtime.ort_publish import publish
+
+    kernels = all_kernels(options.ops)
+    console.progress(f"compiling {len(kernels)} kernels")
+    source = publish(options.output, kernels, options.isa, force=options.force)
+    count = options.output.stat().st_size
+    if options.json:
+        document = {"library": str(options.output), "bytes": count, "isa": options.isa}
+        console.json({**document, "operators": list(source.operators), "kernels": len(kernels)})
+    else:
+        console.result(one_line(f"{options.output}: {len(kernels)} kernels, {size(count)}"))
+        if console.verbose:
+            console.result(", ".join(source.operators))
+    return 0

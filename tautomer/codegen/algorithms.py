@@ -1,0 +1,71 @@
+"""Kernels whose algorithm does not follow from the definition, but computes the same.
+
+A family registers here a function that writes the loops over one row. The rest of the text - types, storage,
+functions on vectors, the frame - is that of every kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tautomer.codegen.isa import Isa
+from tautomer.codegen.trace import Program
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The part of a kernel that computes.
+
+    Attributes:
+        lines: statements for one row, where `x_row`, `y_row`, `columns` and `NAME_row` for each operand are
+            known; of a pointwise operation for the elements from `first` to `last`.
+        once: statements before the first row.
+        at_end: statements after the last row.
+        helpers: texts of functions and types that the statements use.
+    """
+
+    lines: tuple[str, ...]
+    once: tuple[str, ...] = ()
+    at_end: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
+
+
+RowAlgorithm = Callable[[Program, Isa], Loops]
+_ALGORITHMS: dict[tuple[str, str], tuple[RowAlgorithm, tuple[str, ...]]] = {}
+
+
+def row_algorithm(
+    key: str, name: str, dtypes: tuple[str, ...] = ("float32",)
+) -> Callable[[RowAlgorithm], RowAlgorithm]:
+    """Registers an algorithm of an operation.
+
+    Args:
+        key: the key of the operation's definition.
+        name: what the algorithm is asked for by.
+        dtypes: the types that it stores.
+    """
+
+    def register(function: RowAlgorithm) -> RowAlgorithm:
+        _ALGORITHMS[key, name] = (function, dtypes)
+        return function
+
+    return register
+
+
+def algorithms(key: str, dtype: str = "float32") -> tuple[str, ...]:
+    """What can be asked for beside the definition's own form, "" (which is always there)."""
+    _load()
+    written = (name for (op, name), (_, dtypes) in _ALGORITHMS.items() if op == key and dtype in dtypes)
+    return ("stream", *sorted(written))
+
+
+def algorithm_of(key: str, name: str, dtype: str) -> RowAlgorithm | None:
+    """An algorithm, None if there is none of this name for this type."""
+    _load()
+    function, dtypes = _ALGORITHMS.get((key, name), (None, ()))
+    return function if dtype in dtypes else None
+
+
+def _load() -> None:
+    from tautomer.codegen import softmax_rows  # noqa: F401

@@ -1,0 +1,54 @@
+"""What is around the loops: the function with its pointers, and the translation unit."""
+
+from __future__ import annotations
+
+from tautomer.codegen.algorithms import Loops
+from tautomer.codegen.isa import Isa
+from tautomer.codegen.trace import Program
+from tautomer.codegen.vector_type import headers
+from tautomer.patterns.operation import FULL_OPERANDS
+
+_SIGNATURE = (
+    'extern "C" __attribute__((visibility("default")))\n'
+    "void SYMBOL(const void* const* inputs, void* const* outputs, const double* parameters,\n"
+    "            int64_t first, int64_t last, int64_t columns) {\n"
+)
+
+
+def indented(lines: list[str], by: int) -> str:
+    """Lines of text, moved to the right."""
+    return "".join(f"{' ' * by}{line}\n" for line in lines)
+
+
+def function(program: Program, loops: Loops) -> str:
+    """The function around the loops over one row, or over all elements."""
+    pointers = [
+        f"const S* const {name}_all = (const S*)inputs[{i}];"
+        for i, name in enumerate(("x", *program.operands))
+    ]
+    pointers.append("S* const y_all = (S*)outputs[0];")
+    # what a kernel has no use for is an unused variable, about which compilers warn
+    pointers.append("(void)parameters, (void)columns;")
+    at_row = [
+        f"const S* const {name}_row = {name}_all{' + row * columns' if _full(name) else ''};"
+        for name in ("x", *program.operands)
+    ]
+    at_row.append(f"S* const y_row = y_all + row{'' if program.folded else ' * columns'};")
+    text = _SIGNATURE + indented([*pointers, *loops.once], 2)
+    if program.rows:
+        text += "  for (int64_t row = first; row < last; ++row) {\n"
+        text += indented([*at_row, *loops.lines], 4) + "  }\n"
+    else:
+        at_start = [line.replace(" + row * columns", "") for line in at_row]
+        text += indented([*at_start, *loops.lines], 2)
+    return text + indented(list(loops.at_end), 2) + "}\n"
+
+
+def _full(name: str) -> bool:
+    return name == "x" or name in FULL_OPERANDS
+
+
+def unit(isa: Isa, digest: str, body: str) -> str:
+    """The translation unit; its namespace lets several be compiled as one."""
+    text = f"{headers(isa)}\nnamespace kernel_{digest} {{\n\n{body}\n}}  // namespace\n"
+    return text.replace("SYMBOL", f"tautomer_{digest}") + "#undef INLINE\n#undef INLINE_LAMBDA\n"

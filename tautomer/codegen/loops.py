@@ -1,0 +1,52 @@
+"""The loops that follow from a definition: its passes over the row in order, with what goes between them."""
+
+from __future__ import annotations
+
+from tautomer.codegen.algorithms import Loops
+from tautomer.codegen.cpp import Writer
+from tautomer.codegen.expression import reachable
+from tautomer.codegen.isa import Isa
+from tautomer.codegen.numbers_per_row import scalar_helpers
+from tautomer.codegen.reduction_pass import accumulator, reduction_pass
+from tautomer.codegen.result_pass import result_pass
+from tautomer.codegen.schedule import schedule
+from tautomer.codegen.storage import fence, streams
+from tautomer.codegen.trace import Program
+from tautomer.codegen.vector_math import vector_math
+from tautomer.codegen.vector_type import reductions
+
+
+def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops:
+    """The passes over a row that follow from the definition.
+
+    Args:
+        program: the definition, traced.
+        isa: the instruction set.
+        dtype: what is stored.
+        stream: whether the result is stored past the caches.
+    """
+    plan, write = schedule(program), Writer()
+    # narrow types would round what is kept; a result that is streamed is not to be read again
+    kept = plan.kept if dtype == "float32" and not stream else None
+    roots = [program.result, *(node.args[0] for step in plan.passes for node in step)]
+    once = [
+        *write.inputs_per_call(reachable(roots), program.parameters),
+        *write.uniforms(roots, level=0),
+    ]
+    lines: list[str] = []
+    for number, step in enumerate(plan.passes):
+        lines += write.uniforms([node.args[0] for node in step])
+        lines += reduction_pass(write, plan, number, kept if number == len(plan.passes) - 1 else None)
+    lines += write.uniforms([program.result], kept=kept)
+    if program.folded:
+        lines.append(f"store_part(y_row, b{program.result.index}, 1);")
+    else:
+        lines += result_pass(write, program.result, kept, stream, program.rows)
+    helpers = (
+        vector_math(write.functions, isa),
+        scalar_helpers(write.helpers),
+        reductions({accumulator(node, plan) for step in plan.passes for node in step}, isa),
+        streams(dtype, isa) if stream else "",
+    )
+    at_end = fence(isa) if stream else ()
+    return Loops(tuple(lines), tuple(once), at_end, tuple(text for text in helpers if text))

@@ -1,0 +1,183 @@
+"""The C++ that runs a kernel for onnxruntime; the same text in every library.
+
+A kernel works on rows. This finds the rows of a tensor, cuts them into tasks and gives these to the threads
+of the session. Nothing here throws; whatever is wrong becomes a status with a sentence in it.
+"""
+
+from __future__ import annotations
+
+TASK_BYTES = 32 << 10
+"""What one task reads of its first input, at least: enough to outweigh handing it to a thread."""
+
+GLUE = """\
+using Run = void (*)(const void* const*, void* const*, const double*, int64_t, int64_t, int64_t);
+
+struct Attribute { const char* name; const char* value; };
+struct Parameter { const char* name; float otherwise; };
+
+template <class T>
+struct List {
+  const T* first;
+  size_t size;
+  const T* begin() const { return first; }
+  const T* end() const { return first + size; }
+};
+
+// One way to compute an operator: for nodes whose attributes have these values.
+struct Kernel {
+  Run run;
+  List<Attribute> attributes;
+  List<Parameter> parameters;
+};
+
+// An operator for one element type.
+struct Description {
+  const char* name;
+  int element_type;
+  int64_t element_size;
+  bool rows;
+  List<const char*> inputs;
+  uint32_t of_a_row;  // which inputs have the shape of a row, as bits
+  List<Kernel> kernels;
+};
+
+// What onnxruntime is given for it.
+struct Op : CustomOp {
+  const Api* api;
+  const Description* what;
+};
+
+// A node.
+struct State {
+  const Op* op;
+  const Kernel* kernel;
+  int64_t axis;
+  double parameters[MOST_PARAMETERS];
+};
+
+struct Tensor {
+  void* data;
+  int64_t sizes[MOST_AXES];
+  size_t rank;
+  int64_t count;
+};
+
+struct Job {
+  Run run;
+  const void* const* inputs;
+  void* const* outputs;
+  const double* parameters;
+  int64_t rows, rows_of_a_task, columns;
+};
+
+#define RETURN_IF(status) if (Status* refused = (status)) return refused
+
+const Op* ours(const CustomOp* op) { return static_cast<const Op*>(op); }
+
+Status* refuse(const Op* op, const char* format, ...) {
+  char sentence[200], message[300];
+  va_list values;
+  va_start(values, format);
+  std::vsnprintf(sentence, sizeof sentence, format, values);
+  va_end(values);
+  std::snprintf(message, sizeof message, "tautomer.%s: %s", op->what->name, sentence);
+  return op->api->CreateStatus(FAIL, message);
+}
+
+Status* sizes_of(const Op* op, const TensorInfo* info, Tensor* tensor) {
+  const Api* api = op->api;
+  RETURN_IF(api->GetDimensionsCount(info, &tensor->rank));
+  if (tensor->rank > MOST_AXES) return refuse(op, "a tensor has more than %d axes", int(MOST_AXES));
+  RETURN_IF(api->GetDimensions(info, tensor->sizes, tensor->rank));
+  tensor->count = 1;
+  for (size_t i = 0; i < tensor->rank; ++i) tensor->count *= tensor->sizes[i];
+  return nullptr;
+}
+
+Status* input(const Op* op, const KernelContext* context, size_t index, Tensor* tensor) {
+  const Api* api = op->api;
+  const Value* value = nullptr;
+  RETURN_IF(api->KernelContext_GetInput(context, index, &value));
+  if (!value) return refuse(op, "the input %s is missing", op->what->inputs.first[index]);
+  TensorInfo* info = nullptr;
+  RETURN_IF(api->GetTensorTypeAndShape(value, &info));
+  Status* status = sizes_of(op, info, tensor);
+  api->ReleaseTensorTypeAndShapeInfo(info);
+  RETURN_IF(status);
+  return api->GetTensorMutableData(const_cast<Value*>(value), &tensor->data);
+}
+
+bool same_shape(const Tensor& a, const Tensor& b) {
+  return a.rank == b.rank && std::memcmp(a.sizes, b.sizes, a.rank * sizeof(int64_t)) == 0;
+}
+
+// One number that stands for a whole row.
+char* spread(const void* number, int64_t size, int64_t columns) {
+  char* row = new (std::nothrow) char[size * columns];
+  for (int64_t i = 0; row && i < columns; ++i) std::memcpy(row + i * size, number, size);
+  return row;
+}
+
+void task(void* data, size_t index) {
+  const Job& job = *static_cast<const Job*>(data);
+  const int64_t first = int64_t(index) * job.rows_of_a_task;
+  const int64_t last = first + job.rows_of_a_task;
+  job.run(job.inputs, job.outputs, job.parameters, first, last < job.rows ? last : job.rows, job.columns);
+}
+
+Status* in_tasks(const Api* api, const KernelContext* context, Job& job, int64_t row_bytes) {
+  int64_t rows = (TASK_BYTES + row_bytes - 1) / row_bytes;
+  if (job.columns == 1) rows = (rows + 63) / 64 * 64;  // elements: whole cache lines
+  job.rows_of_a_task = rows;
+  const int64_t tasks = (job.rows + rows - 1) / rows;
+  if (tasks > 1) return api->KernelContext_ParallelFor(context, task, size_t(tasks), 0, &job);
+  task(&job, 0);
+  return nullptr;
+}
+
+// The inputs after the first, and memory for those that were spread.
+struct Operands {
+  const void* data[MOST_INPUTS];
+  std::unique_ptr<char[]> spreads[MOST_INPUTS];
+};
+
+Status* operand(const Op* op, const KernelContext* context, size_t i, const Tensor& x, int64_t columns,
+                Operands* operands) {
+  const Description* what = op->what;
+  const char* name = what->inputs.first[i];
+  Tensor tensor;
+  RETURN_IF(input(op, context, i, &tensor));
+  operands->data[i] = tensor.data;
+  if (!(what->of_a_row >> i & 1))
+    return same_shape(x, tensor) ? nullptr : refuse(op, "%s is not of the shape of x", name);
+  if (tensor.count == columns) return nullptr;
+  if (tensor.count != 1)
+    return refuse(op, "%s has %lld elements, and a row has %lld", name, (long long)tensor.count,
+                  (long long)columns);
+  operands->spreads[i].reset(spread(tensor.data, what->element_size, columns));
+  operands->data[i] = operands->spreads[i].get();
+  return operands->data[i] ? nullptr : refuse(op, "out of memory");
+}
+
+Status* compute(void* data, KernelContext* context) {
+  const State& state = *static_cast<const State*>(data);
+  const Op* op = state.op;
+  const Description* what = op->what;
+  Tensor x;
+  RETURN_IF(input(op, context, 0, &x));
+  if (what->rows && x.rank == 0) return refuse(op, "a number has no rows");
+  if (what->rows && state.axis != -1 && state.axis + 1 != int64_t(x.rank))
+    return refuse(op, "the axis is %lld, and the kernel works on the last", (long long)state.axis);
+  const int64_t columns = what->rows ? x.sizes[x.rank - 1] : 1;
+  Value* value = nullptr;
+  void* y = nullptr;
+  RETURN_IF(op->api->KernelContext_GetOutput(context, 0, x.sizes, x.rank, &value));
+  RETURN_IF(op->api->GetTensorMutableData(value, &y));
+  if (x.count == 0) return nullptr;
+  Operands operands;
+  operands.data[0] = x.data;
+  for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, columns, &operands));
+  Job job{state.kernel->run, operands.data, &y, state.parameters, x.count / columns, 0, columns};
+  return in_tasks(op->api, context, job, columns * what->element_size);
+}
+"""

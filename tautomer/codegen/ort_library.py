@@ -1,0 +1,158 @@
+"""A library of kernels for onnxruntime's CPU: one C++ file, built by any compiler without other headers.
+
+    so = build(library_text(kernels))
+    options.register_custom_ops_library(so)
+
+Every operator is registered in the domain `tautomer` under its definition's name. The outputs of a library
+are right only with onnxruntime of version 1.18 or newer, which it checks when it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tautomer.codegen.ort_abi import ELEMENT_TYPES, declarations
+from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
+from tautomer.codegen.ort_register import REGISTER
+from tautomer.errors import InternalError
+from tautomer.patterns.operation import ROW_OPERANDS
+
+_INCLUDES = ("cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
+_ARGUMENTS = "const void* const*, void* const*, const double*, int64_t, int64_t, int64_t"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class OrtKernel:
+    """A kernel, and the operator that it computes.
+
+    Attributes:
+        op: the operator's name in the domain `tautomer`.
+        symbol: the name of the kernel's function, `void (const void* const* inputs, void* const* outputs,
+            const double* parameters, int64_t first, int64_t last, int64_t columns)` with C linkage. The
+            output may be the first input.
+        text: the C++ text that defines it; those of a library stand one after the other.
+        element_type: the ONNX name of the type of all inputs and of the output.
+        operands: the inputs after x, by name.
+        parameters: the scalar attributes in the order of the kernel's array, with what an absent one is.
+        rows: whether it works on rows, along the last axis; else on elements.
+        attributes: what the operator's text attributes must say for this kernel to be the right one.
+    """
+
+    op: str
+    symbol: str
+    text: str
+    element_type: str
+    operands: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, float], ...] = ()
+    rows: bool = False
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+def library_text(entries: Sequence[OrtKernel]) -> str:
+    """The C++ file of a library that exports `RegisterCustomOps`.
+
+    Args:
+        entries: the kernels. Those of one operator and element type differ in their text attributes; where a
+            node does not say them, the first kernel is taken.
+
+    Raises:
+        InternalError: an entry that makes no sense, or entries that contradict each other.
+    """
+    if not entries:
+        raise InternalError("a library without kernels")
+    for entry in entries:
+        _check(entry)
+    operators: dict[tuple[str, str], list[OrtKernel]] = {}
+    for entry in entries:
+        operators.setdefault((entry.op, entry.element_type), []).append(entry)
+    lines = [f"#include <{name}>" for name in _INCLUDES]
+    # visible, so that each can be tried on its own; with C linkage, what a text has in a namespace of its own
+    # is the same function that is declared here
+    lines.append("#pragma GCC visibility push(default)")
+    lines += dict.fromkeys(entry.text for entry in entries)
+    lines += [f'extern "C" void {entry.symbol}({_ARGUMENTS});' for entry in entries]
+    lines.append("#pragma GCC visibility pop")
+    lines += ["namespace {", declarations(), _limits(entries), GLUE, REGISTER]
+    rows = [_operator(number, kernels, lines) for number, kernels in enumerate(operators.values())]
+    lines += _array("Description", "descriptions", rows)
+    lines += [
+        "}  // namespace",
+        'extern "C" __attribute__((visibility("default")))',
+        "Status* RegisterCustomOps(SessionOptions* options, const ApiBase* base) {",
+        f"  return add_all(options, base, {_list('descriptions', rows)});",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _check(entry: OrtKernel) -> None:
+    """An entry's names become C++: they are refused unless they are plain."""
+    names = (entry.op, entry.symbol, *entry.operands, *(name for name, _ in entry.parameters))
+    for name in (*names, *(name for name, _ in entry.attributes)):
+        if not _NAME.fullmatch(name):
+            raise InternalError(f"'{name}' is no name", where=f"kernel of {entry.op}")
+    if not all(value.isascii() and value.isprintable() for _, value in entry.attributes):
+        raise InternalError("a text that is not plain", where=f"kernel of {entry.op}")
+    if entry.element_type not in ELEMENT_TYPES:
+        raise InternalError(f"no element type '{entry.element_type}'", where=f"kernel of {entry.op}")
+    if not all(math.isfinite(value) for _, value in entry.parameters):
+        raise InternalError("a default that is not finite", where=f"kernel of {entry.op}")
+    if not entry.rows and set(entry.operands) & set(ROW_OPERANDS):
+        raise InternalError("an operand of a row's shape, and no rows", where=f"kernel of {entry.op}")
+
+
+def _limits(entries: Sequence[OrtKernel]) -> str:
+    """Constants of the glue."""
+    parameters = max(1, *(len(entry.parameters) for entry in entries))
+    inputs = 1 + max(len(entry.operands) for entry in entries)
+    return (
+        f"constexpr size_t MOST_PARAMETERS = {parameters}, MOST_INPUTS = {inputs}, MOST_AXES = 64;\n"
+        f"constexpr int64_t TASK_BYTES = {TASK_BYTES};\n"
+        "constexpr int FAIL = 1;\n"
+    )
+
+
+def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> str:
+    """The table row of an operator; the lists that it refers to are appended to the lines."""
+    one = kernels[0]
+    for other in kernels[1:]:
+        if (other.operands, other.rows) != (one.operands, one.rows) or other.attributes == one.attributes:
+            raise InternalError("two kernels that contradict each other", where=f"kernel of {one.op}")
+    inputs = [_quoted(name) for name in ("x", *one.operands)]
+    lines += _array("char* const", f"inputs_{number}", inputs)
+    of_a_row = sum(1 << i for i, name in enumerate(one.operands, 1) if name in ROW_OPERANDS)
+    rows = []
+    for index, kernel in enumerate(kernels):
+        suffix = f"{number}_{index}"
+        attributes = [f"{{{_quoted(name)}, {_quoted(value)}}}" for name, value in kernel.attributes]
+        parameters = [f"{{{_quoted(name)}, {value!r}f}}" for name, value in kernel.parameters]
+        lines += _array("Attribute", f"attributes_{suffix}", attributes)
+        lines += _array("Parameter", f"parameters_{suffix}", parameters)
+        lists = _list(f"attributes_{suffix}", attributes), _list(f"parameters_{suffix}", parameters)
+        rows.append(f"{{{kernel.symbol}, {lists[0]}, {lists[1]}}}")
+    lines += _array("Kernel", f"kernels_{number}", rows)
+    code, size = ELEMENT_TYPES[one.element_type]
+    return (
+        f"{{{_quoted(one.op)}, {code}, {size}, {str(one.rows).lower()}, "
+        f"{_list(f'inputs_{number}', inputs)}, {of_a_row}u, {_list(f'kernels_{number}', rows)}}}"
+    )
+
+
+def _array(of: str, name: str, items: Iterable[str]) -> list[str]:
+    """`const of name[] = {items};`; nothing for no items, which C++ has no array of."""
+    inside = ",\n  ".join(items)
+    return [f"const {of} {name}[] = {{\n  {inside}}};"] if inside else []
+
+
+def _list(name: str, items: Sequence[str]) -> str:
+    return f"{{{name}, {len(items)}}}" if items else "{nullptr, 0}"
+
+
+def _quoted(text: str) -> str:
+    """A C++ literal; what is not plain was refused before."""
+    return json.dumps(text)

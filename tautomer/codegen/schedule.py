@@ -1,0 +1,76 @@
+"""The passes over a row: each reduction as early as it can be, several in one pass.
+
+A reduction that needs the result of another waits for the next pass. What later passes need again is
+computed again: a row that has just been read is in a near cache, and arithmetic is cheaper than a store.
+The exception is a value with an exponential or the like in it, which is kept in the place of the result
+when nothing is lost by that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tautomer.codegen.expression import REDUCTIONS, Node, reachable
+from tautomer.codegen.trace import Program
+
+_COSTLY = ("exp", "expm1", "log", "log1p", "erf", "one_plus_erf", "tanh", "tanh_softplus", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a program runs over a row.
+
+    Attributes:
+        passes: the reductions of each pass, before the one that writes the result.
+        kept: a value of the last of those passes that is worth keeping, or None.
+        wide: the sums that need more digits than float32 has.
+    """
+
+    passes: tuple[tuple[Node, ...], ...]
+    kept: Node | None
+    wide: frozenset[Node]
+
+
+def schedule(program: Program) -> Schedule:
+    """The fewest passes."""
+    reductions = [node for node in reachable([program.result]) if node.op in REDUCTIONS]
+    levels = sorted({node.level for node in reductions})
+    passes = tuple(tuple(node for node in reductions if node.level == level) for level in levels)
+    kept = None if program.folded or not passes else _worth_keeping(program, passes[-1])
+    wide = frozenset(
+        multiple(node.args[1])
+        for node in reachable([program.result])
+        if node.op == "sub" and not node.uniform and multiple(node.args[1]).op == "sum"
+    )
+    return Schedule(passes, kept, wide)
+
+
+def multiple(node: Node) -> Node:
+    """What a value per row is a multiple of, as a mean is of a sum."""
+    while node.op in ("div", "mul") and node.args[0].uniform and not node.args[1].level:
+        node = node.args[0]
+    return node
+
+
+def _worth_keeping(program: Program, last: tuple[Node, ...]) -> Node | None:
+    """A reduced value that is costly, and that the result is computed from without another look at a row."""
+    for reduction in last:
+        value = reduction.args[0]
+        if not any(node.op in _COSTLY for node in elements([value])):
+            continue
+        rest = elements([program.result], stop=value)
+        if value in rest and not any(node.op == "x" or node.op == "operand" for node in rest):
+            return value
+    return None
+
+
+def elements(roots: list[Node], stop: Node | None = None) -> list[Node]:
+    """The values per element that the roots are computed from in one pass, arguments first."""
+    found = reachable(roots, lambda node: not node.uniform and node is not stop)
+    return [node for node in found if not node.uniform]
+
+
+def inputs_of(roots: list[Node], kept: Node | None = None) -> list[str]:
+    """The tensors that are read for the roots; the kept value lies in y."""
+    read = [node for node in elements(roots, kept) if node.op in ("x", "operand") and node is not kept]
+    return [node.name or node.op for node in read] + (["y"] if kept is not None else [])

@@ -1,0 +1,159 @@
+"""Kernel libraries for onnxruntime: of what a model needs, or of everything there is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
+from tautomer.codegen.ort_library import OrtKernel, library_text
+from tautomer.errors import InputError, TautomerError
+from tautomer.patterns.operation import definitions
+from tautomer.runtime.kernel_cache import library
+from tautomer.runtime.machine import this_machine
+from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
+from tautomer.runtime.ort_check import check_of
+
+__all__ = ["Candidates", "Source", "Unavailable", "all_kernels", "kernels_for", "library_for", "source_of"]
+
+ISAS = ("native", "avx512", "avx2", "portable")
+_KNOWN = (AVX512, AVX2, PORTABLE)
+# ONNX's name of an element type -> the one that kernels have
+_DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a library is built from.
+
+    Attributes:
+        text: the C++ text.
+        flags: what the compiler needs besides its usual flags.
+        kernels: what it holds.
+    """
+
+    text: str
+    flags: tuple[str, ...]
+    kernels: tuple[tuple[Wanted, OrtKernel], ...]
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The names that are registered."""
+        return tuple(dict.fromkeys(kernel.op for _, kernel in self.kernels))
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Why there is no library.
+
+    Attributes:
+        reason: words for a log.
+    """
+
+    reason: str
+
+
+def library_for(model: ir.Model, isa: str = "native") -> Path | Unavailable:
+    """The library of the kernels that a model's nodes of the domain `tautomer` can use, built if need be.
+
+    An operator whose kernels cannot be had runs its function body, as those do that `kernels_for` declines.
+
+    Args:
+        model: any model; it is not changed.
+        isa: native, avx512, avx2 or portable.
+
+    Raises:
+        InputError: no such instruction set.
+    """
+    isa_of(isa)
+    found = kernels_for(model)
+    reasons = list(found.declined.values())
+    usable: list[Wanted] = []
+    for wanted in found.wanted.values():
+        try:
+            source_of(wanted, isa)
+            usable += wanted
+        except TautomerError as error:
+            reasons.append(str(error))
+    if not usable:
+        return Unavailable("; ".join(reasons) or "no node has an operator of ours")
+    source = source_of(usable, isa)
+    try:
+        return library(source.text, source.flags, check=check_of(source.kernels))
+    except TautomerError as error:
+        return Unavailable(str(error))
+
+
+def all_kernels(ops: Collection[str] = ()) -> list[Wanted]:
+    """Every kernel that can be written, or those of the operators with these names.
+
+    Raises:
+        InputError: a name that no operator with kernels has.
+    """
+    known = [one for one in definitions() if one.rows != "folded"]
+    names = {definition.op for definition in known}
+    for op in ops:
+        if op not in names:
+            raise InputError(
+                f"no kernel is written for '{op}'", remedy=f"choose among {', '.join(sorted(names))}"
+            )
+    return [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in _DTYPES]
+
+
+def source_of(kernels: Iterable[Wanted], isa: str = "native") -> Source:
+    """The text of a library of kernels.
+
+    Raises:
+        InputError: one of them cannot be written.
+    """
+    found = isa_of(isa)
+    written = [(one, *ort_kernel(one, found)) for one in kernels]
+    flags = dict.fromkeys(flag for *_, needed in written for flag in needed)
+    text = library_text([kernel for _, kernel, _ in written])
+    return Source(text, tuple(flags), tuple((one, kernel) for one, kernel, _ in written))
+
+
+def isa_of(name: str) -> Isa:
+    """An instruction set by name; "native" is the widest that this processor has.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    wanted = this_machine().isas[0] if name == "native" else name
+    for isa in _KNOWN:
+        if isa.name == wanted:
+            return isa
+    raise InputError(f"unknown instruction set '{name}'", remedy=f"choose one of {', '.join(ISAS)}")
+
+
+def runs_here(name: str) -> bool:
+    """Whether this processor has an instruction set."""
+    return name == "native" or isa_of(name).name in this_machine().isas
+
+
+def ort_kernel(wanted: Wanted, isa: Isa) -> tuple[OrtKernel, tuple[str, ...]]:
+    """A kernel as a library takes it, and what the compiler needs to be told.
+
+    Raises:
+        InputError: no kernel can be written for it.
+    """
+    from tautomer.codegen.kernel import kernel_for
+
+    definition = wanted.definition
+    if wanted.element_type not in _DTYPES:
+        raise InputError(f"no kernel is written for {wanted.element_type}", where=definition.key)
+    kernel = kernel_for(definition, dtype=_DTYPES[wanted.element_type], isa=isa)
+    entry = OrtKernel(
+        definition.op,
+        kernel.symbol,
+        kernel.text,
+        wanted.element_type,
+        kernel.operands,
+        tuple((name, definition.parameters[name]) for name in kernel.parameters),
+        kernel.rows,
+        tuple((name, str(value)) for name, value in definition.attributes.items()),
+    )
+    return entry, tuple(kernel.flags)
