@@ -20,7 +20,7 @@ from tautomer.graph.naming import label
 from tautomer.passes.centring import Costs, Network, Place, Plan
 from tautomer.passes.centring_plan import Centred, apply_plan, members
 from tautomer.passes.linear_readers import linear_readers
-from tautomer.passes.mean_liveness import Live, mean_liveness
+from tautomer.passes.mean_liveness import mean_liveness
 from tautomer.passes.operands import operands_of
 from tautomer.passes.operation_forms import Choice, Site, choose, write
 from tautomer.passes.raise_operations import what_goes
@@ -246,5 +246,3 @@ def _centring_remark(place: Place) -> Remark:
 def _missed(op: Recognised, reason: str, hint: str = "") -> Remark:
     return Remark("missed", Recentre.name, op.op, label(op.node), reason, hint)
 
-
-__all__ = ["Live", "Norm", "Recentre"]
