@@ -1,0 +1,169 @@
+"""Generated kernels beside torch, inductor, onnxruntime and numpy, and beside a copy: one thread, float32.
+
+    python -m benchmarks.kernels [--quick] [--only Softmax] [--out benchmarks/results/kernels.md]
+
+CPU time, all ways in turns, medians of the ratios within a round, outputs allocated once where the peer can
+write to them. Of every kernel all algorithms are timed, of onnxruntime all graphs; the fastest is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.kernel_cases import CASES, Case
+from benchmarks.kernel_ways import OURS, moved, native, ways
+from benchmarks.machine import describe
+from benchmarks.timing import interleaved, with_allocator
+from tautomer.patterns.operation import ROW_OPERANDS, definitions
+
+LIMIT, PEERS = "limit", ("torch", "inductor", "onnxruntime", "numpy")
+TEXT = """# Generated kernels
+
+Float32, one thread, CPU time. A peer's column is its time in times of ours: the median over {rounds} rounds,
+and the quartiles. Below 1, in bold, the peer is faster. Limit: the time of a loop that only reads the inputs
+and writes the output, with regular stores or past the caches, whichever is faster, in parts of ours.
+Algorithms: the fastest of ours, and the others in times of it; `loops` follows from the definition.
+
+torch writes to `out=` where it has that, torch and inductor otherwise allocate, from an allocator that keeps
+its memory. onnxruntime runs a model of the operation with bound inputs and outputs. The cost of a call is in
+all of them: about 1 us for ours, 4 us for torch and onnxruntime, 20 us for inductor.
+
+{times}
+
+## Slower than a peer
+
+{slower}
+
+## Largest error
+
+Against double precision, in parts of the largest element of the result.
+
+{errors}
+
+{facts} Load of the machine: {before:.1f} before, {after:.1f} after."""
+
+
+@dataclass
+class Row:
+    """One case: medians and quartiles of the ratios to ours, and errors, by peer."""
+
+    case: Case
+    seconds: float
+    algorithms: str
+    limit: float
+    ratios: dict[str, list[float]]
+    errors: dict[str, float]
+
+
+def measured(case: Case, rounds: int, compiled: bool) -> Row:
+    """Checks and times one case."""
+    definition = next(one for one in definitions() if one.key == case.operation.key)
+    made = torch.Generator().manual_seed(1)
+    inputs = {"x": torch.randn(case.rows, case.columns, generator=made) * case.operation.spread}
+    for name in definition.operands:
+        shape = (case.columns,) if name in ROW_OPERANDS else (case.rows, case.columns)
+        inputs[name] = torch.randn(shape, generator=made)
+    found = ways(case, definition, inputs, compiled)
+    exact = case.operation.torch(*(value.double() for value in inputs.values())).numpy()
+    scale, errors = np.abs(exact).max(), {}
+    for name, (call, result) in found.items():
+        call()
+        errors[name] = float(np.abs(np.asarray(result()) - exact).max() / scale)
+        if not errors[name] < 1e-2:
+            raise RuntimeError(f"{case.operation.key} of {name} is off by {errors[name]:.0e}")
+    calls = {name: call for name, (call, _) in found.items()}
+    full = [value for name, value in inputs.items() if name not in ROW_OPERANDS]
+    for name in ("", "stream"):
+        copied = torch.empty_like(inputs["x"])
+        calls[f"{LIMIT}/{name}"] = native(moved(full), name, full, copied, case.rows, case.columns)
+    seconds = interleaved(calls, rounds)
+    middle = {name: statistics.median(times) for name, times in seconds.items()}
+    best = {
+        who: min((name for name in middle if name.startswith(f"{who}/")), key=middle.__getitem__)
+        for who in dict.fromkeys(name.split("/")[0] for name in middle)
+    }
+    ours = seconds[best[OURS]]
+    ratios = {
+        who: statistics.quantiles([a / b for a, b in zip(seconds[name], ours, strict=True)], n=4)
+        for who, name in best.items()
+    }
+    others = [
+        name.split("/")[1] + (f" {middle[name] / middle[best[OURS]]:.2f}" if name != best[OURS] else "")
+        for name in sorted(middle, key=middle.__getitem__)
+        if name.startswith(f"{OURS}/")
+    ]
+    kept = {who: errors[name] for who, name in best.items() if name in errors}
+    return Row(case, middle[best[OURS]], ", ".join(others), ratios[LIMIT][1], ratios, kept)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def report(rows: Sequence[Row], rounds: int, before: float) -> str:
+    """The tables."""
+
+    def ratio(row: Row, who: str) -> str:
+        if who not in row.ratios:
+            return "-"
+        low, middle, high = row.ratios[who]
+        return f"{'**' * (middle < 1)}{middle:.2f}{'**' * (middle < 1)} ({low:.2f}-{high:.2f})"
+
+    shown = [peer for peer in PEERS if any(peer in row.ratios for row in rows)]
+    times, errors, slower = [], [], []
+    for row in rows:
+        name = [row.case.operation.key, row.case.name]
+        cells = [f"{1e6 * row.seconds:.1f}", row.algorithms, f"{100 * row.limit:.0f} %"]
+        times.append([*name, *cells, *(ratio(row, peer) for peer in shown)])
+        errors.append([*name, *(f"{row.errors[w]:.1e}" if w in row.errors else "-" for w in (OURS, *shown))])
+        behind = [peer for peer in shown if peer in row.ratios and row.ratios[peer][1] < 1]
+        slower += [
+            f"- {name[0]}, {name[1]}: {peer} takes {row.ratios[peer][1]:.2f} of ours" for peer in behind
+        ]
+    return TEXT.format(
+        times=_table(["operation", "size", "ours, us", "algorithms", "limit", *shown], times),
+        errors=_table(["operation", "size", OURS, *shown], errors),
+        slower="\n".join(slower) or "None of these cases.",
+        facts=describe(["onnxruntime", "tautomer", "torch", "numpy"]),
+        rounds=rounds,
+        before=before,
+        after=os.getloadavg()[0],
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the tables, and writes them when asked to."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="no inductor, no row of 2^24, fewer rounds")
+    parser.add_argument("--only", action="append", help="only the operation of this key (repeatable)")
+    parser.add_argument("--out", type=Path, help="also write the tables here")
+    options = parser.parse_args(arguments)
+    with_allocator("benchmarks.kernels", sys.argv[1:] if arguments is None else arguments)
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    before, rounds, rows = os.getloadavg()[0], 9 if options.quick else 15, []
+    for case in CASES:
+        if case.columns == 1 << 24 and options.quick:
+            continue
+        if case.operation.key in (options.only or [case.operation.key]):
+            print(f"{case.operation.key}, {case.name}", file=sys.stderr, flush=True)
+            rows.append(measured(case, rounds, compiled=not options.quick))
+    text = report(rows, rounds, before)
+    print(text)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
