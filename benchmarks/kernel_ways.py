@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from onnx import parser
 
@@ -31,11 +32,11 @@ def native(
     kernel = kernel_for(definition, isa=isa_of("native"), algorithm=algorithm)
     function = loaded.load(library(kernel.text, kernel.flags), kernel.symbol)
     values = [definition.parameters[name] for name in kernel.parameters]
-    pointers = [(ctypes.c_void_p * len(a))(*(t.data_ptr() for t in a)) for a in (inputs, [out])]
+    ins, outs = [(ctypes.c_void_p * len(a))(*(t.data_ptr() for t in a)) for a in (inputs, [out])]
     last = rows if kernel.rows else rows * columns
-    arguments = (*pointers, (ctypes.c_double * len(values))(*values), 0, last, columns)
+    numbers = (ctypes.c_double * len(values))(*values)
     # the arguments are addresses: the call itself has to keep the tensors
-    return partial(lambda kept: function(*arguments), (*inputs, out))
+    return partial(lambda kept: function(ins, outs, numbers, 0, last, columns), (*inputs, out))
 
 
 def moved(inputs: Sequence[Tensor]) -> Definition:
@@ -58,25 +59,33 @@ def onnx_call(body: str, inputs: Mapping[str, Tensor]) -> tuple[Call, Any]:
     return bound(session, arrays), session.run(None, arrays)[0]
 
 
-def ways(case: Case, definition: Definition, inputs: Mapping[str, Tensor], compiled: bool) -> dict[str, Any]:
-    """ "WHO/HOW" -> a call, and a function that gives its result."""
+def _taken(out: Tensor) -> np.ndarray:
+    """What a call has written; the next one that writes nothing is found out."""
+    value = out.numpy().copy()
+    out.fill_(torch.nan)
+    return value
+
+
+def ways(case: Case, definition: Definition, inputs: Mapping[str, Tensor], compiled: bool) -> Ways:
+    """What is timed: WHO/HOW -> a call, and what gives its result."""
     op, values = case.operation, tuple(inputs.values())
-    out = {name: torch.empty_like(values[0]) for name in ("torch", OURS)}
+    out = {name: torch.full_like(values[0], torch.nan) for name in ("torch", OURS)}
     found: Ways = {}
     for name in ("", *algorithms(definition.key)):
         call = native(definition, name, values, out[OURS], case.rows, case.columns)
-        found[f"{OURS}/{name or 'loops'}"] = call, lambda: out[OURS].numpy()
+        found[f"{OURS}/{name or 'loops'}"] = call, partial(_taken, out[OURS])
     eager = partial(op.torch, *values)
+    found["torch/"] = eager, eager
     if op.preallocated:
-        eager = partial(op.preallocated, *values, out=out["torch"])
-    found["torch/"] = eager, partial(op.torch, *values)
+        call = partial(op.preallocated, *values, out=out["torch"])
+        found["torch/"] = call, partial(_taken, out["torch"])
     if compiled:
         torch._dynamo.reset()
         fast = partial(torch.compile(op.torch, dynamic=False), *values)
         found["inductor/"] = fast, fast
     for number, body in enumerate(op.onnx):
         call, result = onnx_call(body, inputs)
-        found[f"onnxruntime/{number}"] = call, lambda result=result: result
+        found[f"onnxruntime/{number}"] = call, partial(np.asarray, result)
     if op.numpy:
         plain = partial(op.numpy, *(value.numpy() for value in values))
         found["numpy/"] = plain, plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from benchmarks.exports import silence
 from benchmarks.models import VOCABULARY, Family, Input
 from benchmarks.peers import PEERS
 from benchmarks.timing import load
+from tautomer.graph.reader import read_model
+from tautomer.patterns.onnx_body import DOMAIN
+from tautomer.runtime.ort_kernels import library_for
 
 LAYERS, WIDTH, OPSET = 4, 768, 20
 OURS, STOCK = "ours, kernels", "onnxruntime"
@@ -80,7 +84,14 @@ def _ours(name: str) -> Callable[[Path, Path], str]:
     def run(source: Path, target: Path) -> str:
         done = tautomer.optimize(source, target=name, verify=False)  # outputs are compared before timing
         done.save(target)
-        return f"{sum(remark.kind == 'passed' for remark in done.remarks)} rewrites"
+        made = f"{sum(remark.kind == 'passed' for remark in done.remarks)} rewrites"
+        if name != "kernels":
+            return made
+        model = read_model(target)
+        native = library_for(model)
+        ops = Counter(node.op_type for node in model.graph if node.domain == DOMAIN)
+        loaded = "kernels" if isinstance(native, Path) else f"no kernels ({native.reason})"
+        return f"{made}, {loaded} for {', '.join(f'{count} {op}' for op, count in ops.items()) or 'nothing'}"
 
     return run
 

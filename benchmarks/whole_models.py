@@ -1,10 +1,10 @@
-"""Whole models under onnxruntime, one thread: as exported, by other optimizers, by ours with and without kernels.
+"""Whole models under onnxruntime, one thread: as exported, from other optimizers, and from ours.
 
     python -m benchmarks.whole_models [--quick] [--only gpt2] [--out benchmarks/results/whole_models.md]
 
 Four layers of width 768 on 128 tokens (ViT: 197), random weights, torch's dynamo exporter at opset 20. Every
-way to run a model is checked against the export without the runtime's optimizations, then timed: CPU time, all
-ways in turns, medians of ratios within a round, outputs allocated once.
+way to run a model is checked against the export without the runtime's optimizations, then timed: CPU time,
+all ways in turns, medians of ratios within a round, outputs allocated once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +34,8 @@ TEXT_OF_REPORT = """# Whole models
 
 {layers} layers of width {width}, batch 1, {tokens} tokens (ViT: 197), random weights, onnxruntime at
 ORT_ENABLE_ALL on one thread, CPU time. A column is the time in times of `{ours}`, which is
-`optimize(target="kernels")` run by `tautomer.session`: the median over the rounds, and the quartiles. Below 1,
-in bold, the peer is faster. Distance: the largest difference of an output from the export's without
+`optimize(target="kernels")` run by `tautomer.session`: the median over {rounds} rounds, and the quartiles.
+Below 1, in bold, the peer is faster. Distance: the largest difference of an output from the export's without
 optimizations, in parts of the largest output; what is farther than {tolerance:.0e} is not timed.
 
 {times}
@@ -46,7 +46,8 @@ optimizations, in parts of the largest output; what is farther than {tolerance:.
 
 ## Where the time goes
 
-Wall time by onnxruntime's profiler, in ms: the shortest run of each node, added up.
+Wall time by onnxruntime's profiler, in ms: the shortest run of each node, added up. On a busy machine long
+nodes, which are the products, are interrupted in every run and look longer than the CPU time above.
 
 {parts}
 
@@ -62,22 +63,23 @@ class Result:
     distance: dict[str, float] = field(default_factory=dict)
     ratios: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    parts: dict[str, Counter[str]] = field(default_factory=dict)
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def profiled(way: str, path: Path, inputs: Mapping[str, np.ndarray], folder: Path) -> Counter[str]:
+def profiled(way: str, path: Path, inputs: Mapping[str, np.ndarray], folder: Path) -> dict[str, float]:
     """Milliseconds by operator."""
     session = session_of(way, path, folder / "profile")
     call = bound(session, inputs)
     for _ in range(15):
         call()
-    written, times = Path(session.end_profiling()), {}
+    written = Path(session.end_profiling())
+    times: dict[tuple[str, str], float] = {}
     for event in json.loads(written.read_text()):
         if event.get("cat") == "Node" and "op_name" in event["args"]:
             key = event["name"], event["args"]["op_name"]
             times[key] = min(times.get(key, np.inf), event["dur"] / 1000)
     written.unlink()
-    parts: Counter[str] = Counter()
+    parts: dict[str, float] = defaultdict(float)
     for (_, op), time in times.items():
         parts["products" if op in PRODUCTS else op] += time
     return parts
@@ -123,7 +125,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
-def report(results: Sequence[Result], before: float) -> str:
+def report(results: Sequence[Result], rounds: int, before: float) -> str:
     """The tables."""
 
     def ratio(result: Result, way: str) -> str:
@@ -141,8 +143,9 @@ def report(results: Sequence[Result], before: float) -> str:
             off = f"{result.distance[way]:.0e}" if way in result.distance else "-"
             made.append([result.name, way, off, note])
         for way, spent in result.parts.items():
+            by_time = sorted(spent.items(), key=lambda item: -item[1])
             rest = sum(spent.values()) - spent["products"]
-            largest = [f"{op} {ms:.2f}" for op, ms in spent.most_common() if op != "products"][:7]
+            largest = [f"{op} {ms:.2f}" for op, ms in by_time if op != "products"][:7]
             cells = [f"{spent['products']:.2f}", f"{rest:.2f}", ", ".join(largest)]
             parts.append([result.name, way, *cells])
     return TEXT_OF_REPORT.format(
@@ -150,6 +153,7 @@ def report(results: Sequence[Result], before: float) -> str:
         made=_table(["model", "way", "distance", "its maker says"], made),
         parts=_table(["model", "way", "matrix products", "the rest", "of it"], parts),
         facts=describe(["onnxruntime", "tautomer", "torch", "transformers", "onnx", "onnxslim"]),
+        rounds=rounds,
         before=before,
         after=os.getloadavg()[0],
         layers=LAYERS,
@@ -173,12 +177,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with_allocator("benchmarks.whole_models", sys.argv[1:] if arguments is None else arguments)
     options.cache.mkdir(parents=True, exist_ok=True)
-    before, results = os.getloadavg()[0], []
+    before, results, rounds = os.getloadavg()[0], [], 7 if options.quick else 21
     for family in MODELS:
         if family.name in (options.only or names):
             print(family.name, file=sys.stderr, flush=True)
-            results.append(measured(family, options.cache, 7 if options.quick else 21))
-    text = report(results, before)
+            results.append(measured(family, options.cache, rounds))
+    text = report(results, rounds, before)
     print(text)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -68,4 +68,4 @@ def algorithm_of(key: str, name: str, dtype: str) -> RowAlgorithm | None:
 
 
 def _load() -> None:
-    from tautomer.codegen import softmax_rows  # noqa: F401
+    from tautomer.codegen import softmax_extended, softmax_lane, softmax_rows  # noqa: F401

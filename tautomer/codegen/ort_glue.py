@@ -23,9 +23,17 @@ struct List {
   const T* end() const { return first + size; }
 };
 
+// Another algorithm for tensors of this size or more; bytes are those of x and y together.
+struct Variant {
+  Run run;
+  int64_t least_bytes, least_columns, multiple;  // a row's elements are a multiple of this
+  bool in_place;  // also where y takes the place of x
+};
+
 // One way to compute an operator: for nodes whose attributes have these values.
 struct Kernel {
   Run run;
+  List<Variant> variants;
   List<Attribute> attributes;
   List<Parameter> parameters;
 };
@@ -159,6 +167,15 @@ Status* operand(const Op* op, const KernelContext* context, size_t i, const Tens
   return operands->data[i] ? nullptr : refuse(op, "out of memory");
 }
 
+// The algorithm for a size: the first whose threshold is reached.
+Run run_for(const Kernel& kernel, int64_t bytes, int64_t columns, bool in_place) {
+  for (const Variant& one : kernel.variants)
+    if (bytes >= one.least_bytes && columns >= one.least_columns && columns % one.multiple == 0 &&
+        (one.in_place || !in_place))
+      return one.run;
+  return kernel.run;
+}
+
 Status* compute(void* data, KernelContext* context) {
   const State& state = *static_cast<const State*>(data);
   const Op* op = state.op;
@@ -177,7 +194,10 @@ Status* compute(void* data, KernelContext* context) {
   Operands operands;
   operands.data[0] = x.data;
   for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, columns, &operands));
-  Job job{state.kernel->run, operands.data, &y, state.parameters, x.count / columns, 0, columns};
+  const bool in_place = x.data == y;
+  const int64_t bytes = x.count * what->element_size * (in_place ? 1 : 2);
+  const Run run = run_for(*state.kernel, bytes, columns, in_place);
+  Job job{run, operands.data, &y, state.parameters, x.count / columns, 0, columns};
   return in_tasks(op->api, context, job, columns * what->element_size);
 }
 """

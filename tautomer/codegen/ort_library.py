@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tautomer.codegen.cost_model import Variant
 from tautomer.codegen.ort_abi import ELEMENT_TYPES, declarations
 from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
 from tautomer.codegen.ort_register import REGISTER
@@ -24,6 +25,20 @@ from tautomer.patterns.operation import ROW_OPERANDS
 _INCLUDES = ("cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
 _ARGUMENTS = "const void* const*, void* const*, const double*, int64_t, int64_t, int64_t"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class OrtVariant:
+    """Another algorithm of a kernel.
+
+    Attributes:
+        symbol, text: like those of the kernel that it stands in for.
+        when: for which tensors it does.
+    """
+
+    symbol: str
+    text: str
+    when: Variant
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class OrtKernel:
         parameters: the scalar attributes in the order of the kernel's array, with what an absent one is.
         rows: whether it works on rows, along the last axis; else on elements.
         attributes: what the operator's text attributes must say for this kernel to be the right one.
+        variants: other algorithms; the first that a tensor is large enough for takes the kernel's place.
     """
 
     op: str
@@ -51,6 +67,12 @@ class OrtKernel:
     parameters: tuple[tuple[str, float], ...] = ()
     rows: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
+    variants: tuple[OrtVariant, ...] = ()
+
+    @property
+    def functions(self) -> tuple[tuple[str, str], ...]:
+        """Symbol and text of the kernel and of its variants."""
+        return ((self.symbol, self.text), *((one.symbol, one.text) for one in self.variants))
 
 
 def library_text(entries: Sequence[OrtKernel]) -> str:
@@ -74,8 +96,9 @@ def library_text(entries: Sequence[OrtKernel]) -> str:
     # visible, so that each can be tried on its own; with C linkage, what a text has in a namespace of its own
     # is the same function that is declared here
     lines.append("#pragma GCC visibility push(default)")
-    lines += dict.fromkeys(entry.text for entry in entries)
-    lines += [f'extern "C" void {entry.symbol}({_ARGUMENTS});' for entry in entries]
+    functions = dict.fromkeys(one for entry in entries for one in entry.functions)
+    lines += dict.fromkeys(text for _, text in functions)
+    lines += [f'extern "C" void {symbol}({_ARGUMENTS});' for symbol, _ in functions]
     lines.append("#pragma GCC visibility pop")
     lines += ["namespace {", declarations(), _limits(entries), GLUE, REGISTER]
     rows = [_operator(number, kernels, lines) for number, kernels in enumerate(operators.values())]
@@ -92,7 +115,8 @@ def library_text(entries: Sequence[OrtKernel]) -> str:
 
 def _check(entry: OrtKernel) -> None:
     """An entry's names become C++: they are refused unless they are plain."""
-    names = (entry.op, entry.symbol, *entry.operands, *(name for name, _ in entry.parameters))
+    symbols = (symbol for symbol, _ in entry.functions)
+    names = (entry.op, *symbols, *entry.operands, *(name for name, _ in entry.parameters))
     for name in (*names, *(name for name, _ in entry.attributes)):
         if not _NAME.fullmatch(name):
             raise InternalError(f"'{name}' is no name", where=f"kernel of {entry.op}")
@@ -102,6 +126,10 @@ def _check(entry: OrtKernel) -> None:
         raise InternalError(f"no element type '{entry.element_type}'", where=f"kernel of {entry.op}")
     if not all(math.isfinite(value) for _, value in entry.parameters):
         raise InternalError("a default that is not finite", where=f"kernel of {entry.op}")
+    sizes = [one.when for one in entry.variants]
+    least = [number for one in sizes for number in (one.least_bytes, one.least_columns, one.multiple)]
+    if not all(0 <= number < 1 << 63 for number in least) or not all(one.multiple for one in sizes):
+        raise InternalError("a size that is none", where=f"kernel of {entry.op}")
     if not entry.rows and set(entry.operands) & set(ROW_OPERANDS):
         raise InternalError("an operand of a row's shape, and no rows", where=f"kernel of {entry.op}")
 
@@ -131,16 +159,28 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
         suffix = f"{number}_{index}"
         attributes = [f"{{{_quoted(name)}, {_quoted(value)}}}" for name, value in kernel.attributes]
         parameters = [f"{{{_quoted(name)}, {value!r}f}}" for name, value in kernel.parameters]
+        variants = [_variant(one.symbol, one.when) for one in kernel.variants]
         lines += _array("Attribute", f"attributes_{suffix}", attributes)
         lines += _array("Parameter", f"parameters_{suffix}", parameters)
-        lists = _list(f"attributes_{suffix}", attributes), _list(f"parameters_{suffix}", parameters)
-        rows.append(f"{{{kernel.symbol}, {lists[0]}, {lists[1]}}}")
+        lines += _array("Variant", f"variants_{suffix}", variants)
+        lists = (
+            _list(f"variants_{suffix}", variants),
+            _list(f"attributes_{suffix}", attributes),
+            _list(f"parameters_{suffix}", parameters),
+        )
+        rows.append(f"{{{kernel.symbol}, {', '.join(lists)}}}")
     lines += _array("Kernel", f"kernels_{number}", rows)
     code, size = ELEMENT_TYPES[one.element_type]
     return (
         f"{{{_quoted(one.op)}, {code}, {size}, {str(one.rows).lower()}, "
         f"{_list(f'inputs_{number}', inputs)}, {of_a_row}u, {_list(f'kernels_{number}', rows)}}}"
     )
+
+
+def _variant(symbol: str, when: Variant) -> str:
+    """The table row of another algorithm."""
+    numbers = f"{when.least_bytes}, {when.least_columns}, {when.multiple}"
+    return f"{{{symbol}, {numbers}, {str(when.in_place).lower()}}}"
 
 
 def _array(of: str, name: str, items: Iterable[str]) -> list[str]:

@@ -1,21 +1,23 @@
-"""Softmax in two passes that computes each exponential once: long rows, out of cache.
+"""Softmax and its logarithm in two passes that compute each exponential once: long rows, out of cache.
 
 Each block of the row is shifted by the largest element so far, which is known when the block is reached. Its
 exponentials go straight into the result; when the maximum and the sum of the row are known, a block is
 multiplied by one number. For rows that fit into a near cache the three passes of the definition are faster.
+The logarithm, x - max - log(sum), needs the exponentials for the sum only and stores none.
 """
 
 from __future__ import annotations
 
 from tautomer.codegen.algorithms import Loops, row_algorithm
 from tautomer.codegen.isa import Isa
+from tautomer.codegen.softmax_parts import GATHER, PARTS
 from tautomer.codegen.trace import Program
 from tautomer.codegen.vector_math import vector_math
 from tautomer.codegen.vector_type import reductions
 
 # The largest element so far starts at the smallest finite number: a block of masked elements, which are
 # -infinity, then gives zeros and not NaN. A row of nothing else has the sum 0, and 0 / 0 is NaN as it should.
-_TEXT = """\
+BY_BLOCKS = """\
 constexpr int64_t MARKS = 512;
 float largest_at[MARKS];  // by block, the shift of its exponentials
 int64_t block = 1024;
@@ -87,9 +89,33 @@ for (int64_t from = 0, index = 0; from < columns; from += block, ++index) {
 }
 """
 
+_LOG_TEXT = """\
+double largest, sum;
+gather(x_row, 0, columns, largest, sum);
+const V shift = all((float)largest), rest = all((float)std::log(sum));
+int64_t i = 0;
+for (; i + 4 * LANES <= columns; i += 4 * LANES) {
+  const V p = (load(x_row + i) - shift) - rest, q = (load(x_row + i + LANES) - shift) - rest;
+  const V r = (load(x_row + i + 2 * LANES) - shift) - rest, s = (load(x_row + i + 3 * LANES) - shift) - rest;
+  store(y_row + i, p); store(y_row + i + LANES, q);
+  store(y_row + i + 2 * LANES, r); store(y_row + i + 3 * LANES, s);
+}
+for (; i + LANES <= columns; i += LANES) store(y_row + i, (load(x_row + i) - shift) - rest);
+if (i < columns) store_part(y_row + i, (load_part(x_row + i, columns - i) - shift) - rest, columns - i);
+"""
+
 
 @row_algorithm("Softmax", "block")
 def softmax_by_blocks(program: Program, isa: Isa) -> Loops:
-    """exp(x - max so far), block by block, then one factor for each block."""
-    helpers = (vector_math({"exp_nonpositive"}, isa), reductions({"Sum", "Max"}, isa))
-    return Loops(tuple(_TEXT.splitlines()), helpers=helpers)
+    """exp(x - max so far), block by block, then one factor for each block; also exports a row in parts."""
+    return Loops(tuple(BY_BLOCKS.splitlines()), helpers=(*_helpers(isa), GATHER, PARTS))
+
+
+@row_algorithm("LogSoftmax", "block")
+def log_softmax_by_blocks(program: Program, isa: Isa) -> Loops:
+    """The maximum and the sum block by block, then x - max - log(sum)."""
+    return Loops(tuple(_LOG_TEXT.splitlines()), helpers=(*_helpers(isa), GATHER))
+
+
+def _helpers(isa: Isa) -> tuple[str, ...]:
+    return vector_math({"exp_nonpositive"}, isa), reductions({"Sum", "Max"}, isa)

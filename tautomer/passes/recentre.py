@@ -245,4 +245,3 @@ def _centring_remark(place: Place) -> Remark:
 
 def _missed(op: Recognised, reason: str, hint: str = "") -> Remark:
     return Remark("missed", Recentre.name, op.op, label(op.node), reason, hint)
-

@@ -19,6 +19,7 @@ from tautomer.runtime.kernel_cache import Check
 from tautomer.runtime.ort_candidates import Wanted
 
 _ROWS, _COLUMNS = 12, 37  # no multiple of any vector
+_MANY_COLUMNS = 4133  # several blocks of what works on blocks, and a part of one
 # How far a result may be off, relative to the largest of its row: a kernel that is wrong is off by more, and
 # how exact a right one is, is not asked here.
 _OFF = {"FLOAT": 1e-4, "FLOAT16": 4e-3, "BFLOAT16": 3e-2}
@@ -29,7 +30,10 @@ def check_of(kernels: Sequence[tuple[Wanted, OrtKernel]]) -> Check:
 
     def check(library: Path) -> str | None:
         for wanted, kernel in kernels:
-            reason = _reason(library, wanted, kernel)
+            trials = [(symbol, _COLUMNS) for symbol, _ in dict.fromkeys(kernel.functions)]
+            trials += [(symbol, _MANY_COLUMNS) for symbol, _ in trials[1:]]
+            reasons = (_reason(library, wanted, kernel, *trial) for trial in trials)
+            reason = next(filter(None, reasons), None)
             if reason:
                 return f"{wanted.definition.key} of {wanted.element_type}: {reason}"
         return None
@@ -37,8 +41,8 @@ def check_of(kernels: Sequence[tuple[Wanted, OrtKernel]]) -> Check:
     return check
 
 
-def _reason(library: Path, wanted: Wanted, kernel: OrtKernel) -> str | None:
-    """Why the kernel must not be used, or None."""
+def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, columns: int) -> str | None:
+    """Why a function of the kernel must not be used, or None."""
     definition = wanted.definition
     dtype = ir.DataType[wanted.element_type].numpy()
     random = np.random.default_rng(0)
@@ -48,8 +52,8 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel) -> str | None:
         spread = 4.0 ** (np.arange(shape[0]) % 5 - 2)
         return np.asarray(random.standard_normal(shape) * spread.reshape(-1, *[1] * (len(shape) - 1)), dtype)
 
-    shapes = [(_COLUMNS,) if name in ROW_OPERANDS else (_ROWS, _COLUMNS) for name in kernel.operands]
-    inputs = [numbers(_ROWS, _COLUMNS), *(numbers(*shape) for shape in shapes)]
+    shapes = [(columns,) if name in ROW_OPERANDS else (_ROWS, columns) for name in kernel.operands]
+    inputs = [numbers(_ROWS, columns), *(numbers(*shape) for shape in shapes)]
     # not the defaults: a kernel that ignores its parameters is wrong
     parameters = {name: float(np.float32(value * 1.5 or 0.25)) for name, value in kernel.parameters}
     expected = apply(
@@ -67,6 +71,6 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel) -> str | None:
         worst = float(np.max(off / (allowed + 1e-30)))
         return None if worst <= 1 else f"it is off by {worst:.3g} times what is allowed"
 
-    size = (_ROWS, _COLUMNS) if kernel.rows else (_ROWS * _COLUMNS, 1)
-    trial = Trial(kernel.symbol, inputs, [((_ROWS, _COLUMNS), dtype)], [*parameters.values()], *size)
+    size = (_ROWS, columns) if kernel.rows else (_ROWS * columns, 1)
+    trial = Trial(symbol, inputs, [((_ROWS, columns), dtype)], [*parameters.values()], *size)
     return first_run(library, trial, compare)

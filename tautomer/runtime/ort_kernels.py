@@ -8,12 +8,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
-from tautomer.codegen.ort_library import OrtKernel, library_text
+from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
 from tautomer.errors import InputError, TautomerError
+from tautomer.machine import Machine
 from tautomer.patterns.operation import definitions
 from tautomer.runtime.kernel_cache import library
-from tautomer.runtime.machine import this_machine
+from tautomer.runtime.machine import machine_of, this_machine
 from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
 from tautomer.runtime.ort_check import check_of
 
@@ -21,6 +23,8 @@ __all__ = ["Candidates", "Source", "Unavailable", "all_kernels", "kernels_for", 
 
 ISAS = ("native", "avx512", "avx2", "portable")
 _KNOWN = (AVX512, AVX2, PORTABLE)
+# whose caches stand for those of all processors of an instruction set
+_NOMINAL = {"native": "native", "avx512": "x86-64-v4", "avx2": "x86-64-v3", "portable": "x86-64"}
 # ONNX's name of an element type -> the one that kernels have
 _DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
 
@@ -103,14 +107,21 @@ def all_kernels(ops: Collection[str] = ()) -> list[Wanted]:
     return [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in _DTYPES]
 
 
-def source_of(kernels: Iterable[Wanted], isa: str = "native") -> Source:
+def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine | None = None) -> Source:
     """The text of a library of kernels.
+
+    Args:
+        kernels: what it is to hold.
+        isa: native, avx512, avx2 or portable.
+        machine: whose caches decide from which size on which algorithm is used; None for this one's if
+            `isa` is native, and for those of a small processor of that kind if not.
 
     Raises:
         InputError: one of them cannot be written.
     """
     found = isa_of(isa)
-    written = [(one, *ort_kernel(one, found)) for one in kernels]
+    sized = machine or machine_of(_NOMINAL[isa])
+    written = [(one, *ort_kernel(one, found, sized)) for one in kernels]
     flags = dict.fromkeys(flag for *_, needed in written for flag in needed)
     text = library_text([kernel for _, kernel, _ in written])
     return Source(text, tuple(flags), tuple((one, kernel) for one, kernel, _ in written))
@@ -134,8 +145,8 @@ def runs_here(name: str) -> bool:
     return name == "native" or isa_of(name).name in this_machine().isas
 
 
-def ort_kernel(wanted: Wanted, isa: Isa) -> tuple[OrtKernel, tuple[str, ...]]:
-    """A kernel as a library takes it, and what the compiler needs to be told.
+def ort_kernel(wanted: Wanted, isa: Isa, machine: Machine) -> tuple[OrtKernel, tuple[str, ...]]:
+    """A kernel as a library takes it, with algorithms by size, and what the compiler needs to be told.
 
     Raises:
         InputError: no kernel can be written for it.
@@ -145,7 +156,13 @@ def ort_kernel(wanted: Wanted, isa: Isa) -> tuple[OrtKernel, tuple[str, ...]]:
     definition = wanted.definition
     if wanted.element_type not in _DTYPES:
         raise InputError(f"no kernel is written for {wanted.element_type}", where=definition.key)
-    kernel = kernel_for(definition, dtype=_DTYPES[wanted.element_type], isa=isa)
+    dtype = _DTYPES[wanted.element_type]
+    kernel = kernel_for(definition, dtype=dtype, isa=isa)
+    variants, flags = [], dict.fromkeys(kernel.flags)
+    for one in thresholds(definition.key, dtype, machine):
+        other = kernel_for(definition, dtype=dtype, isa=isa, algorithm=one.algorithm)
+        flags |= dict.fromkeys(other.flags)
+        variants.append(OrtVariant(other.symbol, other.text, one))
     entry = OrtKernel(
         definition.op,
         kernel.symbol,
@@ -155,5 +172,6 @@ def ort_kernel(wanted: Wanted, isa: Isa) -> tuple[OrtKernel, tuple[str, ...]]:
         tuple((name, definition.parameters[name]) for name in kernel.parameters),
         kernel.rows,
         tuple((name, str(value)) for name, value in definition.attributes.items()),
+        tuple(variants),
     )
-    return entry, tuple(kernel.flags)
+    return entry, tuple(flags)

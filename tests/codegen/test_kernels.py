@@ -351,7 +351,7 @@ def test_what_has_no_kernel_is_refused_with_a_reason(
 
 def test_what_is_asked_for_has_to_exist() -> None:
     softmax = DEFINITIONS["Softmax"]
-    assert algorithms("Softmax") == ("stream", "block")
+    assert algorithms("Softmax") == ("stream", "block", "extended", "lane")
     assert algorithms("Softmax", "float16") == algorithms("Relu") == ("stream",)
     for options in ({"dtype": "float64"}, {"algorithm": "odd"}, {"operands": ("scale",)}):
         with pytest.raises(InputError, match="no "):

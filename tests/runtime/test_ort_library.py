@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ort_cases import KERNELS, model, rms, rms_of, scale, session
+from ort_cases import ARGUMENTS, KERNELS, model, rms, rms_of, scale, session
 
-from tautomer.codegen.ort_library import OrtKernel, library_text
+from tautomer.codegen.cost_model import Variant, chosen
+from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
 from tautomer.errors import InternalError, MissingToolError
 from tautomer.runtime import compiler
 
@@ -204,9 +205,58 @@ def test_sessions_outlive_each_other(library):
     assert second.run(None, {"x": x})[0][0] == 3
 
 
+def told(name: str) -> OrtVariant:
+    """An algorithm that only says which of WHEN's it is; "" is the kernel's own."""
+    number = [*WHEN, ""].index(name)
+    text = f"""
+    extern "C" void told_{number}{ARGUMENTS} {{
+      for (int64_t i = first * n; i < last * n; ++i) ((float*)out[0])[i] = {number};
+    }}
+    """
+    return OrtVariant(f"told_{number}", text, WHEN.get(name, Variant("", 0, 1)))
+
+
+WHEN = {
+    "large": Variant("large", 64_000, 1, multiple=4, in_place=False),
+    "long": Variant("long", 12_000, 64),
+    "wide": Variant("wide", 0, 1000),
+}
+
+
+@pytest.fixture(scope="module")
+def by_size(tmp_path_factory):
+    plain = told("")
+    kernel = OrtKernel("Told", plain.symbol, plain.text, "FLOAT", rows=True, variants=tuple(map(told, WHEN)))
+    return build((kernel,), tmp_path_factory.mktemp("by_size"))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_size_of_a_tensor_chooses_the_algorithm(by_size, threads, in_place):
+    graph = "g (float[N, D] x) => (float[N, D] y) { y = tautomer.Told (x) }"
+    if in_place:
+        graph = "g (float[N, D] x) => (float[N, D] y) { a = Neg(x) b = tautomer.Told (a) y = Abs(b) }"
+    run = session(model(graph, ""), by_size, intra_op_num_threads=threads)
+    shapes = [(1, 999), (1, 1000), (23, 64), (24, 64), (46, 64), (47, 64), (24, 63), (47, 63), (200, 40)]
+    shapes += [(199, 40), (999, 8), (1000, 8), (1001, 9), (8001, 1), (1999, 4), (2000, 4), (60, 1003)]
+    shapes += [(125, 24), (5, 300), (3999, 4), (4000, 4)]
+    seen = set()
+    for shape in shapes:
+        y = run.run(None, {"x": np.ones(shape, np.float32)})[0]
+        total = int(np.prod(shape)) * 4 * (1 if in_place else 2)
+        name = chosen(tuple(WHEN.values()), total, shape[1], in_place=in_place)
+        assert set(y.ravel()) == {[*WHEN, ""].index(name)}, shape
+        seen.add(name)
+    assert seen == {*WHEN, ""} - ({"large"} if in_place else set())
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"variants": (OrtVariant("a b", "", Variant("", 0, 1)),)},
+        {"variants": (OrtVariant("other", "", Variant("", -1, 1)),)},
+        {"variants": (OrtVariant("other", "", Variant("", 0, 1 << 63)),)},
+        {"variants": (OrtVariant("other", "", Variant("", 0, 1, multiple=0)),)},
         {"op": 'A"; system("x'},
         {"symbol": "a b"},
         {"operands": ("gate", "a-b")},

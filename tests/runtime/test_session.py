@@ -14,11 +14,15 @@ from ort_cases import KERNELS, model, rms_of
 
 import tautomer
 from tautomer.cli import main
+from tautomer.codegen.cost_model import Variant, thresholds
+from tautomer.codegen.ort_library import OrtVariant
 from tautomer.errors import BadModelError, InputError
 from tautomer.graph.reader import read_bytes
+from tautomer.machine import Machine
 from tautomer.patterns.onnx_body import function_of
 from tautomer.patterns.operation import definition_of
 from tautomer.runtime import ort_kernels
+from tautomer.runtime.machine import this_machine
 from tautomer.runtime.ort_kernels import Unavailable, all_kernels, kernels_for, library_for, source_of
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -205,11 +209,77 @@ def test_a_kernel_that_is_wrong_is_not_used(tmp_path, monkeypatch, caplog):
     kernel = next(one for one in KERNELS if one.op == "RMSNormalization")
     text = kernel.text.replace("float(p[0])", "0.00001f")
     assert text != kernel.text
-    monkeypatch.setattr(ort_kernels, "ort_kernel", lambda wanted, isa: (replace(kernel, text=text), ()))
+    monkeypatch.setattr(ort_kernels, "ort_kernel", lambda *_: (replace(kernel, text=text), ()))
     given = inputs()
     got = tautomer.session(saved(model(NORMS), tmp_path)).run(None, given)[0]
     assert np.array_equal(got, given["x"] * given["w"] - given["x"])
     assert "it is off by" in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["few", "many"])
+def test_an_algorithm_that_is_wrong_is_not_used_either(tmp_path, monkeypatch, caplog, broken):
+    kernel = next(one for one in KERNELS if one.op == "RMSNormalization")
+    number = {"few": "float(p[0])", "many": "(n > 100 ? 0.00001f : float(p[0]))"}[broken]
+    text = kernel.text.replace("void rms", "void other").replace("float(p[0])", number)
+    text = text.replace("sum / n", "sum / n / 2") if broken == "few" else text
+    other = OrtVariant("other", text, Variant("stream", 1 << 30, 1))
+    monkeypatch.setattr(ort_kernels, "ort_kernel", lambda *_: (replace(kernel, variants=(other,)), ()))
+    given = inputs()
+    got = tautomer.session(saved(model(NORMS), tmp_path)).run(None, given)[0]
+    assert np.array_equal(got, given["x"] * given["w"] - given["x"])
+    assert "it is off by" in caplog.text
+
+
+@pytest.fixture
+def small_caches(monkeypatch) -> Machine:
+    """This machine, but small tensors are too large for its caches."""
+    small = replace(this_machine(), l1=256, l2=512, l3=1 << 15)
+    monkeypatch.setattr(ort_kernels, "machine_of", lambda name: small)
+    return small
+
+
+def softmax_of(x):
+    e = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+OF_X = {
+    "RMSNormalization": lambda x, w: rms_of(x, w, 1e-5),
+    "LogSoftmax": lambda x, w: np.log(softmax_of(x)),
+    "Softmax": lambda x, w: softmax_of(x),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_are_the_same_on_both_sides_of_every_threshold(tmp_path, small_caches, threads, caplog):
+    nodes = [f"y{i} = tautomer.{op} (x{', w' * (op[0] == 'R')})" for i, op in enumerate(OF_X)]
+    results = ", ".join(f"float[N, D] y{i}" for i, _ in enumerate(OF_X))
+    graph = f"g (float[N, D] x, float[D] w) => ({results}) {{ {' '.join(nodes)} }}"
+    session = tautomer.session(saved(model(graph, ""), tmp_path), intra_op_num_threads=threads)
+    sizes = {(3, 4095), (3, 4096), (2, 4097), (5, 8200)}
+    assert [one.algorithm for one in thresholds("Softmax", "float32", small_caches)] == ["block"]
+    for one in (one for op in OF_X for one in thresholds(op, "float32", small_caches)):
+        columns = max(one.least_columns, 16)
+        rows = max(1, one.least_bytes // (8 * columns))
+        sizes |= {(rows + more, columns + wider) for more in (0, 1, 40) for wider in (-1, 0, 1)}
+    for rows, columns in sorted(sizes):
+        given = inputs(rows, columns)
+        for got, expected in zip(session.run(None, given), OF_X.values(), strict=True):
+            wanted = expected(*given.values())
+            off = np.abs(got - wanted) / np.abs(wanted).max(-1, keepdims=True)
+            assert off.max() < 1e-5, (rows, columns)
+    assert not caplog.records
+
+
+def test_a_library_for_other_processors_does_not_depend_on_this_one(small_caches, monkeypatch):
+    wanted = all_kernels(["Softmax", "LogSoftmax"])
+    asked = []
+    monkeypatch.setattr(ort_kernels, "machine_of", lambda name: asked.append(name) or small_caches)
+    texts = {isa: source_of(wanted, isa).text for isa in ("native", "avx512", "avx2", "portable")}
+    assert asked == ["native", "x86-64-v4", "x86-64-v3", "x86-64"]
+    larger = replace(small_caches, l3=1 << 20)
+    assert source_of(wanted, "avx2", larger).text != texts["avx2"] or small_caches.isas[0] == "portable"
+    assert source_of(wanted, "avx2", small_caches).text == texts["avx2"]
 
 
 def test_damaged_models_and_wrong_options(tmp_path):

@@ -1,0 +1,116 @@
+"""Which algorithm of a kernel is the fastest for a size: bytes against caches.
+
+All numbers here are nanoseconds per float32 element on one thread of a processor with AVX2, 512 KiB of L2 and
+32 MiB of L3, where a tensor of 64 MiB is read and one is written unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tautomer.codegen.algorithms import algorithms
+from tautomer.machine import Machine
+from tautomer.patterns.operation import Definition, definitions
+
+_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
+# those that have stores that go around the caches
+_STREAMING = ("avx512", "avx2")
+_LINE_BYTES = 64
+_UNEVEN_ROW_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An algorithm, and the least size from which it is used.
+
+    Attributes:
+        algorithm: its name, as `kernel_for` takes it.
+        least_bytes: of x and y together; an operand and a y that takes the place of x do not count.
+        least_columns: elements of a row.
+        multiple: of which the elements of a row must be a multiple.
+        in_place: whether it is used also where y takes the place of x.
+    """
+
+    algorithm: str
+    least_bytes: int
+    least_columns: int
+    multiple: int = 1
+    in_place: bool = True
+
+
+def thresholds(definition_key: str, dtype: str, machine: Machine) -> tuple[Variant, ...]:
+    """The algorithms beside "" that are worth having; the first whose threshold is reached is the one to use.
+
+    Args:
+        definition_key: the key of the operation's definition.
+        dtype: what the tensors are stored as.
+        machine: the caches, and by its first instruction set what the kernels are written for.
+    """
+    found: list[Variant] = []
+    there = algorithms(definition_key, dtype)
+    if "stream" in there and machine.isas[0] in _STREAMING and _gains_from_streaming(definition_key):
+        found += _stream(dtype, machine)
+    if "block" in there and definition_key == "Softmax":
+        found.append(_block(dtype, machine))
+    return tuple(found)
+
+
+def chosen(variants: Sequence[Variant], total_bytes: int, columns: int, *, in_place: bool = False) -> str:
+    """The algorithm for a size; the C++ of a library decides in the same way."""
+    for one in variants:
+        large = total_bytes >= one.least_bytes and columns >= one.least_columns
+        if large and columns % one.multiple == 0 and (one.in_place or not in_place):
+            return one.algorithm
+    return ""
+
+
+def algorithm_for(definition_key: str, dtype: str, rows: int, columns: int, machine: Machine) -> str:
+    """The algorithm for a tensor of that size whose result lies elsewhere; "" follows the definition."""
+    total = 2 * rows * columns * _SIZES[dtype]
+    return chosen(thresholds(definition_key, dtype, machine), total, columns)
+
+
+def _gains_from_streaming(key: str) -> bool:
+    """Whether the result of large tensors should be stored past the caches.
+
+    Norms gain, and so does LogSoftmax. Softmax loses, and with it what is like it (.78 -> .92 at 16384 x
+    1024): its loops keep exponentials in y until their sum is known, and a y that is not in a cache must not
+    be read again, so that they would be computed twice.
+    """
+    found: Definition | None = next((one for one in definitions() if one.key == key), None)
+    return key == "LogSoftmax" or (found is not None and found.rows == "trailing")
+
+
+def _stream(dtype: str, machine: Machine) -> tuple[Variant, ...]:
+    """What is larger than the last cache: an ordinary store reads the line that it writes over.
+
+    At 16384 x 1024 RMSNormalization goes from .566 to .479 (another day from .610 to .421), of float16 from
+    .379 to .304, LayerNormalization from .651 to .502, AddRMSNormalization from .788 to .677, LogSoftmax from
+    .927 to .720. At 512 x 1024, which the cache holds, RMSNormalization goes from .203 to .216, and who reads
+    y next would find it in no cache. In place it goes from .434 to .578: reading x has fetched the lines.
+
+    Rows that end inside a line leave parts of lines, which memory takes slowly, some .2 us for each row:
+    RMSNormalization goes from .440 to 1.434 at 100 columns, from .527 to 1.137 at 257, from .470 to .488 at
+    1025, from .508 to .406 at 2049. Of float16 it still loses at 2049, .282 to .341.
+    """
+    size = _SIZES[dtype]
+    line = _LINE_BYTES // size
+    return (
+        Variant("stream", machine.l3 + 1, line, multiple=line, in_place=False),
+        Variant("stream", machine.l3 + 1, _UNEVEN_ROW_BYTES // size, in_place=False),
+    )
+
+
+def _block(dtype: str, machine: Machine) -> Variant:
+    """Softmax of rows whose exponentials have left the second cache when the last pass comes for them.
+
+    How long such rows are depends on what an exponential costs. With AVX2 most of the time goes there, and
+    the last cache is fast enough: .789 -> .825 at 1024 columns, .675 -> .731 at 8192, .687 -> .687 (another
+    day .79 -> .72) at 32000, .665 -> .691 at 131072, .776 -> .804 at 2^19. From 4 MiB of exponentials on
+    there is a gain: .898 -> .837 (again: .853 -> .843) at 2^20, .803 -> .776 at 2^21, .920 -> .845 at 2^22.
+    With AVX-512 and 1 MiB of L2, loops of this form that were written by hand go from .287 to .311 for one
+    row of 32000 columns and from .279 to .269 for one of 131072; for 512 of these from .571 to .418.
+    """
+    least = machine.l2 // 2 if machine.isas[0] == "avx512" else 8 * machine.l2
+    return Variant("block", 0, -(-least // _SIZES[dtype]))
