@@ -17,6 +17,7 @@ import onnx_ir as ir
 from tautomer.graph.computed_tensor import ComputedTensor
 from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.expression import Expression, expression_of
+from tautomer.graph.semantics.domain import Unsupported
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 
@@ -61,9 +62,11 @@ class FoldConstants:
             return
         if expression.digest not in made:
             name = work.names.fresh("tautomer/folded")
-            constant = ir.Value(
-                name=name, const_value=_tensor(expression, work.sources, fact.dtype, fact.shape, name)
-            )
+            try:
+                tensor = _tensor(expression, work.sources, fact.dtype, fact.shape, name)
+            except (Unsupported, ValueError):
+                return  # an index out of range, say: it fails when the model runs, as it did before
+            constant = ir.Value(name=name, const_value=tensor)
             constant.type, constant.shape = ir.TensorType(fact.dtype), ir.Shape(fact.shape)
             graph.register_initializer(constant)
             work.facts.set(constant, fact)
