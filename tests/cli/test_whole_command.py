@@ -63,9 +63,12 @@ def test_a_closed_pipe_is_quiet(model):
 
 
 _SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from tautomer import api
+
+# a shell that starts the tests in the background has its children ignore interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tautomer.cli import main
 from tautomer.graph.publish import staging
 
