@@ -6,6 +6,8 @@ is subtracted in two parts, because the difference matters in its last digits.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tautomer.codegen.expression import Node, float32_exactly, never_positive
 from tautomer.codegen.numbers_per_row import INFIX, computed, double, helpers_of, single
 from tautomer.codegen.schedule import elements
@@ -14,12 +16,16 @@ from tautomer.codegen.schedule import elements
 class Writer:
     """Writes expressions, and remembers which functions they use.
 
+    Args:
+        segments: the operands of one number per part of a row.
+
     Attributes:
         functions: names for `vector_math`.
         helpers: names for `scalar_helpers`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, segments: Collection[str] = ()) -> None:
+        self.segments = segments
         self.functions: set[str] = set()
         self.helpers: set[str] = set()
         self._known: set[str] = set()
@@ -38,30 +44,65 @@ class Writer:
         ]
 
     def inputs_per_call(self, nodes: list[Node], parameters: tuple[str, ...]) -> list[str]:
-        """Statements for the parameters and the length of the row, as far as they are used."""
+        """Statements for the parameters, operands of one number and the length of the row, where used."""
         lines = [
             f"const double {named(node)} = parameters[{parameters.index(node.name)}];"
             for node in nodes
             if node.op == "parameter"
         ]
+        lines += [f"const double {node.name} = {_one(node.name)};" for node in nodes if node.op == "single"]
         return lines + ["const double count = (double)columns;" for node in nodes if node.op == "count"]
 
-    def uniforms(self, roots: list[Node], level: int | None = None, kept: Node | None = None) -> list[str]:
+    def inputs_per_row(self, nodes: list[Node]) -> list[str]:
+        """Statements for the operands of one number per row, as far as they are used."""
+        return [
+            f"const double {node.name} = {_one(node.name, ' + row')};"
+            for node in nodes
+            if node.op == "column"
+        ]
+
+    def loaded(self, name: str, at: str = "") -> str:
+        """A vector of a tensor's elements; what is the same for a part of the row lies in a variable."""
+        return name if name in self.segments else f"load({name}_row + i{at})"
+
+    def loaded_part(self, name: str, count: str) -> str:
+        """The last elements of a tensor, fewer than a vector."""
+        return name if name in self.segments else f"load_part({name}_row + i, {count})"
+
+    def by_segments(self, names: Collection[str]) -> bool:
+        """Whether a pass that reads these tensors goes through a row part by part."""
+        return any(name in self.segments for name in names)
+
+    def over_segments(self, names: Collection[str], lines: list[str]) -> list[str]:
+        """A loop over the parts of a row; each lies between `start` and `end`."""
+        return [
+            "for (int64_t segment = 0; segment < segments; ++segment) {",
+            *(
+                f"  const V {name} = all(load_part({name}_row + segment, 1)[0]);"
+                for name in names
+                if name in self.segments
+            ),
+            "  const int64_t start = segment * length, end = start + length;",
+            *(f"  {line}" for line in lines),
+            "}",
+        ]
+
+    def uniforms(self, roots: list[Node], fixed: bool = False, kept: Node | None = None) -> list[str]:
         """Statements for the values per row that the roots are computed from and that were not written yet.
 
         Args:
             roots: values of one pass, or the result.
-            level: only those that need at most so many reductions; 0 for what is the same for all rows.
+            fixed: only those that are the same for all rows.
             kept: a value of an earlier pass that is there already.
         """
         lines: list[str] = []
         for node in elements(roots, kept):
             for argument in node.args if node is not kept else ():
-                if argument.uniform and argument.op != "number" and _within(argument, level):
+                if argument.uniform and argument.op != "number" and argument.fixed >= fixed:
                     self._uniform(argument, lines)
                     self._form(node, argument, lines)
         for root in roots:
-            if root.uniform and _within(root, level):
+            if root.uniform and root.fixed >= fixed:
                 self._uniform(root, lines)
                 self._once(f"b{root.index}", f"const V b{root.index} = all((float){_value(root)});", lines)
         return lines
@@ -73,7 +114,7 @@ class Writer:
 
     def _uniform(self, node: Node, lines: list[str]) -> None:
         """A value per row as a number."""
-        if node.op in ("sum", "max", "number", "parameter", "count"):
+        if node.op in ("sum", "max", "number", "parameter", "count", "column", "single"):
             return  # these have their names from elsewhere
         for argument in node.args:
             self._uniform(argument, lines)
@@ -124,7 +165,7 @@ class Writer:
 
 def named(node: Node) -> str:
     """The variable of a value."""
-    if node.op in ("x", "operand", "count"):
+    if node.op in ("x", "operand", "column", "single", "count"):
         return node.name or node.op
     return f"{'u' if node.uniform else 't'}{node.index}"
 
@@ -139,8 +180,8 @@ def _by_reciprocal(user: Node, node: Node) -> bool:
     return user.op == "div" and node is user.args[1] and node.uniform and node.level > 0
 
 
-def _within(node: Node, level: int | None) -> bool:
-    return level is None or node.level <= level
+def _one(name: str, at: str = "") -> str:
+    return f"(double)load_part({name}_all{at}, 1)[0]"
 
 
 def _value(node: Node) -> str:

@@ -1,7 +1,8 @@
 """Expressions over a row of numbers: what a definition becomes when it is traced.
 
 A node stands for one value per element of the row, or for one value per row ("uniform"): a number, a
-parameter, how many elements the row has, a sum or a maximum over it, and all that is computed from those.
+parameter, an operand of one number or of one per row, how many elements the row has, a sum or a maximum over
+it, and all that is computed from those.
 Equal nodes are one node, so a value is computed once, and comparing nodes is comparing identities.
 """
 
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 REDUCTIONS = ("sum", "max")
+_PER_ELEMENT = ("x", "operand")
+_OF_ONE_ROW = (*_PER_ELEMENT, *REDUCTIONS, "column")
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +22,14 @@ class Node:
 
     Attributes:
         index: its place in the order of creation; arguments come before what uses them.
-        op: "x", "operand", "parameter", "number", "count", a reduction, or what is done to the arguments.
+        op: "x", "operand", "column" (an operand of one number per row), "single" (one of one number),
+            "parameter", "number", "count", a reduction, or what is done to the arguments.
         args: the arguments.
         name: of an operand or a parameter; the relation of a comparison.
         value: of a number.
         uniform: whether it is the same for all elements of a row.
         level: how many reductions have to be done, one after the other, before it can be computed.
+        fixed: whether it is the same for all rows.
     """
 
     index: int
@@ -34,6 +39,7 @@ class Node:
     value: float
     uniform: bool
     level: int
+    fixed: bool
 
 
 class Expressions:
@@ -47,10 +53,11 @@ class Expressions:
         key = (op, *(arg.index for arg in args), name, value.hex())
         if key not in self._nodes:
             level = max((arg.level for arg in args), default=0) + (op in REDUCTIONS)
-            uniform = op not in ("x", "operand") and (
+            uniform = op not in _PER_ELEMENT and (
                 op in REDUCTIONS or all(argument.uniform for argument in args)
             )
-            self._nodes[key] = Node(len(self._nodes), op, args, name, value, uniform, level)
+            fixed = op not in _OF_ONE_ROW and all(argument.fixed for argument in args)
+            self._nodes[key] = Node(len(self._nodes), op, args, name, value, uniform, level, fixed)
         return self._nodes[key]
 
     def number(self, value: float) -> Node:
@@ -99,6 +106,6 @@ def never_positive(node: Node) -> bool:
 
 def float32_exactly(node: Node) -> bool:
     """Whether a uniform value, which is computed in double precision, is a float32 number by its form."""
-    if node.op in ("max", "parameter", "number"):
+    if node.op in ("max", "parameter", "number", "column", "single"):
         return True  # parameters are: ONNX's attributes are float32; a constant is rounded once, as anywhere
     return node.op in ("maximum", "minimum", "neg", "abs") and all(map(float32_exactly, node.args))

@@ -6,13 +6,15 @@ from tautomer.codegen.algorithms import Loops
 from tautomer.codegen.isa import Isa
 from tautomer.codegen.trace import Program
 from tautomer.codegen.vector_type import headers
-from tautomer.patterns.operation import FULL_OPERANDS
+from tautomer.patterns.operation import WHOLE_PARAMETERS
 
 _SIGNATURE = (
     'extern "C" __attribute__((visibility("default")))\n'
     "void SYMBOL(const void* const* inputs, void* const* outputs, const double* parameters,\n"
     "            int64_t first, int64_t last, int64_t columns) {\n"
 )
+# where a row's part of an operand begins; one that is not here is a number that the loops read
+_OFFSETS = {"full": " + row * columns", "row": "", "segment": " + row % groups * segments"}
 
 
 def indented(lines: list[str], by: int) -> str:
@@ -29,9 +31,14 @@ def function(program: Program, loops: Loops) -> str:
     pointers.append("S* const y_all = (S*)outputs[0];")
     # what a kernel has no use for is an unused variable, about which compilers warn
     pointers.append("(void)parameters, (void)columns;")
+    if program.of_kind("segment"):
+        for name in WHOLE_PARAMETERS:
+            pointers.append(f"const int64_t {name} = (int64_t)parameters[{program.parameters.index(name)}];")
+        pointers.append("const int64_t length = columns / segments;")
     at_row = [
-        f"const S* const {name}_row = {name}_all{' + row * columns' if _full(name) else ''};"
-        for name in ("x", *program.operands)
+        f"const S* const {name}_row = {name}_all{_OFFSETS[kind]};"
+        for name, kind in zip(("x", *program.operands), ("full", *program.kinds), strict=True)
+        if kind in _OFFSETS
     ]
     at_row.append(f"S* const y_row = y_all + row{'' if program.folded else ' * columns'};")
     text = _SIGNATURE + indented([*pointers, *loops.once], 2)
@@ -42,10 +49,6 @@ def function(program: Program, loops: Loops) -> str:
         at_start = [line.replace(" + row * columns", "") for line in at_row]
         text += indented([*at_start, *loops.lines], 2)
     return text + indented(list(loops.at_end), 2) + "}\n"
-
-
-def _full(name: str) -> bool:
-    return name == "x" or name in FULL_OPERANDS
 
 
 def unit(isa: Isa, digest: str, body: str) -> str:

@@ -25,15 +25,13 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
         dtype: what is stored.
         stream: whether the result is stored past the caches.
     """
-    plan, write = schedule(program), Writer()
+    plan, write = schedule(program), Writer(program.of_kind("segment"))
     # narrow types would round what is kept; a result that is streamed is not to be read again
     kept = plan.kept if dtype == "float32" and not stream else None
     roots = [program.result, *(node.args[0] for step in plan.passes for node in step)]
-    once = [
-        *write.inputs_per_call(reachable(roots), program.parameters),
-        *write.uniforms(roots, level=0),
-    ]
-    lines: list[str] = []
+    nodes = reachable(roots)
+    once = [*write.inputs_per_call(nodes, program.parameters), *write.uniforms(roots, fixed=True)]
+    lines = write.inputs_per_row(nodes)
     for number, step in enumerate(plan.passes):
         lines += write.uniforms([node.args[0] for node in step])
         lines += reduction_pass(write, plan, number, kept if number == len(plan.passes) - 1 else None)

@@ -35,30 +35,35 @@ def reduction_pass(write: Writer, plan: Schedule, number: int, kept: Node | None
     names = inputs_of(values)
     terms = f"terms{number}"
     parameters = [*(f"V {name}" for name in names), *(f"V& r{k}" for k in range(len(values)))]
-    blocks = any(accumulator(node, plan) == "Sum" for node in reductions)
-    step = "BLOCK" if blocks else "columns"
     gathered = [f"{accumulator(node, plan)} g{k};" for k, node in enumerate(reductions)]
+    blocks = any(accumulator(node, plan) == "Sum" for node in reductions)
+    parts = write.by_segments(names)
+    end = "end" if parts else "columns"
+    step = "BLOCK" if blocks else end
+    loop = [
+        f"for (int64_t from = {'start' if parts else '0'}, to; from < {end}; from = to) {{",
+        f"  to = {end} - from < {step} ? {end} : from + {step};",
+        *(f"  {line}" for line in gathered),
+        "  int64_t i = from;",
+        "  for (; i + 4 * LANES <= to; i += 4 * LANES) {",
+        *(f"    {line}" for line in _steps(write, reductions, names, terms, kept, _PLACES)),
+        "  }",
+        "  for (; i + LANES <= to; i += LANES) {",
+        *(f"    {line}" for line in _steps(write, reductions, names, terms, kept, "a")),
+        "  }",
+        "  if (i < to) {",
+        *(f"    {line}" for line in _tail(write, reductions, names, terms, kept)),
+        "  }",
+        *(f"  {_closed(node, k)}" for k, node in enumerate(reductions)),
+        "}",
+    ]
     return [
         f"const auto {terms} = [&]({', '.join(parameters)}) INLINE_LAMBDA {{",
         *(f"  {line}" for line in write.elements(values)),
         *(f"  r{k} = {named(value)};" for k, value in enumerate(values)),
         "};",
         *(f"double {named(node)} = {_start(node)};" for node in reductions),
-        "for (int64_t from = 0, to; from < columns; from = to) {",
-        f"  to = columns - from < {step} ? columns : from + {step};",
-        *(f"  {line}" for line in gathered),
-        "  int64_t i = from;",
-        "  for (; i + 4 * LANES <= to; i += 4 * LANES) {",
-        *(f"    {line}" for line in _steps(reductions, names, terms, kept, _PLACES)),
-        "  }",
-        "  for (; i + LANES <= to; i += LANES) {",
-        *(f"    {line}" for line in _steps(reductions, names, terms, kept, "a")),
-        "  }",
-        "  if (i < to) {",
-        *(f"    {line}" for line in _tail(reductions, names, terms, kept)),
-        "  }",
-        *(f"  {_closed(node, k)}" for k, node in enumerate(reductions)),
-        "}",
+        *(write.over_segments(names, loop) if parts else loop),
     ]
 
 
@@ -73,14 +78,19 @@ def _closed(node: Node, k: int) -> str:
 
 
 def _steps(
-    reductions: tuple[Node, ...], names: list[str], terms: str, kept: Node | None, places: str
+    write: Writer,
+    reductions: tuple[Node, ...],
+    names: list[str],
+    terms: str,
+    kept: Node | None,
+    places: str,
 ) -> list[str]:
     """Whole vectors. All are computed before one is stored: a store could change what is loaded after it."""
     lines = []
     for number, place in enumerate(places):
         at = f" + {number} * LANES" if number else ""
         results = [f"r{k}{place}" for k in range(len(reductions))]
-        loads = [f"load({name}_row + i{at})" for name in names]
+        loads = [write.loaded(name, at) for name in names]
         lines += [f"V {', '.join(results)};", f"{terms}({', '.join(loads + results)});"]
     for number, place in enumerate(places):
         at = f" + {number} * LANES" if number else ""
@@ -91,10 +101,12 @@ def _steps(
     return lines
 
 
-def _tail(reductions: tuple[Node, ...], names: list[str], terms: str, kept: Node | None) -> list[str]:
+def _tail(
+    write: Writer, reductions: tuple[Node, ...], names: list[str], terms: str, kept: Node | None
+) -> list[str]:
     """The last, partial vector; lanes that are not there count as the neutral element."""
     results = [f"r{k}a" for k in range(len(reductions))]
-    loads = [f"load_part({name}_row + i, to - i)" for name in names]
+    loads = [write.loaded_part(name, "to - i") for name in names]
     lines = [
         f"V {', '.join(results)};",
         f"{terms}({', '.join(loads + results)});",

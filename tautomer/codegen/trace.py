@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from tautomer.codegen.expression import Expressions, Node
+from tautomer.codegen.expression import Expressions, Node, number_in
 from tautomer.codegen.identities import simplified
 from tautomer.errors import InputError, TautomerError
-from tautomer.patterns.operation import FULL_OPERANDS, ROW_OPERANDS, Definition
+from tautomer.graph.semantics.domain import Unsupported
+from tautomer.patterns.operation import Definition
 from tautomer.patterns.rows import apply
 
+_WITHOUT_ROWS = ("full", "number")
+# the nodes of operands that are not read element by element
+_OPERANDS = {"column": "column", "number": "single"}
+_LARGEST_POWER = 64
+_ROOTS = {0.5: "sqrt", -0.5: "rsqrt"}
 _UNARY = ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "erf", "tanh", "sigmoid", "abs")
 
 
@@ -21,6 +28,7 @@ class Program:
     Attributes:
         result: the value of each element, or of each row where rows are folded.
         operands: the tensors after x, in order.
+        kinds: how each of them goes with x, see `patterns.operation.kind_of`.
         parameters: the scalars, in order.
         rows: whether there are rows, and not only elements.
         folded: whether there is one result per row.
@@ -28,9 +36,14 @@ class Program:
 
     result: Node
     operands: tuple[str, ...]
+    kinds: tuple[str, ...]
     parameters: tuple[str, ...]
     rows: bool
     folded: bool
+
+    def of_kind(self, kind: str) -> tuple[str, ...]:
+        """The operands that go with x in this way."""
+        return tuple(name for name, own in zip(self.operands, self.kinds, strict=True) if own == kind)
 
 
 def unsupported(definition: Definition) -> str:
@@ -56,6 +69,9 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
     for name in present:
         if name not in definition.operands:
             raise InputError(f"there is no operand {name}", where=definition.key)
+    kinds = tuple(definition.kind(name) for name in present)
+    if not all(kind in _WITHOUT_ROWS or (kind and definition.rows) for kind in kinds):
+        raise InputError("an operand has no shape that follows from its name", where=definition.key)
     make = Expressions()
     m = _Symbolic(make)
     try:
@@ -64,22 +80,24 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
             m,
             _Symbol(m, make.node("x")),
             axes=(-1,) if definition.rows else (),
-            operands={name: _Symbol(m, make.node("operand", name=name)) for name in present},
+            operands={
+                name: _Symbol(m, make.node(_OPERANDS.get(kind, "operand"), name=name))
+                for name, kind in zip(present, kinds, strict=True)
+            },
             # symbols stand where Definition promises numbers
             parameters={name: _parameter(m, name) for name in definition.parameters},
         )
         node = m.lift(result)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError, Unsupported) as error:
         raise InputError(f"a kernel cannot do this: {error}", where=definition.key) from error
+    if node.op == "compare":
+        raise InputError("the result is a truth, not a number", where=definition.key)
     folded = definition.rows == "folded"
     if folded and not node.uniform:
         raise InputError("the result is not one number per row", where=definition.key)
     if not definition.rows and node.level:
         raise InputError("a pointwise operation reduces nothing", where=definition.key)
-    known = all(name in ROW_OPERANDS + FULL_OPERANDS for name in present)
-    if not known or (not definition.rows and any(name in ROW_OPERANDS for name in present)):
-        raise InputError("an operand has no shape that follows from its name", where=definition.key)
-    return Program(node, present, tuple(definition.parameters), bool(definition.rows), folded)
+    return Program(node, present, kinds, tuple(definition.parameters), bool(definition.rows), folded)
 
 
 def _parameter(m: _Symbolic, name: str) -> Any:
@@ -145,7 +163,16 @@ class _Symbolic:
         return value.node if isinstance(value, _Symbol) else self.make.number(float(value))
 
     def op(self, op: str, *operands: Any) -> _Symbol:
-        return _Symbol(self, simplified(self.make, op, *(self.lift(operand) for operand in operands)))
+        nodes = [self.lift(operand) for operand in operands]
+        if any(node.op == "compare" for node in nodes):
+            raise TypeError("arithmetic on the result of a comparison")
+        return _Symbol(self, simplified(self.make, op, *nodes))
+
+    def is_value(self, x: Any) -> bool:
+        return isinstance(x, _Symbol)
+
+    def constant(self, x: Any) -> _Symbol:
+        return _Symbol(self, self.make.number(float(x)))
 
     def shape(self, x: Any) -> _Extent:
         return _Extent(self)
@@ -164,6 +191,8 @@ class _Symbolic:
         if axes != (-1,):
             raise TypeError("a reduction where there are no rows")
         node = self.lift(x)
+        if node.op == "compare":
+            raise TypeError("a reduction of the result of a comparison")
         if node.uniform:
             raise TypeError("a reduction of what is the same for the whole row")
         return node
@@ -174,6 +203,24 @@ class _Symbolic:
     def minimum(self, a: Any, b: Any) -> _Symbol:
         return self.op("minimum", a, b)
 
+    def isinf(self, x: Any) -> _Symbol:
+        return self.compare("==", self.op("abs", x), math.inf)
+
+    def power(self, x: Any, exponent: Any) -> _Symbol:
+        number = number_in(self.lift(exponent))
+        if number in _ROOTS:
+            return self.op(_ROOTS[number], x)
+        if number is None or number != int(number) or not 0 < abs(number) <= _LARGEST_POWER:
+            raise TypeError("a power that is no small whole number")
+        result: _Symbol | None = None
+        square, left = _Symbol(self, self.lift(x)), int(abs(number))
+        while left:
+            if left % 2:
+                result = square if result is None else result * square
+            square, left = square * square, left // 2
+        assert result is not None
+        return result if number > 0 else self.reciprocal(result)
+
     def reciprocal(self, x: Any) -> _Symbol:
         return self.op("div", 1.0, x)
 
@@ -183,7 +230,7 @@ class _Symbolic:
         return _Symbol(self, self.make.node("compare", self.lift(a), self.lift(b), name=relation))
 
     def where(self, condition: Any, a: Any, b: Any) -> _Symbol:
-        chosen = self.lift(condition)
-        if chosen.op != "compare":
+        chosen, yes, no = self.lift(condition), self.lift(a), self.lift(b)
+        if chosen.op != "compare" or "compare" in (yes.op, no.op):
             raise TypeError("a choice by what is no comparison")
-        return _Symbol(self, self.make.node("where", chosen, self.lift(a), self.lift(b)))
+        return _Symbol(self, self.make.node("where", chosen, yes, no))

@@ -13,15 +13,19 @@ one such function; nothing else has a list of operations.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tautomer.errors import InternalError
 
-Rows = Literal["", "trailing", "axis", "folded"]
+Rows = Literal["", "trailing", "axis", "folded", "groups"]
 ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every row
 FULL_OPERANDS = ("gate", "residual")  # of the shape of x
+WHOLE_PARAMETERS = ("groups", "segments")  # how x is cut into rows, see patterns.rowwise
+KINDS = ("full", "row", "column", "number", "segment")
+_OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 
 
 # Annotates a parameter that is one number, found among the constants of the sub-graph.
@@ -38,7 +42,8 @@ class Definition:
         since: the opset that introduced it in its domain.
         function: the mathematics, `function(m, x, *operands, **parameters)`.
         rows: "" pointwise; "trailing" works on rows over the last axes and keeps the shape; "axis" on rows
-            over one axis and keeps the shape; "folded" gives one number per row.
+            over one axis and keeps the shape; "folded" gives one number per row; "groups" works on rows that
+            all axes but the first are cut into, and keeps the shape.
         attributes: attributes that belong to this variant, such as approximate="tanh".
         operands: names of the tensors after x: of the shape of a row, or of the shape of x.
         parameters: name -> default of each scalar parameter.
@@ -65,11 +70,30 @@ class Definition:
         """True when it takes a second full tensor, and so stands on top of a simpler operation."""
         return any(name in FULL_OPERANDS for name in self.operands)
 
+    def kind(self, operand: str) -> str:
+        """How an operand goes with x, one of KINDS; "" if its name does not say it."""
+        kind = kind_of(operand)
+        return "segment" if kind == "row" and self.rows == "groups" else kind
+
     @property
     def key(self) -> str:
         """Unique among definitions: the name, and the variant if there is one."""
         variant = ",".join(f"{k}={v}" for k, v in self.attributes.items())
         return f"{self.op}[{variant}]" if variant else self.op
+
+
+def kind_of(operand: str) -> str:
+    """What the name of an operand says of how it goes with x: one of KINDS, or "".
+
+    full: of the shape of x. row: of the shape of a row, the same for every row. column: one number per row.
+    number: one number. segment: one number for each part of a row, see patterns.rowwise.
+    """
+    if operand in FULL_OPERANDS:
+        return "full"
+    if operand in ROW_OPERANDS:
+        return "row"
+    found = _OF_A_KIND.fullmatch(operand)
+    return found[1] if found else ""
 
 
 _DEFINITIONS: dict[str, Definition] = {}
