@@ -8,7 +8,7 @@ from typing import Any
 import transformers
 from torch import nn
 
-from benchmarks.models import VOCABULARY, Input
+from benchmarks.family import VOCABULARY, Input
 
 LAYERS = 2
 IMAGE = 32

@@ -36,7 +36,7 @@ def gpt2(folder: Path) -> Path:
         import torch
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        from benchmarks.models import Family, Input
+        from benchmarks.family import Family, Input
 
         sizes = {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 4096, "use_cache": False}
         config = GPT2Config(**sizes, bos_token_id=1, eos_token_id=2, attn_implementation="eager")

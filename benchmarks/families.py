@@ -27,7 +27,7 @@ from benchmarks.builders import (
 )
 from benchmarks.families_text import TEXT_FAMILIES
 from benchmarks.families_vision import VISION_FAMILIES
-from benchmarks.models import VOCABULARY, Family
+from benchmarks.family import VOCABULARY, Family
 
 _T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": LAYERS, "num_heads": 4}
 _GPT2 = {"n_layer": LAYERS, "n_embd": 32, "n_head": 4, "n_positions": 64}

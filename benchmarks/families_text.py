@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.blocks import MoE
 from benchmarks.builders import ALONE, BODY, EAGER, ENDS, LAYERS, READER, TEXT, built, layer
-from benchmarks.models import VOCABULARY, Family, Input
+from benchmarks.family import VOCABULARY, Family, Input
 
 _ALIKE = {"vocab_size": VOCABULARY, "layer_norm_epsilon": 2e-5, **ENDS, **ALONE}
 _FALCON = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 4, **_ALIKE}

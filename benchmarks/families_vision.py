@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.blocks import DiT
 from benchmarks.builders import BODY, CLIP, EAGER, IMAGE, LAYERS, PATCHES, PIXELS, built, layer
-from benchmarks.models import Family, Input
+from benchmarks.family import Family, Input
 
 _HEADS = {"hidden_size": 32, "num_attention_heads": 4, "num_labels": 10}
 _SWINV2 = {"patch_size": 4, "embed_dim": 16, "depths": [2, 1], "num_heads": [2, 4], "window_size": 2}

@@ -1,117 +1,192 @@
-"""What a model to export is: its inputs, its wrapper and the operations that it executes.
+"""Whole models under onnxruntime, one thread: as exported, from other optimizers, and from ours.
 
-Weights are random, and every parameter is moved away from its default, since a bias of 0 or a gain of 1
-hides a wrong rewrite. The architectures themselves are in `benchmarks.families`.
+    python -m benchmarks.models [--quick] [--only gpt2] [--out benchmarks/results/models.md]
+
+Four layers of width 768 on 128 tokens (ViT: 197), random weights, torch's dynamo exporter at opset 20. Every
+way to run a model is checked against the export without the runtime's optimizations, then timed: CPU time,
+all ways in turns, medians of ratios within a round, outputs allocated once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
-VOCABULARY = 100
-Tensors = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+from benchmarks.exports import silence
+from benchmarks.family import Family
+from benchmarks.machine import describe
+from benchmarks.model_ways import LAYERS, MODELS, OURS, STOCK, WIDTH, exported, makers, session_of
+from benchmarks.timing import bound, interleaved, load, with_allocator
 
+TOKENS, TOLERANCE = 128, 1e-3
+PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv", "Einsum")
+TEXT_OF_REPORT = """# Whole models
 
-@dataclass(frozen=True)
-class Input:
-    """One input of a model: what it holds and which of its axes may vary.
+{layers} layers of width {width}, batch 1, {tokens} tokens (ViT: 197), random weights, onnxruntime at
+ORT_ENABLE_ALL on one thread, CPU time. A column is the time in times of `{ours}`, which is
+`optimize(target="kernels")` run by `tautomer.session`: the median over {rounds} rounds, and the quartiles.
+Below 1, in bold, the peer is faster. Distance: the largest difference of an output from the export's without
+optimizations, in parts of the largest output; what is farther than {tolerance:.0e} is not timed.
 
-    Attributes:
-        kind: tokens, mask (ones, then zeros to the right) or values (normally distributed).
-        shape: sizes, or the name of a size that varies ("batch", "sequence", "source").
-    """
+{times}
 
-    name: str
-    kind: str
-    shape: tuple[int | str, ...]
+## Distance, and what was made
 
-    @property
-    def axes(self) -> dict[int, str]:
-        """The axes that vary, by position."""
-        return {axis: size for axis, size in enumerate(self.shape) if isinstance(size, str)}
+{made}
 
-    def sample(self, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-        """A random valid value with these sizes."""
-        shape = tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
-        if self.kind == "tokens":
-            return rng.integers(3, VOCABULARY, shape, dtype=np.int64)
-        if self.kind == "values":
-            return rng.standard_normal(shape).astype(np.float32)
-        lengths = rng.integers(shape[1] // 2, shape[1] + 1, shape[0])
-        lengths[0] = shape[1]
-        return (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
+## Where the time goes
+
+Wall time by onnxruntime's profiler, in ms: the shortest run of each node, added up. On a busy machine long
+nodes, which are the products, are interrupted in every run and look longer than the CPU time above.
+
+{parts}
+
+{facts} Load of the machine: {before:.1f} before, {after:.1f} after."""
 
 
-class _Call(nn.Module):
-    """A model behind plain tensors: positional arguments in, one tensor out, or two."""
-
-    def __init__(self, model: nn.Module, names: tuple[str, ...], result: str, also: str | int) -> None:
-        super().__init__()
-        self.model, self.names, self.result, self.also = model, names, result, also
-
-    def _call(self, *values: torch.Tensor) -> Tensors:
-        output = self.model(**dict(zip(self.names, values, strict=True)))
-        result = getattr(output, self.result)
-        if isinstance(self.also, int):
-            return result, output.hidden_states[self.also]
-        return (result, getattr(output, self.also)) if self.also else result
-
-
-class _Call1(_Call):
-    def forward(self, first: torch.Tensor) -> Tensors:
-        return self._call(first)
-
-
-class _Call2(_Call):
-    def forward(self, first: torch.Tensor, second: torch.Tensor) -> Tensors:
-        return self._call(first, second)
-
-
-@dataclass(frozen=True)
-class Family:
-    """One architecture.
-
-    Attributes:
-        build: makes the model for an attention implementation, "eager" or "sdpa".
-        inputs: what it takes, in order.
-        result: the field of the model's output that the exported graph returns.
-        expected: how often the torch code executes each operation, worked out from the architecture and
-            never from an exported graph; the keys are those of `benchmarks.specs.label`.
-        attentions: the attention implementations that transformers has for it.
-        also: the field that is a second output of the graph, or the index of a hidden state that is.
-    """
+@dataclass
+class Result:
+    """One model: by way, what its maker says, its distance, ratios to ours and milliseconds by operator."""
 
     name: str
-    build: Callable[[str], nn.Module]
-    inputs: tuple[Input, ...]
-    result: str
-    expected: Mapping[str, int]
-    attentions: tuple[str, ...] = ("eager", "sdpa")
-    also: str | int = ""
+    notes: dict[str, str] = field(default_factory=dict)
+    distance: dict[str, float] = field(default_factory=dict)
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    @property
-    def results(self) -> list[str]:
-        """The names of the graph's outputs, in order."""
-        second = f"hidden_states.{self.also}" if isinstance(self.also, int) else self.also
-        return [self.result, second] if second else [self.result]
 
-    def module(self, attention: str, seed: int = 20) -> nn.Module:
-        """The perturbed model in evaluation mode; equal seeds give equal weights."""
-        torch.manual_seed(seed)
-        model = self.build(attention).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.1)
-                parameter.requires_grad_(False)
-        names = tuple(item.name for item in self.inputs)
-        return (_Call1 if len(names) == 1 else _Call2)(model, names, self.result, self.also)
+def profiled(way: str, path: Path, inputs: Mapping[str, np.ndarray], folder: Path) -> dict[str, float]:
+    """Milliseconds by operator."""
+    session = session_of(way, path, folder / "profile")
+    call = bound(session, inputs)
+    for _ in range(15):
+        call()
+    written = Path(session.end_profiling())
+    times: dict[tuple[str, str], float] = {}
+    for event in json.loads(written.read_text()):
+        if event.get("cat") == "Node" and "op_name" in event["args"]:
+            key = event["name"], event["args"]["op_name"]
+            times[key] = min(times.get(key, np.inf), event["dur"] / 1000)
+    written.unlink()
+    parts: dict[str, float] = defaultdict(float)
+    for (_, op), time in times.items():
+        parts["products" if op in PRODUCTS else op] += time
+    return parts
 
-    def sample(self, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
-        """Random valid inputs by name."""
-        rng = np.random.default_rng(seed)
-        return {item.name: item.sample(sizes, rng) for item in self.inputs}
+
+def measured(family: Family, cache: Path, rounds: int) -> Result:
+    """Makes, checks and times all ways to run one model."""
+    source, result = exported(family, cache), Result(family.name)
+    inputs = family.sample({"batch": 1, "sequence": TOKENS}, seed=3)
+    plain = load(source, optimized=False)
+    inputs = {item.name: inputs[item.name] for item in plain.get_inputs()}
+    exact = plain.run(None, inputs)[0]
+    del plain
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        paths, calls = {}, {}
+        for number, (way, make) in enumerate(makers(family.name).items()):
+            path = Path(scratch) / f"{number}.onnx"
+            try:
+                with silence():
+                    result.notes[way] = make(source, path)
+                session = session_of(way, path)
+                off = np.abs(session.run(None, inputs)[0] - exact).max() / np.abs(exact).max()
+            except Exception as error:  # a way that fails is a row that says so
+                result.notes[way] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+                continue
+            result.distance[way], paths[way] = float(off), path
+            if off <= TOLERANCE:
+                calls[way] = bound(session, inputs)
+        seconds = interleaved(calls, rounds)
+        for way, times in seconds.items():
+            result.seconds[way] = statistics.median(times)
+            if OURS in seconds:
+                ratios = [a / b for a, b in zip(times, seconds[OURS], strict=True)]
+                result.ratios[way] = statistics.quantiles(ratios, n=4)
+        del calls, session
+        for way in (STOCK, OURS):
+            if way in result.seconds:
+                result.parts[way] = profiled(way, paths[way], inputs, Path(scratch))
+    return result
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def report(results: Sequence[Result], rounds: int, before: float) -> str:
+    """The tables."""
+
+    def ratio(result: Result, way: str) -> str:
+        if way not in result.ratios:
+            return "not timed"
+        low, middle, high = result.ratios[way]
+        return f"{'**' * (middle < 1)}{middle:.3f}{'**' * (middle < 1)} ({low:.2f}-{high:.2f})"
+
+    shown = [way for way in makers("") if way != OURS]
+    times, made, parts = [], [], []
+    for result in results:
+        taken = f"{1e3 * result.seconds[OURS]:.2f}" if OURS in result.seconds else "-"
+        times.append([result.name, taken, *(ratio(result, way) for way in shown)])
+        for way, note in result.notes.items():
+            off = f"{result.distance[way]:.0e}" if way in result.distance else "-"
+            made.append([result.name, way, off, note])
+        for way, spent in result.parts.items():
+            by_time = sorted(spent.items(), key=lambda item: -item[1])
+            rest = sum(spent.values()) - spent["products"]
+            largest = [f"{op} {ms:.2f}" for op, ms in by_time if op != "products"][:7]
+            cells = [f"{spent['products']:.2f}", f"{rest:.2f}", ", ".join(largest)]
+            parts.append([result.name, way, *cells])
+    return TEXT_OF_REPORT.format(
+        times=_table(["model", f"{OURS}, ms", *shown], times),
+        made=_table(["model", "way", "distance", "its maker says"], made),
+        parts=_table(["model", "way", "matrix products", "the rest", "of it"], parts),
+        facts=describe(["onnxruntime", "tautomer", "torch", "transformers", "onnx", "onnxslim"]),
+        rounds=rounds,
+        before=before,
+        after=os.getloadavg()[0],
+        layers=LAYERS,
+        width=WIDTH,
+        tokens=TOKENS,
+        ours=OURS,
+        tolerance=TOLERANCE,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the tables, and writes them when asked to."""
+    names = [family.name for family in MODELS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--only", action="append", choices=names, help="only this model (repeatable)")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "tautomer-models")
+    parser.add_argument("--out", type=Path, help="also write the tables here")
+    options = parser.parse_args(arguments)
+    with_allocator("benchmarks.models", sys.argv[1:] if arguments is None else arguments)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    before, results, rounds = os.getloadavg()[0], [], 7 if options.quick else 21
+    for family in MODELS:
+        if family.name in (options.only or names):
+            print(family.name, file=sys.stderr, flush=True)
+            results.append(measured(family, options.cache, rounds))
+    text = report(results, rounds, before)
+    print(text)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

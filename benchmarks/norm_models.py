@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutput
 import tautomer
 from benchmarks.builders import ENDS, TEXT, built
 from benchmarks.exports import silence
-from benchmarks.models import VOCABULARY, Family
+from benchmarks.family import VOCABULARY, Family
 from tautomer.passes.recentre import Norm
 
 LAYERS = 4

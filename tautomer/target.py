@@ -6,6 +6,7 @@ to do about it is decided by the passes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -31,7 +32,8 @@ class Target:
         costs: nanoseconds per element of what rewrites weigh against each other, one thread, in cache; where
             they are not known, norms keep their form unless the user asks.
         fuses_joins: whether the runtime fuses a residual sum and the norm behind it into a slower kernel.
-        own_kernels: operations that run as kernels of ours, in the form of a function with its body.
+        gains: operation -> how many times faster a kernel of ours is than what the runtime does instead, as
+            pairs of elements and ratio, by elements. Operations that are here may be written as ours.
     """
 
     name: str
@@ -40,11 +42,19 @@ class Target:
     default: tuple[Form, ...] = ("keep",)
     costs: Mapping[str, float] = field(default_factory=dict)
     fuses_joins: bool = False
-    own_kernels: frozenset[str] = frozenset()
+    gains: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
         """The forms an operation may take here, best first."""
-        return self.forms.get(op, self.default)
+        forms = self.forms.get(op, self.default)
+        return ("function", *forms) if op in self.gains and "function" not in forms else forms
+
+    def gain(self, op: str, elements: int) -> float | None:
+        """How many times faster a kernel of ours is, measured at the nearest size; None where it was not."""
+        measured = self.gains.get(op)
+        if not measured:
+            return None
+        return min(measured, key=lambda pair: abs(math.log(pair[0] / max(elements, 1))))[1]
 
     def has_kernel(self, op: str, element_type: str) -> bool:
         """Whether the operator of that name runs as one kernel for this element type."""
@@ -108,28 +118,30 @@ ONNXRUNTIME = Target(
     fuses_joins=True,
 )
 
-# Operations whose generated kernel is faster than what onnxruntime runs: see benchmarks/kernels.py.
-_OWN = frozenset(
-    {
-        "LayerNormalization",
-        "RMSNormalization",
-        "Gelu",
-        "Swish",
-        "Mish",
-        "HardSwish",
-        "SquaredRelu",
-        "SwiGLU",
-        "GeGLU",
-        "ReGLU",
-    }
-)
+# Generated kernels against what onnxruntime runs instead, one thread, float32: (elements, ratio), from
+# benchmarks/results/kernels.md; what it has no kernel of, it runs as several.
+_GAINS: dict[str, tuple[tuple[int, float], ...]] = {
+    "LayerNormalization": ((1 << 16, 1.92), (786432, 1.90), (1 << 24, 1.33)),
+    "RMSNormalization": ((1 << 16, 2.09), (786432, 1.66), (1 << 24, 1.27)),
+    "AddLayerNormalization": ((1 << 16, 1.9), (1 << 24, 1.3)),
+    "AddRMSNormalization": ((1 << 16, 2.39), (786432, 2.36), (1 << 24, 1.91)),
+    "AddLayerNormalizationWithSum": ((1 << 16, 1.9), (1 << 24, 1.3)),
+    "AddRMSNormalizationWithSum": ((1 << 16, 2.39), (1 << 24, 1.9)),
+    "Gelu": ((1 << 24, 1.41),),
+    "Swish": ((1 << 24, 1.4),),
+    "Mish": ((1 << 24, 1.4),),
+    "HardSwish": ((1 << 24, 1.4),),
+    "SquaredRelu": ((1 << 24, 1.4),),
+    "SwiGLU": ((1 << 24, 1.45),),
+    "GeGLU": ((1 << 24, 1.4),),
+    "ReGLU": ((1 << 24, 1.4),),
+}
 # onnxruntime with the kernels that `tautomer.session` registers. Without them the function bodies run.
 KERNELS = replace(
     ONNXRUNTIME,
     name="kernels",
-    forms={**ONNXRUNTIME.forms, **{op: ("function", *ONNXRUNTIME.forms_of(op)) for op in sorted(_OWN)}},
     costs={**ONNXRUNTIME.costs, "LayerNormalization": 0.26, "RMSNormalization": 0.2},
-    own_kernels=_OWN,
+    gains=_GAINS,
 )
 
 # Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.

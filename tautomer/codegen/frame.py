@@ -28,7 +28,7 @@ def function(program: Program, loops: Loops) -> str:
         f"const S* const {name}_all = (const S*)inputs[{i}];"
         for i, name in enumerate(("x", *program.operands))
     ]
-    pointers.append("S* const y_all = (S*)outputs[0];")
+    pointers += [f"S* const {name}_all = (S*)outputs[{i}];" for i, name in enumerate(program.names)]
     # what a kernel has no use for is an unused variable, about which compilers warn
     pointers.append("(void)parameters, (void)columns;")
     if program.of_kind("segment"):
@@ -40,7 +40,8 @@ def function(program: Program, loops: Loops) -> str:
         for name, kind in zip(("x", *program.operands), ("full", *program.kinds), strict=True)
         if kind in _OFFSETS
     ]
-    at_row.append(f"S* const y_row = y_all + row{'' if program.folded else ' * columns'};")
+    size = "" if program.folded else " * columns"
+    at_row += [f"S* const {name}_row = {name}_all + row{size};" for name in program.names]
     text = _SIGNATURE + indented([*pointers, *loops.once], 2)
     if program.rows:
         text += "  for (int64_t row = first; row < last; ++row) {\n"

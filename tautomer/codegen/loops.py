@@ -28,18 +28,19 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
     plan, write = schedule(program), Writer(program.of_kind("segment"))
     # narrow types would round what is kept; a result that is streamed is not to be read again
     kept = plan.kept if dtype == "float32" and not stream else None
-    roots = [program.result, *(node.args[0] for step in plan.passes for node in step)]
+    stored = dict(zip(program.names, program.results, strict=True))
+    roots = [*program.results, *(node.args[0] for step in plan.passes for node in step)]
     nodes = reachable(roots)
     once = [*write.inputs_per_call(nodes, program.parameters), *write.uniforms(roots, fixed=True)]
     lines = write.inputs_per_row(nodes)
     for number, step in enumerate(plan.passes):
         lines += write.uniforms([node.args[0] for node in step])
         lines += reduction_pass(write, plan, number, kept if number == len(plan.passes) - 1 else None)
-    lines += write.uniforms([program.result], kept=kept)
+    lines += write.uniforms(list(program.results), kept=kept)
     if program.folded:
-        lines.append(f"store_part(y_row, b{program.result.index}, 1);")
+        lines += [f"store_part({name}_row, b{node.index}, 1);" for name, node in stored.items()]
     else:
-        lines += result_pass(write, program.result, kept, stream, program.rows)
+        lines += result_pass(write, stored, kept, stream, program.rows)
     helpers = (
         vector_math(write.functions, isa),
         scalar_helpers(write.helpers),

@@ -45,6 +45,7 @@ struct Description {
   int64_t element_size;
   bool rows;
   List<const char*> inputs;
+  size_t outputs;
   uint32_t of_a_row;  // which inputs have the shape of a row, as bits
   List<Kernel> kernels;
 };
@@ -186,18 +187,21 @@ Status* compute(void* data, KernelContext* context) {
   if (what->rows && state.axis != -1 && state.axis + 1 != int64_t(x.rank))
     return refuse(op, "the axis is %lld, and the kernel works on the last", (long long)state.axis);
   const int64_t columns = what->rows ? x.sizes[x.rank - 1] : 1;
-  Value* value = nullptr;
-  void* y = nullptr;
-  RETURN_IF(op->api->KernelContext_GetOutput(context, 0, x.sizes, x.rank, &value));
-  RETURN_IF(op->api->GetTensorMutableData(value, &y));
+  void* outputs[MOST_OUTPUTS];
+  for (size_t i = 0; i < what->outputs; ++i) {
+    Value* value = nullptr;
+    RETURN_IF(op->api->KernelContext_GetOutput(context, i, x.sizes, x.rank, &value));
+    if (!value) return refuse(op, "the output %d is missing", int(i));
+    RETURN_IF(op->api->GetTensorMutableData(value, &outputs[i]));
+  }
   if (x.count == 0) return nullptr;
   Operands operands;
   operands.data[0] = x.data;
   for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, columns, &operands));
-  const bool in_place = x.data == y;
+  const bool in_place = x.data == outputs[0];
   const int64_t bytes = x.count * what->element_size * (in_place ? 1 : 2);
   const Run run = run_for(*state.kernel, bytes, columns, in_place);
-  Job job{run, operands.data, &y, state.parameters, x.count / columns, 0, columns};
+  Job job{run, operands.data, outputs, state.parameters, x.count / columns, 0, columns};
   return in_tasks(op->api, context, job, columns * what->element_size);
 }
 """

@@ -20,7 +20,7 @@ from tautomer.codegen.ort_abi import ELEMENT_TYPES, declarations
 from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
 from tautomer.codegen.ort_register import REGISTER
 from tautomer.errors import InternalError
-from tautomer.patterns.operation import ROW_OPERANDS
+from tautomer.patterns.operation import FULL_OPERANDS, ROW_OPERANDS
 
 _INCLUDES = ("cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
 _ARGUMENTS = "const void* const*, void* const*, const double*, int64_t, int64_t, int64_t"
@@ -56,6 +56,7 @@ class OrtKernel:
         parameters: the scalar attributes in the order of the kernel's array, with what an absent one is.
         rows: whether it works on rows, along the last axis; else on elements.
         attributes: what the operator's text attributes must say for this kernel to be the right one.
+        results: how many outputs it has, all of the shape of x.
         variants: other algorithms; the first that a tensor is large enough for takes the kernel's place.
     """
 
@@ -68,6 +69,7 @@ class OrtKernel:
     rows: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
     variants: tuple[OrtVariant, ...] = ()
+    results: int = 1
 
     @property
     def functions(self) -> tuple[tuple[str, str], ...]:
@@ -130,6 +132,8 @@ def _check(entry: OrtKernel) -> None:
     least = [number for one in sizes for number in (one.least_bytes, one.least_columns, one.multiple)]
     if not all(0 <= number < 1 << 63 for number in least) or not all(one.multiple for one in sizes):
         raise InternalError("a size that is none", where=f"kernel of {entry.op}")
+    if entry.results != 1 and not (entry.results == 2 and set(entry.operands[:1]) & set(FULL_OPERANDS)):
+        raise InternalError("more results than inputs in their places", where=f"kernel of {entry.op}")
     if not entry.rows and set(entry.operands) & set(ROW_OPERANDS):
         raise InternalError("an operand of a row's shape, and no rows", where=f"kernel of {entry.op}")
 
@@ -138,8 +142,10 @@ def _limits(entries: Sequence[OrtKernel]) -> str:
     """Constants of the glue."""
     parameters = max(1, *(len(entry.parameters) for entry in entries))
     inputs = 1 + max(len(entry.operands) for entry in entries)
+    outputs = max(entry.results for entry in entries)
     return (
         f"constexpr size_t MOST_PARAMETERS = {parameters}, MOST_INPUTS = {inputs}, MOST_AXES = 64;\n"
+        f"constexpr size_t MOST_OUTPUTS = {outputs};\n"
         f"constexpr int64_t TASK_BYTES = {TASK_BYTES};\n"
         "constexpr int FAIL = 1;\n"
     )
@@ -149,7 +155,8 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
     """The table row of an operator; the lists that it refers to are appended to the lines."""
     one = kernels[0]
     for other in kernels[1:]:
-        if (other.operands, other.rows) != (one.operands, one.rows) or other.attributes == one.attributes:
+        alike = (other.operands, other.rows, other.results) == (one.operands, one.rows, one.results)
+        if not alike or other.attributes == one.attributes:
             raise InternalError("two kernels that contradict each other", where=f"kernel of {one.op}")
     inputs = [_quoted(name) for name in ("x", *one.operands)]
     lines += _array("char* const", f"inputs_{number}", inputs)
@@ -173,7 +180,8 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
     code, size = ELEMENT_TYPES[one.element_type]
     return (
         f"{{{_quoted(one.op)}, {code}, {size}, {str(one.rows).lower()}, "
-        f"{_list(f'inputs_{number}', inputs)}, {of_a_row}u, {_list(f'kernels_{number}', rows)}}}"
+        f"{_list(f'inputs_{number}', inputs)}, {one.results}, {of_a_row}u, "
+        f"{_list(f'kernels_{number}', rows)}}}"
     )
 
 

@@ -49,8 +49,8 @@ Status* create(const CustomOp* described, const Api* api, const KernelInfo* info
   return nullptr;
 }
 
-// The output has the shape of the first input, as far as that is known: onnxruntime cannot say a rank that is
-// unknown, nor a size without a name.
+// The outputs have the shape of the first input, as far as that is known: onnxruntime cannot say a rank that
+// is unknown, nor a size without a name.
 Status* infer(const CustomOp* described, ShapeContext* context) {
   const Op* op = ours(described);
   const Api* api = op->api;
@@ -62,7 +62,9 @@ Status* infer(const CustomOp* described, ShapeContext* context) {
   RETURN_IF(api->GetSymbolicDimensions(info, names, x.rank));
   for (size_t i = 0; i < x.rank; ++i)
     if (x.sizes[i] < 0 && (!names[i] || !*names[i])) return nullptr;
-  return x.rank ? api->ShapeInferContext_SetOutputTypeShape(context, 0, info) : nullptr;
+  for (size_t i = 0; x.rank && i < op->what->outputs; ++i)
+    RETURN_IF(api->ShapeInferContext_SetOutputTypeShape(context, i, info));
+  return nullptr;
 }
 
 Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {
@@ -75,7 +77,7 @@ Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {
   op->GetExecutionProviderType = [](const CustomOp*) { return "CPUExecutionProvider"; };
   op->GetInputTypeCount = [](const CustomOp* op) { return ours(op)->what->inputs.size; };
   op->GetInputType = [](const CustomOp* op, size_t) { return ours(op)->what->element_type; };
-  op->GetOutputTypeCount = [](const CustomOp*) { return size_t(1); };
+  op->GetOutputTypeCount = [](const CustomOp* op) { return ours(op)->what->outputs; };
   op->GetOutputType = [](const CustomOp* op, size_t) { return ours(op)->what->element_type; };
   op->GetInputCharacteristic = [](const CustomOp*, size_t) { return 0; };  // neither optional nor variadic
   op->GetOutputCharacteristic = [](const CustomOp*, size_t) { return 0; };
@@ -84,11 +86,18 @@ Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {
   op->KernelComputeV2 = compute;
   op->KernelDestroy = [](void* state) { delete static_cast<State*>(state); };
   op->InferOutputShapeFn = infer;
-  op->GetMayInplace = [](int** inputs, int** outputs) {  // the result may take the place of x
+  // a result may take the place of x, and a second one that of the first operand, which is then a full tensor
+  op->GetMayInplace = [](int** inputs, int** outputs) {
     static int first[] = {0};
     *inputs = *outputs = first;
     return size_t(1);
   };
+  if (what.outputs > 1)
+    op->GetMayInplace = [](int** inputs, int** outputs) {
+      static int both[] = {0, 1};
+      *inputs = *outputs = both;
+      return size_t(2);
+    };
   op->ReleaseMayInplace = [](int*, int*) {};
   return api->CustomOpDomain_Add(domain, op);
 }

@@ -1,73 +1,110 @@
-"""The pass that writes the result of each element: four vectors at a time, then one, then what is left."""
+"""The pass that writes the results of each element: four vectors at a time, then one, then what is left."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 from tautomer.codegen.cpp import Writer, named
 from tautomer.codegen.expression import Node
 from tautomer.codegen.schedule import inputs_of
 
 _UNROLLED = 4
+Reads = Mapping[str, list[str]]
 
 
-def result_pass(write: Writer, result: Node, kept: Node | None, stream: bool, rows: bool) -> list[str]:
+def result_pass(
+    write: Writer, results: Mapping[str, Node], kept: Node | None, stream: bool, rows: bool
+) -> list[str]:
     """The statements of the pass.
 
     Args:
         write: writes the expressions.
-        result: what is stored.
+        results: what is stored, by the name of its tensor.
         kept: a value that an earlier pass stored in the place of the result, or None.
         stream: whether to store past the caches.
         rows: whether this is one row, or all elements from `first` to `last`.
     """
-    names = inputs_of([result], kept)
-    parameters = [f"V {named(kept) if kept is not None and name == 'y' else name}" for name in names]
+    reads = {name: inputs_of([node], kept) for name, node in results.items()}
+    names = list(dict.fromkeys(name for each in reads.values() for name in each))
     parts = write.by_segments(names)
     begin, end = ("start", "end") if parts else ("0", "columns") if rows else ("first", "last")
     loop = [
         f"int64_t i = {begin};",
-        *(_until_aligned(write, names, end) if stream else []),
+        *(_until_aligned(write, reads, end) if stream else []),
         f"for (; i + 4 * LANES <= {end}; i += 4 * LANES) {{",
-        *(f"  {line}" for line in _steps(write, names, stream, _UNROLLED)),
+        *(f"  {line}" for line in _steps(write, reads, stream, _UNROLLED)),
         "}",
         f"for (; i + LANES <= {end}; i += LANES) {{",
-        *(f"  {line}" for line in _steps(write, names, stream, 1)),
+        *(f"  {line}" for line in _steps(write, reads, stream, 1)),
         "}",
         f"if (i < {end}) {{",
-        f"  store_part(y_row + i, {_part(write, names, f'{end} - i')}, {end} - i);",
+        *(f"  {line}" for line in _part(write, reads, f"{end} - i")),
         "}",
     ]
+    functions = [_function(write, name, node, reads[name], kept) for name, node in results.items()]
     return [
-        f"const auto result = [&]({', '.join(parameters)}) INLINE_LAMBDA -> V {{",
-        *(f"  {line}" for line in write.elements([result], kept)),
-        f"  return {f'b{result.index}' if result.uniform else named(result)};",
-        "};",
+        *(line for function in functions for line in function),
         *(write.over_segments(names, loop) if parts else loop),
     ]
 
 
-def _steps(write: Writer, names: list[str], stream: bool, count: int) -> list[str]:
+def _function(write: Writer, name: str, node: Node, reads: list[str], kept: Node | None) -> Iterator[str]:
+    """One result of a vector of elements; what two of them have in common, the compiler computes once."""
+    inputs = [f"V {named(kept) if kept is not None and read == 'y' else read}" for read in reads]
+    yield f"const auto {_result(name)} = [&]({', '.join(inputs)}) INLINE_LAMBDA -> V {{"
+    yield from (f"  {line}" for line in write.elements([node], kept))
+    yield f"  return {f'b{node.index}' if node.uniform else named(node)};"
+    yield "};"
+
+
+def _result(name: str) -> str:
+    return "result" if name == "y" else f"result_{name}"
+
+
+def _variable(name: str, number: int) -> str:
+    return f"r{number}" if name == "y" else f"{name}{number}"
+
+
+def _streamed(name: str) -> str:
+    return "streamed" if name == "y" else f"streamed_{name}"
+
+
+def _steps(write: Writer, reads: Reads, stream: bool, count: int) -> list[str]:
     """Whole vectors. All are computed before one is stored: a store could change what is loaded after it."""
     computed, stored = [], []
     for number in range(count):
         at = f" + {number} * LANES" if number else ""
-        loads = ", ".join(write.loaded(name, at) for name in names)
-        computed.append(f"const V r{number} = result({loads});")
-        stored.append(f"{'put(streamed, ' if stream else 'store('}y_row + i{at}, r{number});")
+        for name, names in reads.items():
+            loads = ", ".join(write.loaded(read, at) for read in names)
+            computed.append(f"const V {_variable(name, number)} = {_result(name)}({loads});")
+            put = f"put({_streamed(name)}, " if stream else "store("
+            stored.append(f"{put}{name}_row + i{at}, {_variable(name, number)});")
     return computed + stored
 
 
-def _part(write: Writer, names: list[str], count: str) -> str:
-    return f"result({', '.join(write.loaded_part(name, count) for name in names)})"
+def _part(write: Writer, reads: Reads, count: str) -> list[str]:
+    """What is not a whole vector."""
+    computed, stored = [], []
+    for name, names in reads.items():
+        loads = ", ".join(write.loaded_part(read, count) for read in names)
+        computed.append(f"const V {_variable(name, 0)} = {_result(name)}({loads});")
+        stored.append(f"store_part({name}_row + i, {_variable(name, 0)}, {count});")
+    return computed + stored
 
 
-def _until_aligned(write: Writer, names: list[str], end: str) -> list[str]:
-    """The elements before the first to which a whole vector can be streamed."""
+def _until_aligned(write: Writer, reads: Reads, end: str) -> list[str]:
+    """The elements before the first to which a whole vector can be streamed; y decides for all results."""
     return [
         "const int64_t before = before_aligned(y_row + i);",
         "const bool streamed = before >= 0;",
         f"const int64_t head = before < {end} - i ? before : {end} - i;",
         "if (head > 0) {",
-        f"  store_part(y_row + i, {_part(write, names, 'head')}, head);",
+        *(f"  {line}" for line in _part(write, reads, "head")),
         "  i += head;",
         "}",
+        *(
+            f"const bool {_streamed(name)} = streamed && before_aligned({name}_row + i) == 0;"
+            for name in reads
+            if name != "y"
+        ),
     ]

@@ -33,13 +33,13 @@ class Schedule:
 
 def schedule(program: Program) -> Schedule:
     """The fewest passes."""
-    reductions = [node for node in reachable([program.result]) if node.op in REDUCTIONS]
+    reductions = [node for node in reachable(program.results) if node.op in REDUCTIONS]
     levels = sorted({node.level for node in reductions})
     passes = tuple(tuple(node for node in reductions if node.level == level) for level in levels)
     kept = None if program.folded or not passes else _worth_keeping(program, passes[-1])
     wide = frozenset(
         multiple(node.args[1])
-        for node in reachable([program.result])
+        for node in reachable(program.results)
         if node.op == "sub" and not node.uniform and multiple(node.args[1]).op == "sum"
     )
     return Schedule(passes, kept, wide)
@@ -54,11 +54,13 @@ def multiple(node: Node) -> Node:
 
 def _worth_keeping(program: Program, last: tuple[Node, ...]) -> Node | None:
     """A reduced value that is costly, and that the result is computed from without another look at a row."""
+    if len(program.results) > 1:
+        return None  # there is more than one place of a result
     for reduction in last:
         value = reduction.args[0]
         if not any(node.op in _COSTLY for node in elements([value])):
             continue
-        rest = elements([program.result], stop=value)
+        rest = elements(list(program.results), stop=value)
         if value in rest and not any(node.op == "x" or node.op == "operand" for node in rest):
             return value
     return None

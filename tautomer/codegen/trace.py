@@ -11,7 +11,7 @@ from tautomer.codegen.identities import simplified
 from tautomer.errors import InputError, TautomerError
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.patterns.operation import Definition
-from tautomer.patterns.rows import apply
+from tautomer.patterns.rows import apply_all
 
 _WITHOUT_ROWS = ("full", "number")
 # the nodes of operands that are not read element by element
@@ -26,7 +26,8 @@ class Program:
     """What a kernel has to compute.
 
     Attributes:
-        result: the value of each element, or of each row where rows are folded.
+        results: the value of each element, or of each row where rows are folded; one for each of the names.
+        names: what the results are called.
         operands: the tensors after x, in order.
         kinds: how each of them goes with x, see `patterns.operation.kind_of`.
         parameters: the scalars, in order.
@@ -34,7 +35,8 @@ class Program:
         folded: whether there is one result per row.
     """
 
-    result: Node
+    results: tuple[Node, ...]
+    names: tuple[str, ...]
     operands: tuple[str, ...]
     kinds: tuple[str, ...]
     parameters: tuple[str, ...]
@@ -75,7 +77,7 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
     make = Expressions()
     m = _Symbolic(make)
     try:
-        result = apply(
+        found = apply_all(
             definition,
             m,
             _Symbol(m, make.node("x")),
@@ -87,17 +89,18 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
             # symbols stand where Definition promises numbers
             parameters={name: _parameter(m, name) for name in definition.parameters},
         )
-        node = m.lift(result)
+        results = tuple(m.lift(result) for result in found)
     except (TypeError, AttributeError, ValueError, Unsupported) as error:
         raise InputError(f"a kernel cannot do this: {error}", where=definition.key) from error
-    if node.op == "compare":
+    if any(node.op == "compare" for node in results):
         raise InputError("the result is a truth, not a number", where=definition.key)
     folded = definition.rows == "folded"
-    if folded and not node.uniform:
+    if folded and not all(node.uniform for node in results):
         raise InputError("the result is not one number per row", where=definition.key)
-    if not definition.rows and node.level:
+    if not definition.rows and any(node.level for node in results):
         raise InputError("a pointwise operation reduces nothing", where=definition.key)
-    return Program(node, present, kinds, tuple(definition.parameters), bool(definition.rows), folded)
+    rows, parameters = bool(definition.rows), tuple(definition.parameters)
+    return Program(results, definition.results, present, kinds, parameters, rows, folded)
 
 
 def _parameter(m: _Symbolic, name: str) -> Any:

@@ -29,7 +29,7 @@ def norm_refusal(work: Workspace, norm: StreamNorm, basis: Basis, target: Target
     if op.axes != (len(fact.shape) - 1,):
         return f"{who} works on other axes than the last"
     shorter = replace(op, definition=basis.definition)
-    choice = choose(Site(shorter, fact.dtype, len(fact.shape), work.version, target))
+    choice = choose(Site.at(work, shorter, fact.dtype, target))
     if choice.form != "function":
         return f"{who} cannot be written: {choice.reason}"
     found = bias_after(work, op)

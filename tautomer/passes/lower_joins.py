@@ -14,6 +14,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from tautomer.passes.workspace import Workspace
+from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.remarks import Remark
 from tautomer.target import Target
 
@@ -39,6 +40,7 @@ class LowerJoins:
             node = None if x is None else x.producer()
             if (
                 node is not None
+                and op.node.domain != DOMAIN
                 and node.op_type == "Add"
                 and node.domain in ("", "ai.onnx")
                 and node not in joins

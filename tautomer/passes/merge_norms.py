@@ -91,7 +91,7 @@ class MergeNorms:
         dtype, shape = work.facts.get(like.output).dtype, work.facts.get(x).shape
         if dtype is None or shape is None:
             return None
-        choice = choose(Site(like, dtype, len(shape), work.version, self.target))
+        choice = choose(Site.at(work, like, dtype, self.target))
         if choice.form == "keep":
             return None
         b = work.builder(like.graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Builder
 from tautomer.passes.spellings import KERNELS, SPELLINGS
+from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, PARAMETERS_SINCE
 from tautomer.patterns.recognised import Recognised
 from tautomer.target import Form, Target
@@ -24,7 +26,7 @@ class Choice:
     Attributes:
         form: named, spelled, function or keep.
         kernels: how many kernels it runs as.
-        reason: for keep, a sentence.
+        reason: for keep, a sentence; for another form, why one that is better as a rule was not taken, or "".
         hint: what would change it.
     """
 
@@ -44,6 +46,8 @@ class Site:
         rank: the rank of its input.
         version: the model's opset.
         target: where it will run.
+        elements: of its first input, where a size that varies counts as 1.
+        varies: whether there is such a size.
     """
 
     op: Recognised
@@ -51,6 +55,19 @@ class Site:
     rank: int
     version: int
     target: Target
+    elements: int
+    varies: bool
+
+    @classmethod
+    def at(cls, work: Workspace, op: Recognised, dtype: ir.DataType | None, target: Target) -> Site:
+        """The site of an operation, the shape of whose first input is known."""
+        x = op.inputs[0]
+        assert x is not None
+        shape = work.facts.get(x).shape
+        assert shape is not None
+        fixed = [work.recognition.static(work.origin(x), (axis,)) for axis in range(len(shape))]
+        elements = math.prod(size for size, is_fixed in zip(shape, fixed, strict=True) if is_fixed)
+        return cls(op, dtype, len(shape), work.version, target, elements, not all(fixed))
 
 
 def choose(site: Site) -> Choice:
@@ -63,12 +80,12 @@ def choose(site: Site) -> Choice:
         )
     if dtype is None or not dtype.is_floating_point():
         return Choice("keep", reason="its element type is not known")
-    reasons = []
+    reasons: list[str] = []
     for form in site.target.forms_of(op.op):
         obstacle = _OBSTACLES[form](site)
         if not obstacle:
             kernels = KERNELS.get(op.op, 1) if form == "spelled" else 1
-            return Choice(form, kernels)
+            return Choice(form, kernels, reasons[0] if reasons else "")
         reasons.append(obstacle)
     reason = next(
         (r for r in reasons if r != _KEPT), f"{site.target.name} gains nothing from another form of it"
@@ -106,6 +123,10 @@ def _spelled_obstacle(site: Site) -> str:
 
 def _function_obstacle(site: Site) -> str:
     definition = site.op.definition
+    gain = site.target.gain(definition.op, site.elements)
+    if gain is not None and gain < 1.0:
+        where = f"{site.elements} elements" + ", the sizes that vary taken as 1" * site.varies
+        return f"the runtime's own kernel takes {gain:g} of the time of ours at {where}"
     if definition.rows == "folded":
         return "its function body would need the axes as an attribute"
     if definition.rows and site.op.attributes.get("axis", -1) != -1:

@@ -13,6 +13,7 @@ from tautomer.passes.defer_scale import DeferScale
 from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_constants import FoldConstants
 from tautomer.passes.fold_scale import FoldScale
+from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
 from tautomer.passes.merge_norms import MergeNorms
 from tautomer.passes.merge_products import MergeProducts
@@ -81,10 +82,12 @@ def rewrite(
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         Raise(target),
         *(() if choices.sites_only else streams),
+        JoinNorms(target),
         LowerJoins(target),
         FoldConstants(),
     )
     remarks = [remark for each in passes for remark in each(work)]
+    work.settle()
     expressions = {str(value.name): expression for value, expression in work.expressions.items()}
     centred = {str(value.name): axes for value, axes in work.centred.items()}
     return Rewritten(remarks, expressions, centred)

@@ -39,9 +39,12 @@ class Raise:
         A rewrite that the evidence refuses is taken back, and the rest goes on.
         """
         rewriting = _Rewriting(work, self.target)
-        # what stands on other operations comes first: a kernel of its own takes them with it
+        # what stands on other operations comes first: a kernel of its own takes them with it; but joins of
+        # residual streams wait until these were centred, see `join_norms`
         composites = [
-            op for op in work.recognition.operations if op.op in self.target.own_kernels and _is_overlay(op)
+            op
+            for op in work.recognition.operations
+            if op.op in self.target.gains and _is_overlay(op) and "residual" not in op.definition.operands
         ]
         simple = [op for op in work.recognition.operations if not _is_overlay(op)]
         remarks = [rewriting.visit(op) for op in (*composites, *simple)]
@@ -72,14 +75,14 @@ class _Rewriting:
         assert op.inputs[0] is not None
         fact = facts.get(op.output)
         source = facts.get(op.inputs[0])
-        ours = op.op in self.target.own_kernels and op.node.domain != DOMAIN
+        ours = op.op in self.target.gains and op.node.domain != DOMAIN
         if op.node.graph is None or source.shape is None or (len(op.nodes) == 1 and not ours):
             return None
-        site = Site(op, fact.dtype or source.dtype, len(source.shape), self.work.version, self.target)
+        site = Site.at(self.work, op, fact.dtype or source.dtype, self.target)
         choice = choose(site)
+        if len(op.nodes) == 1 and choice.form != "function":
+            return _missed(op, choice)
         ours = ours and choice.form == "function"
-        if len(op.nodes) == 1 and not ours:
-            return None
         if op.special:
             return _missed(op, Choice("keep", reason=op.special))
         if choice.form == "keep":

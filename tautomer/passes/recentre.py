@@ -100,8 +100,7 @@ class Recentre:
                 remarks.append(_missed(op, "the length of its rows is not fixed"))
             else:
                 dtype = work.facts.get(op.output).dtype or fact.dtype
-                site = Site(_as_rms(op), dtype, len(fact.shape), work.version, self.target)
-                choice = choose(site)
+                choice = choose(Site.at(work, _as_rms(op), dtype, self.target))
                 if choice.form == "keep":
                     reason = f"an RMSNormalization cannot be written here: {choice.reason}"
                     remarks.append(_missed(op, reason, choice.hint))

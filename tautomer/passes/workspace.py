@@ -84,10 +84,12 @@ class Workspace:
     centred: dict[ir.Value, tuple[int, ...]] = field(default_factory=dict)
     streams: Streams = field(default_factory=Streams)
     _blind: str | None = None
+    _declared: list[ir.Function] = field(default_factory=list)
     _largest: dict[str, float] = field(default_factory=dict)
     _original: frozenset[int] = frozenset()
     _held: list[ir.Node] = field(default_factory=list)
     _replaced: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    _origins: dict[ir.Value, ir.Value] = field(default_factory=dict)
     _constants: dict[int, dict[Any, ir.Value]] = field(default_factory=dict)
 
     @classmethod
@@ -160,6 +162,7 @@ class Workspace:
         self.place_after(builder, node)
         new.type, new.shape = old.type, old.shape
         self.facts.set(new, self.facts.get(old))
+        self._origins[new] = self.origin(old)
         for reader, index in readers:
             reader.replace_input_with(index, new)
         if old.is_graph_output():
@@ -182,6 +185,11 @@ class Workspace:
         producer = old.producer()
         assert producer is not None
         self.place(builder, producer)
+        self.supersede(old, new)
+        remove_dead(reversed(gone))
+
+    def supersede(self, old: ir.Value, new: ir.Value) -> None:
+        """Gives a value of the graph the name, the facts and the readers of an old one."""
         new.type, new.shape = old.type, old.shape
         self.facts.set(new, self.facts.get(old))
         name, old.name = old.name, self.names.fresh("tautomer/replaced")
@@ -189,7 +197,7 @@ class Workspace:
         new.metadata_props.update(old.metadata_props)
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         self._replaced[old] = new
-        remove_dead(reversed(gone))
+        self._origins[new] = self.origin(old)
 
     def drop(self, old: ir.Value, new: ir.Value) -> None:
         """Removes a node that does nothing any more: what read it reads another value of the graph.
@@ -206,12 +214,18 @@ class Workspace:
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         self._replaced[old] = new
         remove_dead([node])
+        self.reread(old, new)
+
+    def reread(self, old: ir.Value, new: ir.Value) -> None:
+        """Says that operations that read a value read another one now."""
         self.recognition.operations = [
             op
             if old not in op.inputs
             else replace(op, inputs=tuple(new if x is old else x for x in op.inputs))
             for op in self.recognition.operations
         ]
+        if old in self.centred:
+            self.centred[new] = self.centred.pop(old)
 
     def forget(self, op: Recognised) -> None:
         """Says that an operation is no more."""
@@ -230,11 +244,24 @@ class Workspace:
             value = self._replaced[value]
         return value
 
+    def origin(self, value: ir.Value) -> ir.Value:
+        """The value of the original model that this one stands for, which has its shape; itself if none."""
+        return self._origins.get(value, value)
+
     def declare(self, function: ir.Function) -> None:
         """Puts a function of the domain `tautomer` into the file."""
         self.model.opset_imports.setdefault(DOMAIN, DOMAIN_VERSION)
         if function.identifier() not in self.model.functions:
             self.model.functions[function.identifier()] = function
+            self._declared.append(function)
+
+    def settle(self) -> None:
+        """Takes back the functions that were declared for nodes that a later pass replaced."""
+        ours = [node for graph in self.model.graphs() for node in graph if node.domain == DOMAIN]
+        used = {node.op_identifier() for node in ours}
+        for function in self._declared:
+            if function.identifier() not in used:
+                del self.model.functions[function.identifier()]
 
     def operations(self, *names: str) -> Iterator[Recognised]:
         """The operations of these names in the main graph, as they are now."""

@@ -8,7 +8,7 @@ from typing import Any
 from tautomer.graph.call import Call
 from tautomer.graph.semantics.table import Unsupported, evaluate, meaning_of
 from tautomer.patterns.operation import Definition, definition_of
-from tautomer.patterns.rows import apply
+from tautomer.patterns.rows import apply_all
 
 # Operators of onnxruntime that are a definition under another name: (op, attributes, renamed attributes).
 _ALIASES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
@@ -70,7 +70,7 @@ def compute(m: Any, call: Call, inputs: Sequence[Any]) -> tuple[Any, ...]:
         raise Unsupported(call.op_type, f"no meaning in domain '{call.domain}'")
     definition, attributes = found
     x, rest = inputs[0], [value for value in inputs[1:] if value is not None]
-    if call.outputs > 1:
+    if call.outputs > len(definition.results):
         raise Unsupported(call.op_type, "a second output")
     if call.op_type in _BIASED and rest:
         x, rest = x + rest[0], []
@@ -79,4 +79,4 @@ def compute(m: Any, call: Call, inputs: Sequence[Any]) -> tuple[Any, ...]:
     parameters = {name: attributes[name] for name in definition.parameters if name in attributes}
     axes = row_axes(definition, attributes, call.version, len(m.shape(x)))
     operands = dict(zip(definition.operands, rest, strict=False))
-    return (apply(definition, m, x, axes=axes, operands=operands, parameters=parameters),)
+    return apply_all(definition, m, x, axes=axes, operands=operands, parameters=parameters)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Builder, Names
 from tautomer.patterns.operation import Definition
-from tautomer.patterns.rows import apply
+from tautomer.patterns.rows import apply_all
 
 CASTLIKE_SINCE = 15
 PARAMETERS_SINCE = 12  # Constant has value_float from then on, which can refer to an attribute
@@ -39,25 +39,28 @@ def function_of(definition: Definition, version: int) -> ir.Function:
         for name in definition.parameters
     }
     widened = [_Traced(m, builder.op("Cast", value, to=int(ir.DataType.FLOAT))) for value in (x, *operands)]
-    result = apply(
+    results = apply_all(
         definition,
         m,
         widened[0],
         axes=(-1,) if definition.rows else (),
         operands=dict(zip(definition.operands, widened[1:], strict=True)),
         parameters=parameters,
-    ).value
-    output = (
-        builder.op("CastLike", result, x) if version >= CASTLIKE_SINCE else builder.op("Identity", result)
     )
-    output.name = "y"
+    outputs = [_narrowed(builder, result.value, x) for result in results]
+    for output, name in zip(outputs, definition.results, strict=True):
+        output.name = name
     graph = ir.Graph(
-        [x, *operands], [output], nodes=builder.nodes, opset_imports={"": version}, name=definition.op
+        [x, *operands], outputs, nodes=builder.nodes, opset_imports={"": version}, name=definition.op
     )
     attributes = [ir.Attr(name, ir.AttributeType.FLOAT, None) for name in definition.parameters]
     attributes += [ir.Attr(name, ir.AttributeType.STRING, None) for name in definition.attributes]
     attributes += [ir.Attr("axis", ir.AttributeType.INT, None)] if definition.rows else []
     return ir.Function(DOMAIN, definition.op, graph=graph, attributes=attributes)
+
+
+def _narrowed(b: Builder, result: ir.Value, x: ir.Value) -> ir.Value:
+    return b.op("CastLike", result, x) if b.version >= CASTLIKE_SINCE else b.op("Identity", result)
 
 
 class _Traced:

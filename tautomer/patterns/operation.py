@@ -51,6 +51,7 @@ class Definition:
         source: the paper or specification of the formula.
         by_name: whether it is recognised only where a node has its name, because what computes the same is
             more likely to be a slip in another operation.
+        results: names of what it gives; several where the function returns a tuple, all of x's shape.
     """
 
     op: str
@@ -64,6 +65,7 @@ class Definition:
     formula: str = ""
     source: str = ""
     by_name: bool = False
+    results: tuple[str, ...] = ("y",)
 
     @property
     def composite(self) -> bool:
@@ -108,6 +110,7 @@ def operation(
     attributes: Mapping[str, Any] | None = None,
     source: str = "",
     by_name: bool = False,
+    results: tuple[str, ...] = ("y",),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a definition; a malformed one fails here, at import, on its own line.
 
@@ -147,6 +150,7 @@ def operation(
             formula,
             source,
             by_name,
+            results,
         )
         if definition.key in _DEFINITIONS:
             raise InternalError("defined twice", where=f"operation {definition.key}")

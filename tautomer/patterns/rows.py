@@ -53,9 +53,23 @@ def apply(
     operands: Mapping[str, Any] | None = None,
     parameters: Mapping[str, float] | None = None,
 ) -> Any:
+    """The first result of a definition in a domain, which is the only one of nearly all; see `apply_all`."""
+    return apply_all(definition, m, x, axes=axes, operands=operands, parameters=parameters)[0]
+
+
+def apply_all(
+    definition: Definition,
+    m: Any,
+    x: Any,
+    *,
+    axes: tuple[int, ...] = (),
+    operands: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, float] | None = None,
+) -> tuple[Any, ...]:
     """Evaluates a definition in a domain; absent operands are 1 and 0, absent parameters their defaults."""
     values = {**definition.parameters, **(parameters or {})}
     with np.errstate(
         all="ignore"
     ):  # what overflows or divides by 0 is a result, in numpy as in other domains
-        return definition.function(Rows(m, axes), x, **(operands or {}), **values)
+        found = definition.function(Rows(m, axes), x, **(operands or {}), **values)
+    return found if len(definition.results) > 1 else (found,)

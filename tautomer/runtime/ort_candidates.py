@@ -77,13 +77,14 @@ def _nodes(model: ir.Model) -> Iterator[tuple[ir.Node, bool]]:
 def _facts(model: ir.Model) -> Facts:
     """What is known of the values, also behind our nodes where the file does not say it."""
     facts = propagate(model, bind_symbols(model))
-    like_x = {definition.op for definition in definitions() if definition.rows != "folded"}
+    like_x = {(one.op, len(one.results)) for one in definitions() if one.rows != "folded"}
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if all(facts.get(value).dtype is not None for value in node.outputs):
             continue
-        if node.domain == DOMAIN and node.op_type in like_x and node.inputs and len(node.outputs) == 1:
+        if node.domain == DOMAIN and node.inputs and (node.op_type, len(node.outputs)) in like_x:
             x = facts.get(node.inputs[0])
-            facts.set(node.outputs[0], Fact(x.shape, x.dtype))
+            for value in node.outputs:
+                facts.set(value, Fact(x.shape, x.dtype))
         else:
             extend(facts, model, [node])
     return facts
@@ -102,6 +103,8 @@ def _fit(node: ir.Node, model: ir.Model, facts: Facts) -> Wanted | str:
     inputs = [value for value in node.inputs if value is not None]
     if len(inputs) != len(node.inputs) or len(inputs) != 1 + len(definition.operands):
         return "it does not have the inputs of its definition"
+    if len(node.outputs) != len(definition.results):
+        return "it does not have the outputs of its definition"
     types = {facts.get(value).dtype or value.dtype for value in inputs}
     dtype = types.pop()
     if types or dtype is None or dtype.name not in ELEMENT_TYPES:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tautomer.codegen.ort_library import OrtKernel
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import ROW_OPERANDS
-from tautomer.patterns.rows import apply
+from tautomer.patterns.rows import apply_all
 from tautomer.runtime.first_run import Trial, first_run
 from tautomer.runtime.kernel_cache import Check
 from tautomer.runtime.ort_candidates import Wanted
@@ -56,7 +56,7 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
     inputs = [numbers(_ROWS, columns), *(numbers(*shape) for shape in shapes)]
     # not the defaults: a kernel that ignores its parameters is wrong
     parameters = {name: float(np.float32(value * 1.5 or 0.25)) for name, value in kernel.parameters}
-    expected = apply(
+    expected = apply_all(
         definition,
         Float64(),
         inputs[0].astype(np.float64),
@@ -66,11 +66,14 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
     )
 
     def compare(outputs: list[NDArray[Any]]) -> str | None:
-        off = np.abs(outputs[0].astype(np.float64) - expected)
-        allowed = _OFF[wanted.element_type] * np.abs(expected).max(-1, keepdims=True)
-        worst = float(np.max(off / (allowed + 1e-30)))
+        worst = 0.0
+        for output, exact in zip(outputs, expected, strict=True):
+            off = np.abs(output.astype(np.float64) - exact)
+            allowed = _OFF[wanted.element_type] * np.abs(exact).max(-1, keepdims=True)
+            worst = max(worst, float(np.max(off / (allowed + 1e-30))))
         return None if worst <= 1 else f"it is off by {worst:.3g} times what is allowed"
 
     size = (_ROWS, columns) if kernel.rows else (_ROWS * columns, 1)
-    trial = Trial(symbol, inputs, [((_ROWS, columns), dtype)], [*parameters.values()], *size)
+    outputs = [((_ROWS, columns), dtype)] * kernel.results
+    trial = Trial(symbol, inputs, outputs, [*parameters.values()], *size)
     return first_run(library, trial, compare)

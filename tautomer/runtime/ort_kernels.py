@@ -173,5 +173,6 @@ def ort_kernel(wanted: Wanted, isa: Isa, machine: Machine) -> tuple[OrtKernel, t
         kernel.rows,
         tuple((name, str(value)) for name, value in definition.attributes.items()),
         tuple(variants),
+        len(definition.results),
     )
     return entry, tuple(flags)

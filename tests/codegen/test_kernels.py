@@ -24,7 +24,7 @@ from tautomer.codegen.kernel import AVX2, AVX512, PORTABLE, Isa, Kernel, kernel_
 from tautomer.errors import InputError
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import ROW_OPERANDS, Definition, definitions
-from tautomer.patterns.rows import apply
+from tautomer.patterns.rows import apply_all
 
 Array = NDArray[np.generic]
 GOLDEN = Path(__file__).parent / "golden"
@@ -55,6 +55,8 @@ NARROW = ["RMSNormalization", "LayerNormalization", "Softmax", "ReduceLogSumExp"
 NARROW += ["Relu"]
 BUILT += [(key, dtype, "") for key in NARROW for dtype in ("float16", "bfloat16")]
 BUILT += [("RMSNormalization", dtype, "stream") for dtype in ("float16", "bfloat16")]
+JOINED = "AddRMSNormalizationWithSum"
+BUILT += [(JOINED, "float32", "stream"), (JOINED, "bfloat16", ""), (JOINED, "float16", "stream")]
 ON_SIXTEEN = [
     ("LayerNormalization", "float32", ""),
     ("Softmax", "float32", "block"),
@@ -107,28 +109,40 @@ def at_offset(values: Array, offset: int) -> Array:
 
 
 def run(library: ctypes.CDLL, made: Kernel, x: Array, *operands: Array, folded: bool = False) -> Array:
-    """Calls a kernel on unaligned copies and checks that it wrote nothing around its result."""
+    """The only result of a kernel, see `run_all`."""
+    (result,) = run_all(library, made, 1, x, *operands, folded=folded)
+    return result
+
+
+def run_all(
+    library: ctypes.CDLL, made: Kernel, results: int, x: Array, *operands: Array, folded: bool = False
+) -> list[Array]:
+    """Calls a kernel on unaligned copies and checks that it wrote nothing around its results."""
     rows, columns = x.shape
     count = rows if folded else x.size
     inputs = [at_offset(array, x.itemsize * (i + 1)) for i, array in enumerate((x, *operands))]
     guard = 64
-    around = np.full(count * x.itemsize + 2 * guard + 64, 0xA5, np.uint8)
-    start = -around.ctypes.data % 64 + guard - x.itemsize
+    arounds = [np.full(count * x.itemsize + 2 * guard + 64, 0xA5, np.uint8) for _ in range(results)]
+    # the results do not begin at the same place of a line
+    starts = [-a.ctypes.data % 64 + guard - x.itemsize * (i + 1) for i, a in enumerate(arounds)]
     parameters = definition_parameters(made)
     function = getattr(library, made.symbol)
     function.restype = None
     function(
         (ctypes.c_void_p * len(inputs))(*(array.ctypes.data for array in inputs)),
-        (ctypes.c_void_p * 1)(around.ctypes.data + start),
+        (ctypes.c_void_p * results)(*(a.ctypes.data + s for a, s in zip(arounds, starts, strict=True))),
         (ctypes.c_double * max(1, len(parameters)))(*parameters),
         ctypes.c_int64(0),
         ctypes.c_int64(rows if made.rows else x.size),
         ctypes.c_int64(columns),
     )
-    end = start + count * x.itemsize
-    assert (around[:start] == 0xA5).all(), "written before the result"
-    assert (around[end:] == 0xA5).all(), "written after the result"
-    return around[start:end].view(x.dtype).reshape((rows, 1) if folded else x.shape).copy()
+    found = []
+    for around, start in zip(arounds, starts, strict=True):
+        end = start + count * x.itemsize
+        assert (around[:start] == 0xA5).all(), "written before the result"
+        assert (around[end:] == 0xA5).all(), "written after the result"
+        found.append(around[start:end].view(x.dtype).reshape((rows, 1) if folded else x.shape).copy())
+    return found
 
 
 def definition_parameters(made: Kernel) -> list[float]:
@@ -141,10 +155,16 @@ PARAMETERS = {"epsilon": 0.0009765625, "alpha": 0.71875, "beta": 0.4375, "gamma"
 
 
 def expected(definition: Definition, x: Array, operands: tuple[Array, ...]) -> NDArray[np.float64]:
+    """The only result of a definition in float64."""
+    (result,) = expected_all(definition, x, operands)
+    return result
+
+
+def expected_all(definition: Definition, x: Array, operands: tuple[Array, ...]) -> list[NDArray[np.float64]]:
     """The definition in float64."""
     wide = [array.astype(np.float64) for array in operands]
     parameters = {name: PARAMETERS.get(name, value) for name, value in definition.parameters.items()}
-    result = apply(
+    results = apply_all(
         definition,
         Float64(),
         x.astype(np.float64),
@@ -152,7 +172,7 @@ def expected(definition: Definition, x: Array, operands: tuple[Array, ...]) -> N
         operands=dict(zip(definition.operands, wide, strict=True)),
         parameters=parameters,
     )
-    return np.asarray(result, np.float64)
+    return [np.asarray(result, np.float64) for result in results]
 
 
 def operands_of(definition: Definition, shape: tuple[int, int], random: np.random.Generator) -> list[Array]:
@@ -233,8 +253,9 @@ def check(library: ctypes.CDLL, key: str, dtype: str, algorithm: str, isa: Isa) 
             operands = tuple(
                 array.astype(NUMPY_TYPES[dtype]) for array in operands_of(definition, x.shape, random)
             )
-            found = run(library, made, x, *operands, folded=folded)
-            assert_close(found, expected(definition, x, operands), x, dtype, bool(definition.rows))
+            found = run_all(library, made, len(definition.results), x, *operands, folded=folded)
+            for one, right in zip(found, expected_all(definition, x, operands), strict=True):
+                assert_close(one, right, x, dtype, bool(definition.rows))
 
 
 # Functions of one number that definitions may use, over all that float32 holds, and how exact they are.
@@ -305,6 +326,26 @@ def test_rows_may_be_given_out_in_parts_and_overwritten(
                 inputs, outputs, values, ctypes.c_int64(first), ctypes.c_int64(last), columns
             )
         np.testing.assert_allclose(parts, whole, rtol=4 * ULP, atol=1e-30)
+
+
+def test_two_results_may_take_the_places_of_both_inputs(libraries: Callable[[Isa], ctypes.CDLL]) -> None:
+    isa = list(ISAS.values())[-1]
+    library, random = libraries(isa), np.random.default_rng(5)
+    for algorithm in ("", "stream"):
+        made = kernel(JOINED, "float32", algorithm, isa)
+        x = random.normal(size=(5, 70)).astype(np.float32)
+        residual, scale = (
+            array.astype(np.float32) for array in operands_of(DEFINITIONS[JOINED], x.shape, random)
+        )
+        apart = run_all(library, made, 2, x, residual, scale)
+        addresses = [array.ctypes.data for array in (x, residual, scale)]
+        getattr(library, made.symbol)(
+            (ctypes.c_void_p * 3)(*addresses),
+            (ctypes.c_void_p * 2)(*addresses[:2]),
+            (ctypes.c_double * 1)(*definition_parameters(made)),
+            *(ctypes.c_int64(number) for number in (0, 5, 70)),
+        )
+        np.testing.assert_array_equal([x, residual], apart)
 
 
 def test_long_rows_keep_their_digits(libraries: Callable[[Isa], ctypes.CDLL]) -> None:

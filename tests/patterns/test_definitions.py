@@ -13,7 +13,7 @@ from tautomer.patterns.attention import score_attention
 from tautomer.patterns.evaluation import FLOAT64
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
 from tautomer.patterns.operation import FULL_OPERANDS, Definition, Scalar, definitions, operation
-from tautomer.patterns.rows import apply
+from tautomer.patterns.rows import apply_all
 
 ALL = [definition for definition in definitions() if definition.rows != "folded"]
 ROWS, LENGTH = 5, 7
@@ -33,11 +33,11 @@ def _model(definition: Definition, version: int, dtype: int) -> bytes:
     attributes = {**definition.attributes, **definition.parameters}
     if definition.rows:
         attributes["axis"] = -1
-    node = onnx.helper.make_node(definition.op, list(inputs), ["y"], domain=DOMAIN, **attributes)
+    node = onnx.helper.make_node(definition.op, list(inputs), definition.results, domain=DOMAIN, **attributes)
     infos = [onnx.helper.make_tensor_value_info(k, dtype, v.shape) for k, v in inputs.items()]
-    output = onnx.helper.make_tensor_value_info("y", dtype, (ROWS, LENGTH))
+    outputs = [onnx.helper.make_tensor_value_info(k, dtype, (ROWS, LENGTH)) for k in definition.results]
     model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "g", infos, [output]),
+        onnx.helper.make_graph([node], "g", infos, outputs),
         opset_imports=[
             onnx.helper.make_opsetid("", version),
             onnx.helper.make_opsetid(DOMAIN, DOMAIN_VERSION),
@@ -58,9 +58,9 @@ def test_function_body_runs_on_onnxruntime_and_computes_the_definition(
     session = onnxruntime.InferenceSession(
         _model(definition, version, onnx.TensorProto.FLOAT), providers=["CPUExecutionProvider"]
     )
-    (found,) = session.run(None, inputs)
+    found = session.run(None, inputs)
     x, *operands = (value.astype(np.float64) for value in inputs.values())
-    expected = apply(
+    expected = apply_all(
         definition,
         FLOAT64,
         x,
@@ -68,7 +68,8 @@ def test_function_body_runs_on_onnxruntime_and_computes_the_definition(
         operands=dict(zip(definition.operands, operands, strict=True)),
     )
     # a dozen roundings of float32, some of them where 1 + tanh cancels
-    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+    for one, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, right, rtol=2e-5, atol=2e-6)
 
 
 def test_function_bodies_take_half_precision_and_compute_in_float32() -> None:

@@ -79,3 +79,34 @@ def test_a_file_that_was_rewritten_for_our_kernels_is_not_rewritten_again(model:
 def test_without_our_kernels_nothing_becomes_ours(model: Path) -> None:
     result = tautomer.optimize(model)
     assert not [node for node in result.model.graph if node.domain == "tautomer"]
+
+
+def test_residual_sums_and_their_norms_run_as_one_kernel_whose_results_lie_in_the_inputs_places(
+    tmp_path: Path,
+) -> None:
+    """Each reads both results of the one before, and nothing else does: onnxruntime may reuse all of them."""
+    text = f"""<ir_version: 9, opset_import: ["": 18]>
+    m (float[batch, 3, {WIDTH}] x, float[batch, 3, {WIDTH}] r) => (float[batch, 3, {WIDTH}] y) {{
+        a = Tanh (x) b = Tanh (r)
+        s1 = Add (a, b)  n1 = LayerNormalization <axis = -1, epsilon = 0.001> (s1, g, c)
+        s2 = Add (n1, s1)  n2 = LayerNormalization <axis = -1, epsilon = 0.001> (s2, g, c)
+        s3 = Add (s2, n2)  n3 = LayerNormalization <axis = -1, epsilon = 0.001> (s3, c, g)
+        y = Mul (n3, s3)
+    }}"""
+    proto = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(3)
+    for name in "gc":
+        proto.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(WIDTH).astype("f"), name))
+    result = tautomer.optimize(proto, target="kernels", norm="ln")
+    ours = Counter(node.op_type for node in result.model.graph if node.domain == "tautomer")
+    assert ours == {"AddLayerNormalizationWithSum": 3} and result.verification["verdict"] == "EQUAL"
+    result.save(tmp_path / "joined.onnx")
+    fed = {name: rng.standard_normal((5, 3, WIDTH)).astype("f") for name in "xr"}
+    cpu = ["CPUExecutionProvider"]
+    expected = onnxruntime.InferenceSession(proto.SerializeToString(), providers=cpu).run(None, fed)[0]
+    for session in (
+        tautomer.session(tmp_path / "joined.onnx"),
+        onnxruntime.InferenceSession(tmp_path / "joined.onnx", providers=cpu),
+    ):
+        # a few roundings of float32 through three norms
+        np.testing.assert_allclose(session.run(None, fed)[0], expected, rtol=1e-5, atol=1e-5)

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <immintrin.h>
 
-namespace kernel_d32e82fa716a16f23fc7362cb59dac2c {
+namespace kernel_f90d16a2d867805f5fd1df8b9da844dd {
 
 constexpr int LANES = 16;
 #define INLINE inline __attribute__((always_inline))
@@ -92,7 +92,7 @@ INLINE int64_t before_aligned(const S* p) {
 }
 
 extern "C" __attribute__((visibility("default")))
-void tautomer_d32e82fa716a16f23fc7362cb59dac2c(const void* const* inputs, void* const* outputs, const double* parameters,
+void tautomer_f90d16a2d867805f5fd1df8b9da844dd(const void* const* inputs, void* const* outputs, const double* parameters,
             int64_t first, int64_t last, int64_t columns) {
   const S* const x_all = (const S*)inputs[0];
   S* const y_all = (S*)outputs[0];
@@ -114,7 +114,8 @@ void tautomer_d32e82fa716a16f23fc7362cb59dac2c(const void* const* inputs, void* 
   const bool streamed = before >= 0;
   const int64_t head = before < last - i ? before : last - i;
   if (head > 0) {
-    store_part(y_row + i, result(load_part(x_row + i, head)), head);
+    const V r0 = result(load_part(x_row + i, head));
+    store_part(y_row + i, r0, head);
     i += head;
   }
   for (; i + 4 * LANES <= last; i += 4 * LANES) {
@@ -132,7 +133,8 @@ void tautomer_d32e82fa716a16f23fc7362cb59dac2c(const void* const* inputs, void* 
     put(streamed, y_row + i, r0);
   }
   if (i < last) {
-    store_part(y_row + i, result(load_part(x_row + i, last - i)), last - i);
+    const V r0 = result(load_part(x_row + i, last - i));
+    store_part(y_row + i, r0, last - i);
   }
   _mm_sfence();
 }

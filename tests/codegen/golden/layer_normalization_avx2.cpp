@@ -4,7 +4,7 @@
 #include <cmath>
 #include <immintrin.h>
 
-namespace kernel_855563a38d165f1847c0948e2a28c613 {
+namespace kernel_7827f242e2c3c8409f15dabca68d8616 {
 
 constexpr int LANES = 8;
 #define INLINE inline __attribute__((always_inline))
@@ -84,7 +84,7 @@ struct WideSum {
 };
 
 extern "C" __attribute__((visibility("default")))
-void tautomer_855563a38d165f1847c0948e2a28c613(const void* const* inputs, void* const* outputs, const double* parameters,
+void tautomer_7827f242e2c3c8409f15dabca68d8616(const void* const* inputs, void* const* outputs, const double* parameters,
             int64_t first, int64_t last, int64_t columns) {
   const S* const x_all = (const S*)inputs[0];
   const S* const scale_all = (const S*)inputs[1];
@@ -202,7 +202,8 @@ void tautomer_855563a38d165f1847c0948e2a28c613(const void* const* inputs, void* 
       store(y_row + i, r0);
     }
     if (i < columns) {
-      store_part(y_row + i, result(load_part(x_row + i, columns - i), load_part(scale_row + i, columns - i), load_part(bias_row + i, columns - i)), columns - i);
+      const V r0 = result(load_part(x_row + i, columns - i), load_part(scale_row + i, columns - i), load_part(bias_row + i, columns - i));
+      store_part(y_row + i, r0, columns - i);
     }
   }
 }

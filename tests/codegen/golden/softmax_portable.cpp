@@ -3,7 +3,7 @@
 #include <cstring>
 #include <cmath>
 
-namespace kernel_fabc615c4b64184cf42dfe9f537ff465 {
+namespace kernel_37b4c1e25f5408938a5a64a3a1095251 {
 
 constexpr int LANES = 4;
 #define INLINE inline __attribute__((always_inline))
@@ -113,7 +113,7 @@ struct Max {
 };
 
 extern "C" __attribute__((visibility("default")))
-void tautomer_fabc615c4b64184cf42dfe9f537ff465(const void* const* inputs, void* const* outputs, const double* parameters,
+void tautomer_37b4c1e25f5408938a5a64a3a1095251(const void* const* inputs, void* const* outputs, const double* parameters,
             int64_t first, int64_t last, int64_t columns) {
   const S* const x_all = (const S*)inputs[0];
   S* const y_all = (S*)outputs[0];
@@ -219,7 +219,8 @@ void tautomer_fabc615c4b64184cf42dfe9f537ff465(const void* const* inputs, void* 
       store(y_row + i, r0);
     }
     if (i < columns) {
-      store_part(y_row + i, result(load_part(x_row + i, columns - i)), columns - i);
+      const V r0 = result(load_part(x_row + i, columns - i));
+      store_part(y_row + i, r0, columns - i);
     }
   }
 }

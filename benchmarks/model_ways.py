@@ -12,7 +12,7 @@ import torch
 import tautomer
 from benchmarks.builders import ALONE, ENDS, TEXT, built
 from benchmarks.exports import silence
-from benchmarks.models import VOCABULARY, Family, Input
+from benchmarks.family import VOCABULARY, Family, Input
 from benchmarks.peers import PEERS
 from benchmarks.timing import load
 from tautomer.graph.reader import read_model
