@@ -94,7 +94,9 @@ def never_positive(node: Node) -> bool:
     An exponential of such a value needs no care for overflow.
     """
     if node.op == "neg":
-        return node.args[0].op in ("abs", "exp", "sigmoid")
+        value = node.args[0]
+        square = value.op == "mul" and value.args[0] is value.args[1]
+        return square or value.op in ("abs", "exp", "sigmoid")
     if node.op == "sub":
         value, bound = node.args
         parts = bound.args if bound.op == "maximum" else (bound,)

@@ -22,13 +22,24 @@ def indented(lines: list[str], by: int) -> str:
     return "".join(f"{' ' * by}{line}\n" for line in lines)
 
 
-def function(program: Program, loops: Loops) -> str:
-    """The function around the loops over one row, or over all elements."""
-    pointers = [
-        f"const S* const {name}_all = (const S*)inputs[{i}];"
-        for i, name in enumerate(("x", *program.operands))
+def function(program: Program, loops: Loops, row_type: str = "S") -> str:
+    """The function around the loops over one row, or over all elements.
+
+    Args:
+        program: what is computed.
+        loops: the statements.
+        row_type: what operands of the shape of a row are stored as.
+    """
+    inputs = [("x", "S")]
+    inputs += [
+        (name, row_type if kind == "row" else "S")
+        for name, kind in zip(program.operands, program.kinds, strict=True)
     ]
-    pointers += [f"S* const {name}_all = (S*)outputs[{i}];" for i, name in enumerate(program.names)]
+    outputs = [(name, "float" if name in program.totals else "S") for name in program.names]
+    pointers = [
+        f"const {of}* const {name}_all = (const {of}*)inputs[{i}];" for i, (name, of) in enumerate(inputs)
+    ]
+    pointers += [f"{of}* const {name}_all = ({of}*)outputs[{i}];" for i, (name, of) in enumerate(outputs)]
     # what a kernel has no use for is an unused variable, about which compilers warn
     pointers.append("(void)parameters, (void)columns;")
     if program.of_kind("segment"):
@@ -36,12 +47,15 @@ def function(program: Program, loops: Loops) -> str:
             pointers.append(f"const int64_t {name} = (int64_t)parameters[{program.parameters.index(name)}];")
         pointers.append("const int64_t length = columns / segments;")
     at_row = [
-        f"const S* const {name}_row = {name}_all{_OFFSETS[kind]};"
-        for name, kind in zip(("x", *program.operands), ("full", *program.kinds), strict=True)
+        f"const {of}* const {name}_row = {name}_all{_OFFSETS[kind]};"
+        for (name, of), kind in zip(inputs, ("full", *program.kinds), strict=True)
         if kind in _OFFSETS
     ]
     size = "" if program.folded else " * columns"
-    at_row += [f"S* const {name}_row = {name}_all + row{size};" for name in program.names]
+    at_row += [
+        f"{of}* const {name}_row = {name}_all{'' if name in program.totals else f' + row{size}'};"
+        for name, of in outputs
+    ]
     text = _SIGNATURE + indented([*pointers, *loops.once], 2)
     if program.rows:
         text += "  for (int64_t row = first; row < last; ++row) {\n"

@@ -13,17 +13,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from tautomer.codegen.algorithms import algorithm_of
+from tautomer.codegen.algorithms import Loops, algorithm_of
 from tautomer.codegen.frame import function, unit
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
 from tautomer.codegen.loops import by_definition
-from tautomer.codegen.storage import DTYPES, storage
-from tautomer.codegen.trace import trace, unsupported
+from tautomer.codegen.storage import DTYPES, singles, storage
+from tautomer.codegen.trace import Program, trace, unsupported
 from tautomer.codegen.vector_type import vector_type
 from tautomer.errors import InputError
 from tautomer.patterns.operation import Definition
 
-__all__ = ["AVX2", "AVX512", "PORTABLE", "Isa", "Kernel", "kernel_for", "unsupported"]
+__all__ = ["AVX2", "AVX512", "PORTABLE", "Isa", "Kernel", "kernel_for", "kernel_of", "unsupported"]
 
 # Contraction to fused multiplications and additions is wanted; nothing that drops NaN or reorders sums is.
 # Scheduling interleaves the four vectors of a step, whose chains of dependent operations are long.
@@ -84,13 +84,37 @@ def kernel_for(
         raise InputError(f"no kernels for tensors of {dtype}", where=definition.key)
     program = trace(definition, operands)
     if algorithm in ("", "stream"):
-        loops = by_definition(program, isa, dtype, stream=algorithm == "stream")
-    else:
-        written = algorithm_of(definition.key, algorithm, dtype)
-        if written is None:
-            raise InputError(f"no algorithm {algorithm} for tensors of {dtype}", where=definition.key)
-        loops = written(program, isa)
-    body = "\n".join((vector_type(isa), storage(dtype, isa), *loops.helpers, function(program, loops)))
+        return kernel_of(program, dtype=dtype, isa=isa, stream=algorithm == "stream")
+    written = algorithm_of(definition.key, algorithm, dtype)
+    if written is None:
+        raise InputError(f"no algorithm {algorithm} for tensors of {dtype}", where=definition.key)
+    return _assembled(program, written(program, isa), dtype, isa)
+
+
+def kernel_of(
+    program: Program, *, dtype: str = "float32", isa: Isa, stream: bool = False, float_rows: bool = False
+) -> Kernel:
+    """Writes the kernel of a program.
+
+    Its outputs are the results in order. Totals are of the rows of one call, and float32.
+
+    Args:
+        program: what to compute.
+        dtype: what x, the operands and the results that are no totals are stored as.
+        isa: the instruction set.
+        stream: whether the result is stored past the caches.
+        float_rows: whether operands of the shape of a row are stored as float32, whatever the dtype.
+    """
+    return _assembled(program, by_definition(program, isa, dtype, stream), dtype, isa, float_rows)
+
+
+def _assembled(program: Program, loops: Loops, dtype: str, isa: Isa, float_rows: bool = False) -> Kernel:
+    """The translation unit around the loops."""
+    parts = [vector_type(isa), storage(dtype, isa)]
+    if (float_rows or program.totals) and dtype != "float32":
+        parts.append(singles(dtype))
+    row_type = "float" if float_rows else "S"
+    body = "\n".join((*parts, *loops.helpers, function(program, loops, row_type)))
     flags = (*_FLAGS, *isa.flags)
     digest = hashlib.sha256("\0".join((isa.name, *flags, body)).encode()).hexdigest()[:32]
     return Kernel(

@@ -31,7 +31,8 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
     stored = dict(zip(program.names, program.results, strict=True))
     roots = [*program.results, *(node.args[0] for step in plan.passes for node in step)]
     nodes = reachable(roots)
-    once = [*write.inputs_per_call(nodes, program.parameters), *write.uniforms(roots, fixed=True)]
+    zeros = [f"std::memset({name}_all, 0, columns * sizeof(float));" for name in program.totals]
+    once = [*zeros, *write.inputs_per_call(nodes, program.parameters), *write.uniforms(roots, fixed=True)]
     lines = write.inputs_per_row(nodes)
     for number, step in enumerate(plan.passes):
         lines += write.uniforms([node.args[0] for node in step])
@@ -40,7 +41,7 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
     if program.folded:
         lines += [f"store_part({name}_row, b{node.index}, 1);" for name, node in stored.items()]
     else:
-        lines += result_pass(write, stored, kept, stream, program.rows)
+        lines += result_pass(write, program, kept, stream)
     helpers = (
         vector_math(write.functions, isa),
         scalar_helpers(write.helpers),

@@ -114,6 +114,19 @@ INLINE void store_part(S* p, V v, int64_t count) {
 }
 """
 
+# of rows and totals, beside tensors of a narrow type
+_SINGLE = """\
+typedef V AnywhereSingle __attribute__((aligned(1), may_alias));
+INLINE V load(const float* p) { return *(const AnywhereSingle*)p; }
+INLINE void store(float* p, V v) { *(AnywhereSingle*)p = v; }
+INLINE V load_part(const float* p, int64_t count) {
+  V part = {};
+  std::memcpy(&part, p, (size_t)count * sizeof(float));
+  return part;
+}
+INLINE void store_part(float* p, V v, int64_t count) { std::memcpy(p, &v, (size_t)count * sizeof(float)); }
+"""
+
 _STREAM = """\
 INLINE void put(bool past_the_cache, S* p, V v) {{
   if (past_the_cache) {{
@@ -148,6 +161,11 @@ def storage(dtype: str, isa: Isa) -> str:
         convert = {"avx2": _FLOAT16_AVX2, "avx512": _FLOAT16_AVX512}.get(isa.name, _FLOAT16)
     part = _PART_AVX512_HALVES if isa.name == "avx512" else _PART
     return "\n".join((_HALVES + convert, _WHOLE, part))
+
+
+def singles(dtype: str) -> str:
+    """Loads and stores of float32 beside those of the type that tensors have."""
+    return "" if dtype == "float32" else _SINGLE
 
 
 def streams(dtype: str, isa: Isa) -> str:

@@ -33,6 +33,7 @@ class Program:
         parameters: the scalars, in order.
         rows: whether there are rows, and not only elements.
         folded: whether there is one result per row.
+        totals: the names of results that are added up over the rows, column by column, in float32.
     """
 
     results: tuple[Node, ...]
@@ -42,6 +43,7 @@ class Program:
     parameters: tuple[str, ...]
     rows: bool
     folded: bool
+    totals: tuple[str, ...] = ()
 
     def of_kind(self, kind: str) -> tuple[str, ...]:
         """The operands that go with x in this way."""

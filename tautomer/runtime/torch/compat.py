@@ -1,0 +1,29 @@
+"""Every private name of torch that Tautomer uses. Works on torch 2.11 to 2.13.
+
+A new version of torch breaks here or nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._C._functorch import peek_interpreter_stack
+from torch.autograd import forward_ad
+
+__all__ = ["after_autograd", "below_autograd", "is_transformed"]
+
+
+def below_autograd() -> Any:
+    """A context in which operators are called without autograd."""
+    return torch._C._AutoDispatchBelowAutograd()
+
+
+def after_autograd(keyset: Any) -> Any:
+    """What is left to do for an operator when autograd has had its turn."""
+    return keyset & torch._C._after_autograd_keyset
+
+
+def is_transformed() -> bool:
+    """Whether torch.func or forward mode is at work on what is called now."""
+    return forward_ad._current_level >= 0 or peek_interpreter_stack() is not None

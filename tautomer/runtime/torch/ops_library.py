@@ -1,0 +1,149 @@
+"""Building, checking and loading what makes kernels operators of torch."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tautomer.codegen.cost_model import thresholds
+from tautomer.codegen.kernel import Isa, Kernel, kernel_for, kernel_of
+from tautomer.codegen.torch_library import TARGET_VERSION, index_of, index_of_dtype, library_text
+from tautomer.codegen.torch_operators import NAMESPACE, TorchOperator, backward, forward, signatures
+from tautomer.errors import ResourceError, TautomerError
+from tautomer.machine import Machine
+from tautomer.runtime.kernel_cache import library
+from tautomer.runtime.loaded import load
+from tautomer.runtime.machine import this_machine
+from tautomer.runtime.ort_kernels import isa_of
+from tautomer.runtime.torch.ops_check import check_of
+
+_LOG = logging.getLogger("tautomer.torch")
+_LOCK = threading.RLock()
+
+
+def attach(operator: TorchOperator, dtype: str) -> str:
+    """Makes an operator run on CPU tensors of a type; builds what is not in the cache.
+
+    What cannot be had is said once, on the log `tautomer.torch`, and not tried again in this process.
+
+    Args:
+        operator: which.
+        dtype: float32, float16 or bfloat16.
+
+    Returns:
+        Why it does not run, or "".
+    """
+    with _LOCK:
+        return _attached(operator, dtype)
+
+
+@cache
+def _attached(operator: TorchOperator, dtype: str) -> str:
+    reason = _loaded()
+    if reason:
+        return reason
+    try:
+        _attach(operator, dtype)
+    except TautomerError as error:
+        _LOG.warning("torch runs %s of %s by its own operators: %s", operator.name, dtype, error)
+        return str(error)
+    return ""
+
+
+@cache
+def _loaded() -> str:
+    """Loads the library of the operators; why it cannot be, or ""."""
+    from tautomer.runtime.torch import ops_rules
+
+    try:
+        _load_operators()
+    except TautomerError as error:
+        _LOG.warning("torch runs without kernels of ours: %s", error)
+        return str(error)
+    ops_rules.register_all()
+    return ""
+
+
+def operators_library() -> Path:
+    """The library of the operators, from the cache or built.
+
+    Raises:
+        TautomerError: it cannot be built.
+    """
+    import torch
+
+    root = Path(torch.__file__).parent
+    text = f"// with the headers of torch {torch.__version__.split('+')[0]}\n{library_text()}"
+    flags = (
+        f"-DTORCH_TARGET_VERSION={TARGET_VERSION}",
+        f"-I{root / 'include'}",
+        "-Wl,--no-as-needed",
+        f"-L{root / 'lib'}",
+        *("-ltorch_cpu", "-ltorch", "-lc10"),
+    )
+    return library(text, flags)
+
+
+def _load_operators() -> None:
+    import torch
+
+    path = operators_library()
+    if any(f"{NAMESPACE}::{one.name}" in _registered() for one in signatures()):
+        if str(path) not in torch.ops.loaded_libraries:
+            raise ResourceError("another library has registered operators of these names", where=str(path))
+        return
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise ResourceError(f"the library cannot be loaded ({error})", where=str(path)) from error
+
+
+def _registered() -> set[str]:
+    """The names of ours that torch knows; only asked for membership."""
+    import torch
+
+    namespace = getattr(torch.ops, NAMESPACE)
+    return {f"{NAMESPACE}::{one.name}" for one in signatures() if hasattr(namespace, one.name)}
+
+
+def _attach(operator: TorchOperator, dtype: str) -> None:
+    isa = isa_of("native")
+    forwards = _forward_kernels(operator, dtype, isa, this_machine())
+    other = kernel_of(backward(operator).program, dtype=dtype, isa=isa, float_rows=True)
+    kernels = [kernel for kernel, _ in forwards] + [other]
+    texts = dict.fromkeys(kernel.text for kernel in kernels)
+    flags = dict.fromkeys(flag for kernel in kernels for flag in kernel.flags)
+    symbols = [kernel.symbol for kernel, _ in forwards]
+    # the definition's own form is tried first
+    check = check_of(operator, dtype, symbols[::-1], [other.symbol])
+    path = library("".join(texts), tuple(flags), check=check)
+    glue = ctypes.CDLL(str(operators_library())).tautomer_torch_attach
+    glue.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int64] * 3)
+    type_index = index_of_dtype(dtype)
+    for kernel, when in forwards:
+        glue(index_of(forward(operator)), type_index, _address(path, kernel.symbol), *when)
+    glue(index_of(backward(operator)), type_index, _address(path, other.symbol), 0, 0, 1)
+
+
+def _forward_kernels(
+    operator: TorchOperator, dtype: str, isa: Isa, machine: Machine
+) -> list[tuple[Kernel, tuple[int, int, int]]]:
+    """The algorithms, each with the least bytes and columns and the multiple from which it is used."""
+    program = forward(operator).program
+    found = []
+    for one in thresholds(operator.key, dtype, machine):
+        if one.algorithm == "stream":
+            kernel = kernel_of(program, dtype=dtype, isa=isa, stream=True, float_rows=True)
+        else:
+            kernel = kernel_for(operator.definition, dtype=dtype, isa=isa, algorithm=one.algorithm)
+        found.append((kernel, (one.least_bytes, one.least_columns, one.multiple)))
+    usual = kernel_of(program, dtype=dtype, isa=isa, float_rows=True)
+    return [*found, (usual, (0, 0, 1))]
+
+
+def _address(path: Path, symbol: str) -> Any:
+    return ctypes.cast(load(path, symbol), ctypes.c_void_p)  # type: ignore[arg-type]
