@@ -196,9 +196,10 @@ def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
     if node is None:
         return None if value.is_graph_input() else value.const_value
     attribute = node.attributes.get("value")
-    if node.op_type != "Constant" or attribute is None or attribute.is_ref():
+    if node.op_type != "Constant" or attribute is None or attribute.type != ir.AttributeType.TENSOR:
         return None
-    return attribute.as_tensor()
+    tensor: ir.TensorProtocol | None = attribute.value  # as_tensor asks what it is, slowly; None: a reference
+    return tensor
 
 
 def _pure(node: ir.Node) -> bool:

@@ -70,11 +70,11 @@ def find_rows(program: Program, shape: tuple[int, ...]) -> RowStructure | Refusa
 def _same_places(a: Places, b: Places) -> bool:
     if a.size == 0 or b.size == 0:
         return False
-    common = np.intersect1d(a, b).size
+    common = np.intersect1d(a, b, assume_unique=True).size
     return bool(2 * common > max(a.size, b.size))
 
 
 def _mostly(row: Places, touched: Places) -> bool:
     """The touched places fill the row; one or two may fail to move by rounding."""
-    inside = np.intersect1d(row, touched).size
+    inside = np.intersect1d(row, touched, assume_unique=True).size
     return bool(inside == touched.size and inside >= row.size - max(2, row.size // 8))

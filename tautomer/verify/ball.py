@@ -356,5 +356,6 @@ def _relation(x: Any, y: Any, scale: Any) -> int:
         return 2
     if x != y:
         return 0
-    bound = scale * max(1, x.mid().__abs__(), y.mid().__abs__())
-    return 1 if x.rad() <= bound and y.rad() <= bound else 2
+    radius = max(x.rad(), y.rad())
+    # most numbers are known to the scale itself, and need no product
+    return 1 if radius <= scale or radius <= scale * max(1, abs(x.mid()), abs(y.mid())) else 2

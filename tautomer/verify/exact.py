@@ -90,9 +90,9 @@ class BallArithmetic:
         """The centres as float64 bits."""
         if not isinstance(value, Balls):
             return None
-        centres = np.frompyfunc(lambda x: float(x.mid()) if x.is_finite() else float(x), 1, 1)(value.array)
+        centres = value.array.astype(np.float64)
         # + 0.0: -0 is 0
-        return (np.ascontiguousarray(np.asarray(centres, dtype=np.float64) + 0.0).view(np.uint64),)
+        return (np.ascontiguousarray(centres + 0.0).view(np.uint64),)
 
     @property
     def assumptions(self) -> Sequence[str]:

@@ -228,6 +228,8 @@ class _Walk:
         outputs = len(node.outputs)
         while outputs > 1 and node.op_type != "Split" and not _is_read(node.outputs[outputs - 1]):
             outputs -= 1
+        if not references and outputs == call.outputs:
+            return call
         return replace(call, attributes={**call.attributes, **references}, outputs=outputs)
 
     def function(self, function: ir.Function, call: Call, inputs: list[Any]) -> Sequence[Any]:

@@ -12,6 +12,7 @@ original loses itself, or by what its inputs not being exact loses anyway.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ LIMIT = 4.0
 """The one chosen number. Correct kernels were measured up to 2, wrong ones from 17 up or not finite."""
 _DRAWS = 4  # perturbations; each moves every element of every row at random
 _MORE_DRAWS = 8
+_MOST_KEPT = 1 << 20  # elements of a weight whose perturbation is kept for the next class of inputs
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,8 @@ def judge_models(
     if any(value.dtype == ir.DataType.DOUBLE for value in original.graph.outputs):
         raise Unsupported("model", "float64 outputs need a wider oracle than float64")
 
+    nudged_weights = functools.cache(_nudged_weights)
+
     def score(inputs: Inputs, class_name: str) -> Score:
         done = scored(inputs, class_name, draws)
         # of a row with few elements that differ, two draws may both have missed how far it moves
@@ -269,7 +273,7 @@ def judge_models(
 
     def scored(inputs: Inputs, class_name: str, draws: int) -> Score:
         def perturbed(draw: int) -> dict[str, Any]:
-            return run(original, Float64(), _nudged(inputs, draw), constants=_nudged_weights(draw))
+            return run(original, Float64(), _nudged(inputs, draw), constants=nudged_weights(draw))
 
         return judge(
             lambda x: _ordered(run_original(x), names),
@@ -331,13 +335,20 @@ def _ordered(outputs: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _nudged_weights(draw: int) -> Constants:
+    known: dict[ir.Value, Any] = {}  # the same for every class of inputs
+
     def constants(value: ir.Value) -> Any:
+        if value in known:
+            return known[value]
         tensor = value.const_value
         if tensor is None or not tensor.dtype.is_floating_point():
             return None
         array = tensor.numpy()
         if not is_weight(array):
             return None
-        return moved(array, np.random.default_rng([2, draw, zlib.crc32(str(value.name).encode())]))
+        made = moved(array, np.random.default_rng([2, draw, zlib.crc32(str(value.name).encode())]))
+        if made.size <= _MOST_KEPT:
+            known[value] = made
+        return made
 
     return constants

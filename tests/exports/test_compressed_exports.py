@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 import tautomer
-from benchmarks.exports import export
 from benchmarks.specs import ExportSpec
 
 # family, how many norms lose an element, what is said of the others
@@ -22,8 +19,8 @@ FOUND = [
 
 @pytest.mark.parametrize("norm", ["crms", "crms-orthonormal"])
 @pytest.mark.parametrize(("family", "norms", "reason"), FOUND, ids=[row[0] for row in FOUND])
-def test_norms_lose_an_element(family: str, norms: int, reason: str, norm: str, exports_folder: Path) -> None:
-    path = export(ExportSpec(family, "torchscript", 17, "eager", "dynamic"), exports_folder)
+def test_norms_lose_an_element(family: str, norms: int, reason: str, norm: str, exported) -> None:
+    path = exported(ExportSpec(family, "torchscript", 17, "eager", "dynamic"))
     result = tautomer.optimize(path, norm=norm)  # type: ignore[arg-type]
     assert result.verification["verdict"] == "EQUAL"
     said = [remark for remark in result.remarks if remark.rule == "compress"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 import tautomer
-from benchmarks.exports import export, silence
+from benchmarks.exports import silence
 from benchmarks.families import FAMILIES
 from benchmarks.specs import EXPORT_SIZES, UNSEEN, ExportSpec, counted, expected, quick
 
@@ -28,10 +30,16 @@ COUNTED = (*NORMS, "Softmax", "LogSoftmax", "ScoreAttention", "Gelu", "Gelu(tanh
 TOLERANCE = 2e-5
 
 
-@pytest.fixture(scope="session")
-def exported(exports_folder: Path):
-    """The file of a specification."""
-    return lambda spec: export(spec, exports_folder)
+@pytest.fixture(scope="module", params=quick(), ids=lambda spec: spec.name)
+def spec(request: pytest.FixtureRequest) -> ExportSpec:
+    """Each export in turn: all tests of one stand together."""
+    return request.param
+
+
+@functools.lru_cache(maxsize=1)
+def found_in(path: Path) -> Sequence[tautomer.Operation]:
+    """What is found in a file."""
+    return tautomer.inspect(path)
 
 
 def _run(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -53,24 +61,21 @@ def test_expected_counts_are_what_torch_executes(family: str) -> None:
     assert dict(executed(module, *map(torch.from_numpy, inputs))) == counts
 
 
-@pytest.mark.parametrize("spec", quick(), ids=lambda spec: spec.name)
 def test_everything_is_found(spec: ExportSpec, exported) -> None:
-    found, wanted = counted(tautomer.inspect(exported(spec))), Counter(expected(spec.family))
+    found, wanted = counted(found_in(exported(spec))), Counter(expected(spec.family))
     missing, surplus = wanted - found, found - wanted
     unseen = UNSEEN.get((spec.family, spec.exporter), {})
     assert (dict(missing), {op: n for op, n in surplus.items() if op in COUNTED}) == (unseen, {})
 
 
-@pytest.mark.parametrize("spec", quick(), ids=lambda spec: spec.name)
 def test_every_norm_has_its_own_epsilon(spec: ExportSpec, exported) -> None:
     with silence():
         wanted = epsilons(FAMILIES[spec.family].module(spec.attention))
-    norms = [operation for operation in tautomer.inspect(exported(spec)) if operation.op in NORMS]
+    norms = [operation for operation in found_in(exported(spec)) if operation.op in NORMS]
     # The file holds the number rounded to float32.
     assert sorted(norm.attributes["epsilon"] for norm in norms) == pytest.approx(wanted, rel=1e-6, abs=0)
 
 
-@pytest.mark.parametrize("spec", quick(), ids=lambda spec: spec.name)
 def test_the_optimized_file_computes_the_same(spec: ExportSpec, exported, tmp_path: Path) -> None:
     path = exported(spec)
     tautomer.optimize(path).save(tmp_path / "optimized.onnx")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.exports import ExportFailed, export
 from benchmarks.specs import quick
 from tautomer.errors import CheckFailedError
 from tautomer.graph.reader import read_model
@@ -16,7 +15,6 @@ from tautomer.verify.inputs import fitting_inputs
 from tautomer.verify.interpreter import run
 from tautomer.verify.numerics import judge_models
 
-_KEPT = Path("/tmp/exports")
 _CHEAP = ("gpt2", "llama", "vit", "whisper_encoder")
 
 
@@ -61,30 +59,15 @@ def compared(path: Path) -> float:
 _TOLERANCE = 2e-6
 
 
-@pytest.mark.skipif(not _KEPT.is_dir(), reason="no kept exports")
-def test_kept_exports():
-    errors = {path.stem: compared(path) for path in sorted(_KEPT.glob("*.onnx"))}
-    worst = max(errors, key=errors.__getitem__)
-    print(f"{len(errors)} exports, worst {errors[worst]:.2g} ({worst})")
-    assert errors[worst] < _TOLERANCE
+@pytest.mark.parametrize("spec", [s for s in quick() if s.family in _CHEAP], ids=lambda s: s.name)
+def test_quick_exports(spec, exported):
+    assert compared(exported(spec)) < _TOLERANCE
 
 
 @pytest.mark.parametrize("spec", [s for s in quick() if s.family in _CHEAP], ids=lambda s: s.name)
-def test_quick_exports(spec, tmp_path):
-    try:
-        path = export(spec, _KEPT if _KEPT.is_dir() else tmp_path)
-    except ExportFailed as failure:
-        pytest.skip(str(failure))
-    assert compared(path) < _TOLERANCE
-
-
-@pytest.mark.parametrize("spec", [s for s in quick() if s.family in _CHEAP], ids=lambda s: s.name)
-def test_what_onnxruntime_fuses_is_the_same_function(spec, tmp_path):
+def test_what_onnxruntime_fuses_is_the_same_function(spec, exported, tmp_path):
     """A third party's rewrite: the fused graph means the same, and its rounding is explained."""
-    try:
-        path = export(spec, _KEPT if _KEPT.is_dir() else tmp_path)
-    except ExportFailed as failure:
-        pytest.skip(str(failure))
+    path = exported(spec)
     plain, fast = executing(path), executing(path, tmp_path / "fused.onnx")
     original, fused = read_model(path), read_model(tmp_path / "fused.onnx")
     assert any(node.domain == "com.microsoft" for node in fused.graph)
