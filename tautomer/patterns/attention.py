@@ -7,6 +7,7 @@ back and confirmed by running that movement, too.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -156,8 +157,9 @@ def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> _Weights | str:
         program = compile_cone(cone, finder, mode)
         if program.largest > LARGEST:
             return "what happens between the products is too large to be evaluated"
+        trial = functools.cache(functools.partial(_Trial, program, kinds, shape))
         for weights in _hypotheses(program, kinds):
-            if all(_holds(program, weights, kinds, shape, seed) for seed in (1, 2)):
+            if all(_holds(trial(weights.masks, seed), weights) for seed in (1, 2)):
                 return weights
     except FAILURES as error:
         return f"the weights cannot be evaluated on their own: {error}"
@@ -186,30 +188,57 @@ def _hypotheses(program: Program, kinds: list[Any]) -> Iterator[_Weights]:
                         yield _Weights(score, scale, bias, masks, cap)
 
 
-def _holds(program: Program, weights: _Weights, kinds: list[Any], shape: tuple[int, ...], seed: int) -> bool:
-    rng = np.random.default_rng(seed)
-    scores = rng.standard_normal(shape) * 2.0
-    leaves: list[Any] = []
-    total: Any = scores * weights.scale
+class _Trial:
+    """Random scores and masks for a cone; what it makes of them is computed when it is first asked for.
+
+    Args:
+        program: the cone.
+        kinds: the types of its masks.
+        shape: of the scores.
+        signs: by mask, -1 where a boolean removes instead of keeping.
+        seed: of the random numbers.
+    """
+
+    def __init__(
+        self, program: Program, kinds: list[Any], shape: tuple[int, ...], signs: tuple[int, ...], seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self._program, self._shape = program, shape
+        self.scores = rng.standard_normal(shape) * 2.0
+        self.masks: list[Any] = []
+        self._leaves: list[Any] = []
+        for kind, leaf_shape, sign in zip(kinds, program.leaf_shapes, signs, strict=True):
+            mask = _random_mask(kind, leaf_shape, rng)
+            self.masks.append(_as_scores(mask, program))
+            self._leaves.append(mask if sign > 0 else ~mask)
+
+    @functools.cached_property
+    def found(self) -> Any:
+        """The weights that the cone makes."""
+        return self._program(self.scores, self._leaves).reshape(self._shape)
+
+
+def _holds(trial: _Trial, weights: _Weights) -> bool:
+    total: Any = trial.scores * weights.scale
     if weights.softcap:
         total = weights.softcap * np.tanh(total / weights.softcap)
     total = total + weights.bias
-    for kind, leaf_shape, sign in zip(kinds, program.leaf_shapes, weights.masks, strict=True):
-        if kind == ir.DataType.BOOL:
-            keep = rng.random(leaf_shape) < 0.7
-            if leaf_shape:
-                keep[..., 0] = True
-            leaves.append(keep if sign > 0 else ~keep)
-            mask = _as_scores(keep, program)
-            total = None if mask is None else np.where(mask, total, _REMOVED)
-        else:
-            leaves.append(rng.standard_normal(leaf_shape))
-            mask = _as_scores(leaves[-1], program)
-            total = None if mask is None else total + mask
-        if total is None:
+    for mask in trial.masks:
+        if mask is None:
             return False
-    found, expected = program(scores, leaves).reshape(shape), score_of(FLOAT64, weights.score, total)
-    return bool(np.allclose(found, expected, rtol=_TOLERANCE, atol=1e-13))
+        total = np.where(mask, total, _REMOVED) if mask.dtype == bool else total + mask
+    expected = score_of(FLOAT64, weights.score, total)
+    return bool(np.allclose(trial.found, expected, rtol=_TOLERANCE, atol=1e-13))
+
+
+def _random_mask(kind: Any, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+    """What a float mask adds, or which scores a boolean one is about; of each row always the first."""
+    if kind != ir.DataType.BOOL:
+        return rng.standard_normal(shape)
+    mask = np.asarray(rng.random(shape) < 0.7)
+    if shape:
+        mask[..., 0] = True
+    return mask
 
 
 def _as_scores(mask: Any, program: Program) -> Any:

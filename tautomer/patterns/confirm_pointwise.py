@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -45,8 +46,8 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
             expected = _expected(definition, values)
             if expected is None:
                 continue
-            gap = _gap(near, expected[0])
-            if gap <= 1.0 and _agrees_far(far, expected[1]):
+            gap = _gap(near, expected)
+            if gap <= 1.0 and _agrees_far(far, expected.far):
                 parameters = dict(zip(definition.parameters, values, strict=True))
                 special = special_points(odd, apply(definition, FLOAT64, POINTS, parameters=parameters))
                 return Match(definition, parameters, readings=program.readings, special=special)
@@ -110,27 +111,35 @@ def _candidates(definition: Definition, readings: tuple[Reading, ...]) -> Iterat
     yield from product(*choices)
 
 
+@dataclass(frozen=True)
+class _Expected:
+    """What a definition gives at the points near zero and far from it, and how far off the near may be."""
+
+    near: Array
+    far: Array
+    allowed: Array
+
+
 @lru_cache(maxsize=4096)
-def _values(
-    key: str, function: Any, values: tuple[float, ...], names: tuple[str, ...]
-) -> tuple[Array, Array] | None:
+def _values(key: str, function: Any, values: tuple[float, ...], names: tuple[str, ...]) -> _Expected | None:
     definition = next(d for d in definitions() if d.key == key)
     parameters = dict(zip(names, values, strict=True))
-    near = apply(definition, FLOAT64, points(), parameters=parameters)
-    far = apply(definition, FLOAT64, far_points(), parameters=parameters)
-    return (np.asarray(near), np.asarray(far)) if np.all(np.isfinite(near)) else None
+    near = np.asarray(apply(definition, FLOAT64, points(), parameters=parameters))
+    far = np.asarray(apply(definition, FLOAT64, far_points(), parameters=parameters))
+    if not np.all(np.isfinite(near)):
+        return None
+    return _Expected(near, far, RELATIVE * np.abs(near) + ABSOLUTE * (1.0 + np.abs(points())))
 
 
-def _expected(definition: Definition, values: tuple[float, ...]) -> tuple[Array, Array] | None:
+def _expected(definition: Definition, values: tuple[float, ...]) -> _Expected | None:
     return _values(definition.key, definition.function, values, tuple(definition.parameters))
 
 
-def _gap(found: Array, expected: Array) -> float:
+def _gap(found: Array, expected: _Expected) -> float:
     """The largest deviation in units of the tolerance; infinite for NaN."""
-    allowed = RELATIVE * np.abs(expected) + ABSOLUTE * (1.0 + np.abs(points()))
     with np.errstate(all="ignore"):
-        ratio = np.abs(found - expected) / allowed
-    return float(np.max(np.where(np.isnan(ratio), np.inf, ratio)))
+        gap = float((np.abs(found - expected.near) / expected.allowed).max())
+    return np.inf if np.isnan(gap) else gap
 
 
 def _agrees_far(found: Array, expected: Array) -> bool:
