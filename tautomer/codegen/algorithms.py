@@ -23,12 +23,15 @@ class Loops:
         once: statements before the first row.
         at_end: statements after the last row.
         helpers: texts of functions and types that the statements use.
+        long_chains: whether an element takes so many dependent operations that the compiler has to interleave
+            those of several vectors: more than a processor looks ahead.
     """
 
     lines: tuple[str, ...]
     once: tuple[str, ...] = ()
     at_end: tuple[str, ...] = ()
     helpers: tuple[str, ...] = ()
+    long_chains: bool = False
 
 
 RowAlgorithm = Callable[[Program, Isa], Loops]

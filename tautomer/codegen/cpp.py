@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tautomer.codegen.expression import Node, float32_exactly, never_positive
+from tautomer.codegen.expression import Node, float32_exactly, from_largest, never_positive
 from tautomer.codegen.numbers_per_row import INFIX, computed, double, helpers_of, single
 from tautomer.codegen.schedule import elements
 
@@ -68,6 +68,11 @@ class Writer:
     def loaded_part(self, name: str, count: str) -> str:
         """The last elements of a tensor, fewer than a vector."""
         return name if name in self.segments else f"load_part({name}_row + i, {count})"
+
+    def loaded_first(self, name: str) -> str:
+        """The first element of a tensor's row."""
+        first = f"load_part({name}_row, 1)"
+        return f"all({first}[0])" if name in self.segments else first
 
     def by_segments(self, names: Collection[str]) -> bool:
         """Whether a pass that reads these tensors goes through a row part by part."""
@@ -150,7 +155,7 @@ class Writer:
             return f"pick({condition}, {a}, {b})"
         if node.op in ("maximum", "minimum"):
             return self._extreme(node)
-        name = "exp_nonpositive" if node.op == "exp" and never_positive(node.args[0]) else node.op
+        name = _exponential(node.args[0]) if node.op == "exp" else node.op
         self.functions.add(name)
         return f"{name}({_vector(node.args[0])})"
 
@@ -178,6 +183,13 @@ def in_two_parts(user: Node, node: Node) -> bool:
 def _by_reciprocal(user: Node, node: Node) -> bool:
     """Whether a division is by what a reduction gave, which is done by one reciprocal for the row."""
     return user.op == "div" and node is user.args[1] and node.uniform and node.level > 0
+
+
+def _exponential(argument: Node) -> str:
+    """The cheapest function that gives e to this power."""
+    if from_largest(argument):
+        return "exp_relative"
+    return "exp_nonpositive" if never_positive(argument) else "exp"
 
 
 def _one(name: str, at: str = "") -> str:

@@ -27,6 +27,24 @@ INLINE V exp_nonpositive(V x) {
 }
 """
 
+# x = n ln 2 / 8 + r with |r| <= ln 2 / 16, and 2^(n / 8) is looked up: half the operations that r up to
+# ln 2 / 2 takes. The last three bits of n choose the entry, in which they are subtracted, so that the sum of
+# the two is the power with its exponent. At the lower end n is 0, and the power is 0.
+EXP_RELATIVE_AVX2 = """\
+INLINE V exp_relative(V x) {
+  const I powers = {POWERS};
+  constexpr float EIGHTHS = 0x1.8p23f + 127 * 8;
+  x = (V)_mm256_max_ps((__m256)all(-0x1.601e68p+6f), (__m256)x);  // NaN stays
+  const V shifted = x * (8 * 0x1.715476p+0f) + EIGHTHS, r = x - (shifted - EIGHTHS) * 0x1.62e43p-4f;
+  const I entry = (I)_mm256_permutevar8x32_epi32((__m256i)powers, (__m256i)shifted);
+  const V power = as_float((as_bits(shifted) << 20) + entry);
+  return ((0x1.554be4p-3f * r + 0x1.000844p-1f) * r * r + r) * power + power;
+}
+""".replace("POWERS", ", ".join(str(round(2.0 ** (23 + j / 8)) - (1 << 23) - (j << 20)) for j in range(8)))
+EXP_RELATIVE = """\
+INLINE V exp_relative(V x) { return exp_nonpositive(x); }
+"""
+
 EXP = """\
 INLINE V exp(V x) {
   x = -104.0f > x ? all(-104.0f) : x;

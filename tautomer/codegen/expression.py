@@ -106,6 +106,11 @@ def never_positive(node: Node) -> bool:
     return False
 
 
+def from_largest(node: Node) -> bool:
+    """Whether a value is the difference of an element and the largest of its row."""
+    return node.op == "sub" and node.args[1].op == "max" and node.args[1].args[0] is node.args[0]
+
+
 def float32_exactly(node: Node) -> bool:
     """Whether a uniform value, which is computed in double precision, is a float32 number by its form."""
     if node.op in ("max", "parameter", "number", "column", "single"):

@@ -70,3 +70,13 @@ def unit(isa: Isa, digest: str, body: str) -> str:
     """The translation unit; its namespace lets several be compiled as one."""
     text = f"{headers(isa)}\nnamespace kernel_{digest} {{\n\n{body}\n}}  // namespace\n"
     return text.replace("SYMBOL", f"tautomer_{digest}") + "#undef INLINE\n#undef INLINE_LAMBDA\n"
+
+
+def interleaved(body: str) -> str:
+    """The text with the instructions of independent vectors mixed, where a compiler has to be told to."""
+    return (
+        "#if defined(__GNUC__) && !defined(__clang__)\n#pragma GCC push_options\n"
+        '#pragma GCC optimize("schedule-insns,sched-pressure")\n#endif\n'
+        f"{body}\n"
+        "#if defined(__GNUC__) && !defined(__clang__)\n#pragma GCC pop_options\n#endif\n"
+    )

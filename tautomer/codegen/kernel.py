@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass
 
 from tautomer.codegen.algorithms import Loops, algorithm_of
-from tautomer.codegen.frame import function, unit
+from tautomer.codegen.frame import function, interleaved, unit
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
 from tautomer.codegen.loops import by_definition
 from tautomer.codegen.storage import DTYPES, singles, storage
@@ -26,11 +26,9 @@ from tautomer.patterns.operation import Definition
 __all__ = ["AVX2", "AVX512", "PORTABLE", "Isa", "Kernel", "kernel_for", "kernel_of", "unsupported"]
 
 # Contraction to fused multiplications and additions is wanted; nothing that drops NaN or reorders sums is.
-# Scheduling interleaves the four vectors of a step, whose chains of dependent operations are long.
 _FLAGS = (
     "-std=c++17",
     "-O2",
-    "-fschedule-insns",
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -115,6 +113,7 @@ def _assembled(program: Program, loops: Loops, dtype: str, isa: Isa, float_rows:
         parts.append(singles(dtype))
     row_type = "float" if float_rows else "S"
     body = "\n".join((*parts, *loops.helpers, function(program, loops, row_type)))
+    body = interleaved(body) if loops.long_chains else body
     flags = (*_FLAGS, *isa.flags)
     digest = hashlib.sha256("\0".join((isa.name, *flags, body)).encode()).hexdigest()[:32]
     return Kernel(

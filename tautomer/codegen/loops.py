@@ -10,10 +10,27 @@ from tautomer.codegen.numbers_per_row import scalar_helpers
 from tautomer.codegen.reduction_pass import accumulator, reduction_pass
 from tautomer.codegen.result_pass import result_pass
 from tautomer.codegen.schedule import schedule
-from tautomer.codegen.storage import fence, streams
+from tautomer.codegen.storage import AHEAD, fence, streams
 from tautomer.codegen.trace import Program
-from tautomer.codegen.vector_math import vector_math
+from tautomer.codegen.vector_math import SHORT, vector_math
 from tautomer.codegen.vector_type import reductions
+
+# While one row is computed, memory brings what a later one needs: the next, or of short rows the one that
+# begins 4 KiB on.
+_ROWS_AHEAD = "const int64_t rows_ahead = 1 + 1024 / (columns + 1);"
+_AHEAD = "const int64_t ahead = row + rows_ahead < last ? rows_ahead * columns * (int64_t)sizeof(S) : 0;"
+
+
+def _asked_for(program: Program, written: bool) -> tuple[str, ...]:
+    """The statements of a step that ask for what a later row needs.
+
+    Args:
+        program: what is computed.
+        written: whether the results go through the caches.
+    """
+    read = [f"soon_read((uintptr_t)({name}_row + i) + ahead);" for name in ("x", *program.of_kind("full"))]
+    stored = [f"soon_written((uintptr_t)({name}_row + i) + ahead);" for name in program.names]
+    return (*read, *(stored if written else ()))
 
 
 def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops:
@@ -33,20 +50,29 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
     nodes = reachable(roots)
     zeros = [f"std::memset({name}_all, 0, columns * sizeof(float));" for name in program.totals]
     once = [*zeros, *write.inputs_per_call(nodes, program.parameters), *write.uniforms(roots, fixed=True)]
-    lines = write.inputs_per_row(nodes)
+    lines, ahead = write.inputs_per_row(nodes), tuple[str, ...]()
+    if program.rows and (stream or kept):
+        once.append(_ROWS_AHEAD)
+        lines.append(_AHEAD)
+        ahead = _asked_for(program, written=kept is not None)
     for number, step in enumerate(plan.passes):
         lines += write.uniforms([node.args[0] for node in step])
-        lines += reduction_pass(write, plan, number, kept if number == len(plan.passes) - 1 else None)
+        if number < len(plan.passes) - 1:
+            lines += reduction_pass(write, plan, number, None)
+        else:
+            lines += reduction_pass(write, plan, number, kept, ahead if kept else ())
     lines += write.uniforms(list(program.results), kept=kept)
     if program.folded:
         lines += [f"store_part({name}_row, b{node.index}, 1);" for name, node in stored.items()]
     else:
-        lines += result_pass(write, program, kept, stream)
+        lines += result_pass(write, program, kept, stream, () if kept else ahead)
     helpers = (
         vector_math(write.functions, isa),
         scalar_helpers(write.helpers),
         reductions({accumulator(node, plan) for step in plan.passes for node in step}, isa),
+        AHEAD if ahead else "",
         streams(dtype, isa) if stream else "",
     )
     at_end = fence(isa) if stream else ()
-    return Loops(tuple(lines), tuple(once), at_end, tuple(text for text in helpers if text))
+    long_chains = bool(write.functions - SHORT)
+    return Loops(tuple(lines), tuple(once), at_end, tuple(text for text in helpers if text), long_chains)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tautomer.codegen.cpp import Writer, named
 from tautomer.codegen.expression import Node
@@ -14,7 +14,9 @@ Reads = Mapping[str, list[str]]
 Totals = tuple[str, ...]
 
 
-def result_pass(write: Writer, program: Program, kept: Node | None, stream: bool) -> list[str]:
+def result_pass(
+    write: Writer, program: Program, kept: Node | None, stream: bool, ahead: Sequence[str] = ()
+) -> list[str]:
     """The statements of the pass.
 
     Args:
@@ -22,6 +24,7 @@ def result_pass(write: Writer, program: Program, kept: Node | None, stream: bool
         program: what is stored, for one row or for all elements from `first` to `last`.
         kept: a value that an earlier pass stored in the place of the result, or None.
         stream: whether to store past the caches; totals are read again and are not.
+        ahead: the statements that ask for what a later row needs.
     """
     results, totals = dict(zip(program.names, program.results, strict=True)), program.totals
     reads = {name: inputs_of([node], kept) for name, node in results.items()}
@@ -32,7 +35,7 @@ def result_pass(write: Writer, program: Program, kept: Node | None, stream: bool
         f"int64_t i = {begin};",
         *(_until_aligned(write, reads, totals, end) if stream else []),
         f"for (; i + 4 * LANES <= {end}; i += 4 * LANES) {{",
-        *(f"  {line}" for line in _steps(write, reads, totals, stream, _UNROLLED)),
+        *(f"  {line}" for line in (*ahead, *_steps(write, reads, totals, stream, _UNROLLED))),
         "}",
         f"for (; i + LANES <= {end}; i += LANES) {{",
         *(f"  {line}" for line in _steps(write, reads, totals, stream, 1)),

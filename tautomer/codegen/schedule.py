@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tautomer.codegen.expression import REDUCTIONS, Node, reachable
 from tautomer.codegen.trace import Program
 
+_CHOOSING = ("compare", "where", "maximum", "minimum")
 _COSTLY = ("exp", "expm1", "log", "log1p", "erf", "one_plus_erf", "tanh", "tanh_softplus", "sigmoid")
 
 
@@ -24,11 +25,13 @@ class Schedule:
         passes: the reductions of each pass, before the one that writes the result.
         kept: a value of the last of those passes that is worth keeping, or None.
         wide: the sums that need more digits than float32 has.
+        plain: the maxima that need not look for NaN: the result has it from a sum over the same elements.
     """
 
     passes: tuple[tuple[Node, ...], ...]
     kept: Node | None
     wide: frozenset[Node]
+    plain: frozenset[Node]
 
 
 def schedule(program: Program) -> Schedule:
@@ -42,7 +45,18 @@ def schedule(program: Program) -> Schedule:
         for node in reachable(program.results)
         if node.op == "sub" and not node.uniform and multiple(node.args[1]).op == "sum"
     )
-    return Schedule(passes, kept, wide)
+    sums = [one for one in reductions if one.op == "sum" and all(_shows(y, one) for y in program.results)]
+    plain = frozenset(
+        node
+        for node in reductions
+        if node.op == "max" and any(_shows(one.args[0], node.args[0]) for one in sums)
+    )
+    return Schedule(passes, kept, wide, plain)
+
+
+def _shows(node: Node, source: Node) -> bool:
+    """Whether a value is NaN wherever another is, by its form."""
+    return source in reachable([node], lambda step: step.op not in _CHOOSING)
 
 
 def multiple(node: Node) -> Node:

@@ -21,7 +21,8 @@ from __future__ import annotations
 from tautomer.codegen.algorithms import Loops, row_algorithm
 from tautomer.codegen.isa import Isa
 from tautomer.codegen.softmax_rows import BY_BLOCKS
-from tautomer.codegen.softmax_vectors import greater
+from tautomer.codegen.softmax_vectors import SOON, greater
+from tautomer.codegen.storage import AHEAD
 from tautomer.codegen.trace import Program
 from tautomer.codegen.vector_math import vector_math
 from tautomer.codegen.vector_type import reductions
@@ -72,9 +73,11 @@ for (int64_t from = 0, to; from < columns && exponent <= FURTHEST; from = to) {
   to = columns - from < BLOCK ? columns : from + BLOCK;
   PairSum a;
   int64_t i = from;
-  for (; i + 4 * LANES <= to; i += 4 * LANES)
+  for (; i + 4 * LANES <= to; i += 4 * LANES) {
+    soon_read((uintptr_t)(x_row + i) + SOON);
     a.add(extended_exp(load(x_row + i)), extended_exp(load(x_row + i + LANES)),
           extended_exp(load(x_row + i + 2 * LANES)), extended_exp(load(x_row + i + 3 * LANES)));
+  }
   for (; i + LANES <= to; i += LANES) a.add(extended_exp(load(x_row + i)));
   if (i < to)
     a.add(extended_exp(pick(first_lanes(to - i), load_part(x_row + i, to - i), all(-__builtin_inff()))));
@@ -100,6 +103,7 @@ BY_BLOCKS
   };
   int64_t i = 0;
   for (; i + 4 * LANES <= columns; i += 4 * LANES) {
+    soon_read((uintptr_t)(x_row + i) + SOON);
     const V p = result(load(x_row + i)), q = result(load(x_row + i + LANES));
     const V r = result(load(x_row + i + 2 * LANES)), s = result(load(x_row + i + 3 * LANES));
     store(y_row + i, p); store(y_row + i + LANES, q);
@@ -116,9 +120,11 @@ def softmax_extended(program: Program, isa: Isa) -> Loops:
     """e^x as (p, n) with e^x = p 2^n; by blocks the rows whose largest element is too far from 0."""
     fused = isa.name in ("avx512", "avx2")
     helpers = (
-        vector_math({"exp_nonpositive"}, isa),
+        vector_math({"exp_relative", "reduction"}, isa),
         reductions({"Sum", "Max"}, isa),
         greater(isa),
+        AHEAD,
+        SOON,
         _SCALED_AVX512 if isa.name == "avx512" else _SCALED,
         _PAIRS.format(limit=1 << 17 if fused else 352),
     )

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from tautomer.codegen.algorithms import Loops, row_algorithm
 from tautomer.codegen.isa import Isa
-from tautomer.codegen.softmax_vectors import any_lane, greater
-from tautomer.codegen.storage import fence, streams
+from tautomer.codegen.softmax_vectors import SOON, any_lane, greater
+from tautomer.codegen.storage import AHEAD, fence, streams
 from tautomer.codegen.trace import Program
 from tautomer.codegen.vector_math import vector_math
 from tautomer.codegen.vector_type import reductions
 
 # Shifts start at the smallest finite number, so that -infinity minus a shift is -infinity and not NaN. NaN
 # does not compare and raises nothing, but is in the sum. Where numbers are so large that SLACK is rounded up,
-# it is to 32 at most, and exp_nonpositive is right up to 43.
+# it is to 32 at most, and exp_relative is right up to 43.
 _TEXT = """\
 constexpr float SLACK = 4.0f;
 V most = all(-0x1.fffffep127f), limit = most + SLACK;  // by lane
@@ -33,7 +33,7 @@ for (int64_t from = 0, to; from < columns; from = to) {
   Sum t;
   const auto seen = [&](V x) INLINE_LAMBDA {
     if (__builtin_expect(any(x > limit), 0)) {
-      const V higher = greater(x, most), factor = exp_nonpositive(most - higher);
+      const V higher = greater(x, most), factor = exp_relative(most - higher);
       t.a *= factor; t.b *= factor; t.c *= factor; t.d *= factor;
       most = higher;
       limit = most + SLACK;
@@ -41,22 +41,23 @@ for (int64_t from = 0, to; from < columns; from = to) {
   };
   int64_t i = from;
   for (; i + 4 * LANES <= to; i += 4 * LANES) {
+    soon_read((uintptr_t)(x_row + i) + SOON);
     const V p = load(x_row + i), q = load(x_row + i + LANES);
     const V r = load(x_row + i + 2 * LANES), s = load(x_row + i + 3 * LANES);
     seen(greater(greater(p, q), greater(r, s)));
-    t.a += exp_nonpositive(p - most); t.b += exp_nonpositive(q - most);
-    t.c += exp_nonpositive(r - most); t.d += exp_nonpositive(s - most);
+    t.a += exp_relative(p - most); t.b += exp_relative(q - most);
+    t.c += exp_relative(r - most); t.d += exp_relative(s - most);
   }
   for (; i + LANES <= to; i += LANES) {
     const V p = load(x_row + i);
     seen(p);
-    t.a += exp_nonpositive(p - most);
+    t.a += exp_relative(p - most);
   }
   if (i < to) {
     const I there = first_lanes(to - i);
     const V p = pick(there, load_part(x_row + i, to - i), all(-__builtin_inff()));
     seen(p);
-    t.a += pick(there, exp_nonpositive(p - most), V{});
+    t.a += pick(there, exp_relative(p - most), V{});
   }
   Max m;
   m.a = most;
@@ -65,16 +66,17 @@ for (int64_t from = 0, to; from < columns; from = to) {
     sum *= std::exp(largest - high);
     largest = high;
   }
-  sum += total(((t.a + t.b) + (t.c + t.d)) * exp_nonpositive(most - all((float)largest)));
+  sum += total(((t.a + t.b) + (t.c + t.d)) * exp_relative(most - all((float)largest)));
 }
 const V shift = all((float)largest), factor = all((float)(1.0 / sum));
-const auto result = [&](V x) INLINE_LAMBDA -> V { return exp_nonpositive(x - shift) * factor; };
+const auto result = [&](V x) INLINE_LAMBDA -> V { return exp_relative(x - shift) * factor; };
 const int64_t before = before_aligned(y_row);
 const bool streamed = before >= 0;
 int64_t i = before < columns ? before : columns;
 if (i > 0) store_part(y_row, result(load_part(x_row, i)), i);
 if (i < 0) i = 0;
 for (; i + 4 * LANES <= columns; i += 4 * LANES) {
+  soon_read((uintptr_t)(x_row + i) + SOON);
   const V p = result(load(x_row + i)), q = result(load(x_row + i + LANES));
   const V r = result(load(x_row + i + 2 * LANES)), s = result(load(x_row + i + 3 * LANES));
   put(streamed, y_row + i, p); put(streamed, y_row + i + LANES, q);
@@ -89,8 +91,10 @@ if (i < columns) store_part(y_row + i, result(load_part(x_row + i, columns - i))
 def softmax_by_lanes(program: Program, isa: Isa) -> Loops:
     """A running maximum and a sum per lane, then e^(x - max) / sum past the caches."""
     helpers = (
-        vector_math({"exp_nonpositive"}, isa),
+        vector_math({"exp_relative"}, isa),
         reductions({"Sum", "Max"}, isa),
+        AHEAD,
+        SOON,
         streams("float32", isa),
         greater(isa),
         any_lane(isa),

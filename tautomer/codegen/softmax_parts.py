@@ -52,13 +52,14 @@ INLINE void gather(const S* x, int64_t first, int64_t last, double& largest, dou
     const V shift = all((float)largest);
     Sum t;
     for (i = from; i + 4 * LANES <= to; i += 4 * LANES) {
-      t.a += exp_nonpositive(load(x + i) - shift);
-      t.b += exp_nonpositive(load(x + i + LANES) - shift);
-      t.c += exp_nonpositive(load(x + i + 2 * LANES) - shift);
-      t.d += exp_nonpositive(load(x + i + 3 * LANES) - shift);
+      soon_read((uintptr_t)(x + i) + SOON);
+      t.a += exp_relative(load(x + i) - shift);
+      t.b += exp_relative(load(x + i + LANES) - shift);
+      t.c += exp_relative(load(x + i + 2 * LANES) - shift);
+      t.d += exp_relative(load(x + i + 3 * LANES) - shift);
     }
-    for (; i + LANES <= to; i += LANES) t.b += exp_nonpositive(load(x + i) - shift);
-    if (i < to) t.c += pick(first_lanes(to - i), exp_nonpositive(end - shift), V{});
+    for (; i + LANES <= to; i += LANES) t.b += exp_relative(load(x + i) - shift);
+    if (i < to) t.c += pick(first_lanes(to - i), exp_relative(end - shift), V{});
     sum += t.value();
   }
 }
@@ -77,17 +78,18 @@ void SYMBOL_finish(const void* x, void* y, int64_t first, int64_t last, const do
   const V shift = all((float)max_and_sum[0]), factor = all((float)(1.0 / max_and_sum[1]));
   int64_t i = first;
   for (; i + 4 * LANES <= last; i += 4 * LANES) {
-    const V p = exp_nonpositive(load(x_row + i) - shift) * factor;
-    const V q = exp_nonpositive(load(x_row + i + LANES) - shift) * factor;
-    const V r = exp_nonpositive(load(x_row + i + 2 * LANES) - shift) * factor;
-    const V s = exp_nonpositive(load(x_row + i + 3 * LANES) - shift) * factor;
+    soon_read((uintptr_t)(x_row + i) + SOON);
+    const V p = exp_relative(load(x_row + i) - shift) * factor;
+    const V q = exp_relative(load(x_row + i + LANES) - shift) * factor;
+    const V r = exp_relative(load(x_row + i + 2 * LANES) - shift) * factor;
+    const V s = exp_relative(load(x_row + i + 3 * LANES) - shift) * factor;
     store(y_row + i, p); store(y_row + i + LANES, q);
     store(y_row + i + 2 * LANES, r); store(y_row + i + 3 * LANES, s);
   }
   for (; i + LANES <= last; i += LANES)
-    store(y_row + i, exp_nonpositive(load(x_row + i) - shift) * factor);
+    store(y_row + i, exp_relative(load(x_row + i) - shift) * factor);
   if (i < last) {
-    const V p = exp_nonpositive(load_part(x_row + i, last - i) - shift) * factor;
+    const V p = exp_relative(load_part(x_row + i, last - i) - shift) * factor;
     store_part(y_row + i, p, last - i);
   }
 }

@@ -11,6 +11,8 @@ from __future__ import annotations
 from tautomer.codegen.algorithms import Loops, row_algorithm
 from tautomer.codegen.isa import Isa
 from tautomer.codegen.softmax_parts import GATHER, PARTS
+from tautomer.codegen.softmax_vectors import SOON
+from tautomer.codegen.storage import AHEAD
 from tautomer.codegen.trace import Program
 from tautomer.codegen.vector_math import vector_math
 from tautomer.codegen.vector_type import reductions
@@ -53,21 +55,23 @@ for (int64_t from = 0, index = 0; from < columns; from += block, ++index) {
     Sum t;
     i = at;
     for (; i + 4 * LANES <= end; i += 4 * LANES) {
-      const V p = exp_nonpositive(load(x_row + i) - shift);
-      const V q = exp_nonpositive(load(x_row + i + LANES) - shift);
-      const V r = exp_nonpositive(load(x_row + i + 2 * LANES) - shift);
-      const V s = exp_nonpositive(load(x_row + i + 3 * LANES) - shift);
+      soon_read((uintptr_t)(x_row + i) + SOON);
+      soon_written((uintptr_t)(y_row + i) + SOON);
+      const V p = exp_relative(load(x_row + i) - shift);
+      const V q = exp_relative(load(x_row + i + LANES) - shift);
+      const V r = exp_relative(load(x_row + i + 2 * LANES) - shift);
+      const V s = exp_relative(load(x_row + i + 3 * LANES) - shift);
       store(y_row + i, p); store(y_row + i + LANES, q);
       store(y_row + i + 2 * LANES, r); store(y_row + i + 3 * LANES, s);
       t.a += p; t.b += q; t.c += r; t.d += s;
     }
     for (; i + LANES <= end; i += LANES) {
-      const V p = exp_nonpositive(load(x_row + i) - shift);
+      const V p = exp_relative(load(x_row + i) - shift);
       store(y_row + i, p);
       t.a += p;
     }
     if (i < end) {
-      const V p = exp_nonpositive(load_part(x_row + i, end - i) - shift);
+      const V p = exp_relative(load_part(x_row + i, end - i) - shift);
       store_part(y_row + i, p, end - i);
       t.a += pick(first_lanes(end - i), p, V{});
     }
@@ -118,4 +122,4 @@ def log_softmax_by_blocks(program: Program, isa: Isa) -> Loops:
 
 
 def _helpers(isa: Isa) -> tuple[str, ...]:
-    return vector_math({"exp_nonpositive"}, isa), reductions({"Sum", "Max"}, isa)
+    return vector_math({"exp_relative"}, isa), reductions({"Sum", "Max"}, isa), AHEAD, SOON

@@ -1,4 +1,4 @@
-"""Two functions on vectors that the algorithms for Softmax share, as C++ text."""
+"""What the algorithms for Softmax share beside the exponential, as C++ text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ _GREATER = {
     "avx2": "INLINE V greater(V a, V b) { return (V)_mm256_max_ps((__m256)a, (__m256)b); }\n",
 }
 _GREATER_PLAIN = "INLINE V greater(V a, V b) { return a > b ? a : b; }\n"
+
+# How far ahead of the arithmetic a row is asked for: as much as arrives while two blocks are computed.
+SOON = "constexpr int64_t SOON = 8 << 10;  // bytes"
 
 _ANY = {
     "avx512": "INLINE bool any(I mask) { return _mm512_movepi32_mask((__m512i)mask) != 0; }\n",

@@ -127,6 +127,18 @@ INLINE V load_part(const float* p, int64_t count) {
 INLINE void store_part(float* p, V v, int64_t count) { std::memcpy(p, &v, (size_t)count * sizeof(float)); }
 """
 
+# A processor fetches what follows in memory by itself, but not past the end of a page, where a row of 4 KiB
+# ends, and little while it is busy with arithmetic. Asking for memory that is not there does nothing.
+AHEAD = """\
+// four vectors from p on are going to be read, or written
+INLINE void soon_read(uintptr_t p) {
+  for (size_t i = 0; i < 4 * sizeof(Stored); i += 64) __builtin_prefetch((const void*)(p + i), 0, 3);
+}
+INLINE void soon_written(uintptr_t p) {
+  for (size_t i = 0; i < 4 * sizeof(Stored); i += 64) __builtin_prefetch((const void*)(p + i), 1, 3);
+}
+"""
+
 _STREAM = """\
 INLINE void put(bool past_the_cache, S* p, V v) {{
   if (past_the_cache) {{

@@ -1,7 +1,8 @@
 """Functions on vectors, as C++ text: within 4 units in the last place unless a function says otherwise.
 
 Polynomials are least squares fits, weighted towards the least largest relative error, with coefficients
-rounded to float32. NaN goes through; the limits at the infinities and results that are denormal are right.
+rounded to float32. NaN goes through; the limits at the infinities and results that are denormal are right,
+but for `exp_relative`: it is for elements of rows whose largest is e^0, and may be off by 2^-126 of that.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ INLINE V minimum(V a, V b) { return a != a ? a : (a < b ? a : b); }
 _TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "reduction": (exponentials.REDUCTION, ()),
     "exp_nonpositive": (exponentials.EXP_NONPOSITIVE, ("reduction",)),
+    "exp_relative": (exponentials.EXP_RELATIVE, ("exp_nonpositive",)),
     "exp": (exponentials.EXP, ("reduction",)),
     "expm1": (exponentials.EXPM1, ("reduction",)),
     "log_of": (_LOG_OF, ()),
@@ -125,6 +127,9 @@ _TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "minimum": (_MINIMUM, ()),
 }
 
+SHORT = frozenset({"exp_relative", "abs", "sqrt", "rsqrt", "maximum", "minimum"})
+"""Functions that are a few operations: a processor overlaps those of several vectors by itself."""
+
 
 def vector_math(names: set[str], isa: Isa) -> str:
     """The text of these functions and of what they use, in an order in which each is known before its use."""
@@ -142,4 +147,6 @@ def _text(name: str, isa: Isa) -> str:
         return _SQRT.format(body=_SQRT_BODIES.get(isa.name, _SQRT_PLAIN))
     if isa.name == "avx512" and name in ("exp", "exp_nonpositive"):
         return exponentials.EXP_AVX512.format(name=name)
+    if isa.name == "avx2" and name == "exp_relative":
+        return exponentials.EXP_RELATIVE_AVX2
     return _TEXTS[name][0]

@@ -42,73 +42,32 @@ struct Sum {
 };
 """
 
-# The mean of a row far from 0 is subtracted from it: what float32 loses in the sum would be left over.
-_WIDE_SUM = """\
-typedef double W __attribute__((vector_size(4 * LANES)));
-{halves}
-struct Wide {{
-  W low = {{}}, high = {{}};
-  INLINE void operator+=(V x) {{
-    low += low_half(x);
-    high += high_half(x);
-  }}
-}};
-struct WideSum {{
-  Wide a, b, c, d;
-  INLINE double value() const {{
-    const W sums = ((a.low + b.low) + (c.low + d.low)) + ((a.high + b.high) + (c.high + d.high));
-    double sum = 0.0;
-    for (int i = 0; i < LANES / 2; ++i) sum += sums[i];
-    return sum;
-  }}
-}};
-"""
-
-_HALVES = {
-    "avx512": """\
-INLINE W low_half(V x) { return (W)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x)); }
-INLINE W high_half(V x) { return (W)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1)); }
-""",
-    "avx2": """\
-INLINE W low_half(V x) { return (W)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x)); }
-INLINE W high_half(V x) { return (W)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1)); }
-""",
-}
-_HALVES_PLAIN = """\
-INLINE W low_half(V x) {
-  W y;
-  for (int i = 0; i < LANES / 2; ++i) y[i] = x[i];
-  return y;
-}
-INLINE W high_half(V x) {
-  W y;
-  for (int i = 0; i < LANES / 2; ++i) y[i] = x[i + LANES / 2];
-  return y;
-}
-"""
-
-
 _MAX = """\
 INLINE double larger(double a, double b) { return a != a || a > b ? a : b; }
-
-// NaN does not compare, so it is looked for apart
+{largest}
+// NaN does not compare: it is passed over
 struct Max {
   V a, b, c, d;
-  I nan = {};
   INLINE Max() { a = b = c = d = all(-__builtin_inff()); }
+  INLINE void take(V& most, V x) { most = x > most ? x : most; }
+  INLINE double value() const {
+    const V x = a > b ? a : b, y = c > d ? c : d;
+    return largest(x > y ? x : y);
+  }
+};
+"""
+
+_MAX_OR_NAN = """\
+struct MaxOrNan : Max {
+  I nan = {};
   INLINE void take(V& most, V x) {
-    most = x > most ? x : most;
+    Max::take(most, x);
     nan |= x != x;
   }
   INLINE double value() const {
-    const V x = a > b ? a : b, y = c > d ? c : d, z = x > y ? x : y;
-    double most = z[0];
-    bool bad = nan[0] != 0;
-    for (int i = 1; i < LANES; ++i) {
-      most = z[i] > most ? z[i] : most;
-      bad = bad || nan[i] != 0;
-    }
-    return bad ? __builtin_nan("") : most;
+    int32_t bad = 0;
+    for (int i = 0; i < LANES; ++i) bad |= nan[i];
+    return bad ? __builtin_nan("") : Max::value();
   }
 };
 """
@@ -121,26 +80,29 @@ def vector_type(isa: Isa) -> str:
 
 def reductions(names: set[str], isa: Isa) -> str:
     """The accumulators of the reductions that occur."""
-    total = _SUM.replace("{total}", _total(isa.lanes))
-    wide = _WIDE_SUM.format(halves=_HALVES.get(isa.name, _HALVES_PLAIN))
-    texts = (("Sum", total), ("WideSum", wide), ("Max", _MAX))
-    return "\n".join(text for name, text in texts if name in names)
+    total = _SUM.replace("{total}", _across(isa.lanes, "total", "{0} + {1}"))
+    most = _MAX.replace("{largest}", _across(isa.lanes, "largest", "{0} > {1} ? {0} : {1}"))
+    wanted = names | ({"Max"} if "MaxOrNan" in names else set())
+    texts = (("Sum", total), ("Max", most), ("MaxOrNan", _MAX_OR_NAN))
+    return "\n".join(text for name, text in texts if name in wanted)
 
 
-def _total(lanes: int) -> str:
-    """The sum of the lanes: halves are added until four are left."""
-    lines, name, width = ["INLINE double total(V a) {"], "a", lanes // 2
+def _across(lanes: int, name: str, both: str) -> str:
+    """A function of all lanes: halves are joined until four are left."""
+    lines, last, width = [f"INLINE float {name}(V a) {{"], "a", lanes // 2
     while width >= 4:
         lines += [
             f"  typedef float V{width} __attribute__((vector_size({4 * width})));",
             f"  V{width} low{width}, high{width};",
-            f"  std::memcpy(&low{width}, &{name}, sizeof low{width});",
-            f"  std::memcpy(&high{width}, (const char*)&{name} + sizeof low{width}, sizeof low{width});",
-            f"  const V{width} s{width} = low{width} + high{width};",
+            f"  std::memcpy(&low{width}, &{last}, sizeof low{width});",
+            f"  std::memcpy(&high{width}, (const char*)&{last} + sizeof low{width}, sizeof low{width});",
+            f"  const V{width} s{width} = {both.format(f'low{width}', f'high{width}')};",
         ]
-        name, width = f"s{width}", width // 2
-    lines += [f"  return ({name}[0] + {name}[2]) + ({name}[1] + {name}[3]);", "}", ""]
-    return "\n".join(lines)
+        last, width = f"s{width}", width // 2
+    one, other = both.format(f"{last}[0]", f"{last}[2]"), both.format(f"{last}[1]", f"{last}[3]")
+    return "\n".join(
+        [*lines, f"  const float e = {one}, f = {other};", f"  return {both.format('e', 'f')};", "}", ""]
+    )
 
 
 def headers(isa: Isa) -> str:

@@ -4,8 +4,12 @@
 #include <cmath>
 #include <immintrin.h>
 
-namespace kernel_f90d16a2d867805f5fd1df8b9da844dd {
+namespace kernel_b65ae9690499e97444aa15fbbd86ffd8 {
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("schedule-insns,sched-pressure")
+#endif
 constexpr int LANES = 16;
 #define INLINE inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))
@@ -92,7 +96,7 @@ INLINE int64_t before_aligned(const S* p) {
 }
 
 extern "C" __attribute__((visibility("default")))
-void tautomer_f90d16a2d867805f5fd1df8b9da844dd(const void* const* inputs, void* const* outputs, const double* parameters,
+void tautomer_b65ae9690499e97444aa15fbbd86ffd8(const void* const* inputs, void* const* outputs, const double* parameters,
             int64_t first, int64_t last, int64_t columns) {
   const S* const x_all = (const S*)inputs[0];
   S* const y_all = (S*)outputs[0];
@@ -138,6 +142,10 @@ void tautomer_f90d16a2d867805f5fd1df8b9da844dd(const void* const* inputs, void* 
   }
   _mm_sfence();
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 
 }  // namespace
 #undef INLINE

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <immintrin.h>
 
-namespace kernel_7827f242e2c3c8409f15dabca68d8616 {
+namespace kernel_7931b84c3a85aa8e4e9e21ec4f482425 {
 
 constexpr int LANES = 8;
 #define INLINE inline __attribute__((always_inline))
@@ -48,13 +48,14 @@ INLINE float low_part(double x) {
   return low - low == 0.0f ? low : 0.0f;
 }
 
-INLINE double total(V a) {
+INLINE float total(V a) {
   typedef float V4 __attribute__((vector_size(16)));
   V4 low4, high4;
   std::memcpy(&low4, &a, sizeof low4);
   std::memcpy(&high4, (const char*)&a + sizeof low4, sizeof low4);
   const V4 s4 = low4 + high4;
-  return (s4[0] + s4[2]) + (s4[1] + s4[3]);
+  const float e = s4[0] + s4[2], f = s4[1] + s4[3];
+  return e + f;
 }
 
 struct Sum {
@@ -62,29 +63,8 @@ struct Sum {
   INLINE double value() const { return total((a + b) + (c + d)); }
 };
 
-typedef double W __attribute__((vector_size(4 * LANES)));
-INLINE W low_half(V x) { return (W)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x)); }
-INLINE W high_half(V x) { return (W)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1)); }
-
-struct Wide {
-  W low = {}, high = {};
-  INLINE void operator+=(V x) {
-    low += low_half(x);
-    high += high_half(x);
-  }
-};
-struct WideSum {
-  Wide a, b, c, d;
-  INLINE double value() const {
-    const W sums = ((a.low + b.low) + (c.low + d.low)) + ((a.high + b.high) + (c.high + d.high));
-    double sum = 0.0;
-    for (int i = 0; i < LANES / 2; ++i) sum += sums[i];
-    return sum;
-  }
-};
-
 extern "C" __attribute__((visibility("default")))
-void tautomer_7827f242e2c3c8409f15dabca68d8616(const void* const* inputs, void* const* outputs, const double* parameters,
+void tautomer_7931b84c3a85aa8e4e9e21ec4f482425(const void* const* inputs, void* const* outputs, const double* parameters,
             int64_t first, int64_t last, int64_t columns) {
   const S* const x_all = (const S*)inputs[0];
   const S* const scale_all = (const S*)inputs[1];
@@ -101,10 +81,13 @@ void tautomer_7827f242e2c3c8409f15dabca68d8616(const void* const* inputs, void* 
     const auto terms0 = [&](V x, V& r0) INLINE_LAMBDA {
       r0 = x;
     };
+    V pivots4;
+    terms0(load_part(x_row, 1), pivots4);
+    const float pivot4 = pivots4[0];
     double u4 = 0.0;
     for (int64_t from = 0, to; from < columns; from = to) {
-      to = columns - from < columns ? columns : from + columns;
-      WideSum g0;
+      to = columns - from < BLOCK ? columns : from + BLOCK;
+      Sum g0;
       int64_t i = from;
       for (; i + 4 * LANES <= to; i += 4 * LANES) {
         V r0a;
@@ -115,25 +98,26 @@ void tautomer_7827f242e2c3c8409f15dabca68d8616(const void* const* inputs, void* 
         terms0(load(x_row + i + 2 * LANES), r0c);
         V r0d;
         terms0(load(x_row + i + 3 * LANES), r0d);
-        g0.a += r0a;
-        g0.b += r0b;
-        g0.c += r0c;
-        g0.d += r0d;
+        g0.a += r0a - pivot4;
+        g0.b += r0b - pivot4;
+        g0.c += r0c - pivot4;
+        g0.d += r0d - pivot4;
       }
       for (; i + LANES <= to; i += LANES) {
         V r0a;
         terms0(load(x_row + i), r0a);
-        g0.a += r0a;
+        g0.a += r0a - pivot4;
       }
       if (i < to) {
         V r0a;
         terms0(load_part(x_row + i, to - i), r0a);
         const I there = first_lanes(to - i);
-        r0a = pick(there, r0a, V{});
-        g0.a += r0a;
+        r0a = pick(there, r0a, all(pivot4));
+        g0.a += r0a - pivot4;
       }
       u4 += g0.value();
     }
+    u4 += pivot4 * (double)columns;
     const double u6 = u4 / count;
     const V b6 = all((float)u6);
     const V l6 = all(low_part(u6));

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <cmath>
 
-namespace kernel_37b4c1e25f5408938a5a64a3a1095251 {
+namespace kernel_f9f5b8fccbf0e594208844b3fe277c50 {
 
 constexpr int LANES = 4;
 #define INLINE inline __attribute__((always_inline))
@@ -80,8 +80,11 @@ INLINE V exp_nonpositive(V x) {
   return p * as_float((as_bits(shifted) << 23) + ((127 + 64) << 23)) * 0x1p-64f;
 }
 
-INLINE double total(V a) {
-  return (a[0] + a[2]) + (a[1] + a[3]);
+INLINE V exp_relative(V x) { return exp_nonpositive(x); }
+
+INLINE float total(V a) {
+  const float e = a[0] + a[2], f = a[1] + a[3];
+  return e + f;
 }
 
 struct Sum {
@@ -90,30 +93,24 @@ struct Sum {
 };
 
 INLINE double larger(double a, double b) { return a != a || a > b ? a : b; }
+INLINE float largest(V a) {
+  const float e = a[0] > a[2] ? a[0] : a[2], f = a[1] > a[3] ? a[1] : a[3];
+  return e > f ? e : f;
+}
 
-// NaN does not compare, so it is looked for apart
+// NaN does not compare: it is passed over
 struct Max {
   V a, b, c, d;
-  I nan = {};
   INLINE Max() { a = b = c = d = all(-__builtin_inff()); }
-  INLINE void take(V& most, V x) {
-    most = x > most ? x : most;
-    nan |= x != x;
-  }
+  INLINE void take(V& most, V x) { most = x > most ? x : most; }
   INLINE double value() const {
-    const V x = a > b ? a : b, y = c > d ? c : d, z = x > y ? x : y;
-    double most = z[0];
-    bool bad = nan[0] != 0;
-    for (int i = 1; i < LANES; ++i) {
-      most = z[i] > most ? z[i] : most;
-      bad = bad || nan[i] != 0;
-    }
-    return bad ? __builtin_nan("") : most;
+    const V x = a > b ? a : b, y = c > d ? c : d;
+    return largest(x > y ? x : y);
   }
 };
 
 extern "C" __attribute__((visibility("default")))
-void tautomer_37b4c1e25f5408938a5a64a3a1095251(const void* const* inputs, void* const* outputs, const double* parameters,
+void tautomer_f9f5b8fccbf0e594208844b3fe277c50(const void* const* inputs, void* const* outputs, const double* parameters,
             int64_t first, int64_t last, int64_t columns) {
   const S* const x_all = (const S*)inputs[0];
   S* const y_all = (S*)outputs[0];
@@ -160,7 +157,7 @@ void tautomer_37b4c1e25f5408938a5a64a3a1095251(const void* const* inputs, void* 
     const V b1 = all((float)u1);
     const auto terms1 = [&](V x, V& r0) INLINE_LAMBDA {
       const V t2 = x - b1;
-      const V t3 = exp_nonpositive(t2);
+      const V t3 = exp_relative(t2);
       r0 = t3;
     };
     double u4 = 0.0;
@@ -199,7 +196,7 @@ void tautomer_37b4c1e25f5408938a5a64a3a1095251(const void* const* inputs, void* 
     const V r4 = all((float)(1.0 / u4));
     const auto result = [&](V x) INLINE_LAMBDA -> V {
       const V t2 = x - b1;
-      const V t3 = exp_nonpositive(t2);
+      const V t3 = exp_relative(t2);
       const V t5 = t3 * r4;
       return t5;
     };
