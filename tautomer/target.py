@@ -34,6 +34,7 @@ class Target:
         fuses_joins: whether the runtime fuses a residual sum and the norm behind it into a slower kernel.
         gains: operation -> how many times faster a kernel of ours is than what the runtime does instead, as
             pairs of elements and ratio, by elements. Operations that are here may be written as ours.
+        slow_tanh: whether a sigmoid is faster than a tanh.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Target:
     costs: Mapping[str, float] = field(default_factory=dict)
     fuses_joins: bool = False
     gains: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    slow_tanh: bool = False
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
         """The forms an operation may take here, best first."""
@@ -144,10 +146,39 @@ KERNELS = replace(
     gains=_GAINS,
 )
 
+# Torch as it runs by itself, operator by operator: its rms_norm is made of several, its layer_norm is one.
+# Times of benchmarks/torch_models.py and tables there; float32, one thread.
+EAGER = Target(
+    name="torch",
+    default=("named", "keep"),
+    costs={
+        "LayerNormalization": 0.33,
+        "RMSNormalization": 1.0,
+        "Add": 0.2,
+        "centring": 0.4,
+        "row means": 0.3,
+    },
+)
+# Torch's compiler. It joins pointwise neighbours, so that a bias behind a norm costs nothing; it calls a slow
+# tanh, and is fast at exp.
+INDUCTOR = Target(
+    name="inductor",
+    default=("named", "keep"),
+    costs={
+        "LayerNormalization": 0.52,
+        "RMSNormalization": 0.35,
+        "Add": 0.0,
+        "centring": 0.2,
+        "row means": 0.2,
+    },
+    slow_tanh=True,
+)
+
 # Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.
 PORTABLE = Target(name="onnx", default=("named", "function", "keep"))
 
 _TARGETS = {"native": ONNXRUNTIME, "onnxruntime": ONNXRUNTIME, "kernels": KERNELS, "onnx": PORTABLE}
+_TORCH_TARGETS = {"native": EAGER, "torch": EAGER, "inductor": INDUCTOR}
 
 
 def target_of(name: str | Target) -> Target:
@@ -161,3 +192,17 @@ def target_of(name: str | Target) -> Target:
     if name not in _TARGETS:
         raise InputError(f"unknown target '{name}'", remedy=f"choose one of {', '.join(_TARGETS)}")
     return _TARGETS[name]
+
+
+def torch_target_of(name: str | Target) -> Target:
+    """The target of a torch module of that name; "native" is torch itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    if isinstance(name, Target):
+        return name
+    if name not in _TORCH_TARGETS:
+        known = ", ".join(_TORCH_TARGETS)
+        raise InputError(f"unknown target '{name}' of a torch module", remedy=f"choose one of {known}")
+    return _TORCH_TARGETS[name]

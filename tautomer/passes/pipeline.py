@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -15,6 +16,7 @@ from tautomer.passes.fold_constants import FoldConstants
 from tautomer.passes.fold_scale import FoldScale
 from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
+from tautomer.passes.lower_tanh import LowerTanh
 from tautomer.passes.merge_norms import MergeNorms
 from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
@@ -23,6 +25,8 @@ from tautomer.passes.workspace import Evidence, Workspace
 from tautomer.patterns.recognise import Recognition
 from tautomer.remarks import Remark
 from tautomer.target import Target
+
+Weights = Literal["ahead", "prologue", "every run"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,15 @@ class Choices:
         merge_products: whether linear maps of one tensor become one.
         defer_scale: whether norms are applied behind the linear maps that read them.
         sites_only: whether to do without rewrites that only the whole model can vouch for.
+        weights: when new weights are computed: "ahead" of all runs and stored; once by a "prologue" that the
+            caller makes of the graph's own nodes; or by these nodes in "every run", as training wants it.
     """
 
     norm: Norm = "auto"
     merge_products: bool = False
     defer_scale: bool = False
     sites_only: bool = False
+    weights: Weights = "ahead"
 
 
 @dataclass(frozen=True)
@@ -70,21 +77,25 @@ def rewrite(
         choices: what the user wants.
     """
     work = Workspace.of(model, recognition, evidence)
-    streams = (
+    recentre = Recentre(target, choices.norm, in_every_run=choices.weights == "every run")
+    streams: tuple[Callable[[Workspace], list[Remark]], ...] = (
         FoldScale(),
-        Recentre(target, choices.norm),
+        recentre,
         Compress(target, choices.norm),
         MergeNorms(target),
         FoldAffine(),
         MergeProducts(choices.merge_products),
         DeferScale(choices.defer_scale),
     )
+    if choices.weights != "ahead":
+        streams = (recentre,)  # what changes weights for a little less to do in each run
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         Raise(target),
         *(() if choices.sites_only else streams),
         JoinNorms(target),
+        LowerTanh(target),
         LowerJoins(target),
-        FoldConstants(),
+        *((FoldConstants(),) if choices.weights == "ahead" else ()),
     )
     remarks = [remark for each in passes for remark in each(work)]
     work.settle()

@@ -47,11 +47,13 @@ class Recentre:
     Attributes:
         target: its costs decide, and its forms.
         norm: "auto" converts what gains, "ln" nothing, all others as many as can be converted.
+        in_every_run: whether weights are centred whenever the model runs, and not ahead.
     """
 
     name: ClassVar[str] = "recentre"
     target: Target
     norm: Norm = "auto"
+    in_every_run: bool = False
 
     def __call__(self, work: Workspace) -> list[Remark]:
         """Rewrites in place; returns a remark for each layer normalisation."""
@@ -120,7 +122,10 @@ class Recentre:
         }
         costs = _COUNTED
         if self.norm == "auto":
-            costs = Costs(self.target.costs["centring"], self.target.costs["row means"])
+            centring = self.target.costs["centring"]
+            costs = Costs(
+                centring, self.target.costs["row means"], weights=centring if self.in_every_run else 0.0
+            )
         gains = {place: sum(self._gain(work, op) for op, _ in ops) for place, ops in candidates.items()}
         barred: dict[ir.Value, str] = {}
         for _ in range(_ROUNDS):

@@ -17,6 +17,7 @@ from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.expression import Expression, constant_tensor
 from tautomer.graph.facts import Facts, extend
 from tautomer.graph.stored_content import largest_element
+from tautomer.graph.valueless import ValuelessTensor
 from tautomer.passes.streams import Streams
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION
 from tautomer.patterns.recognise import Recognition
@@ -120,6 +121,10 @@ class Workspace:
     def is_new(self, node: ir.Node) -> bool:
         """Whether a pass made the node."""
         return id(node) not in self._original
+
+    def is_valueless(self, source: str) -> bool:
+        """Whether a constant of the model comes with every call, so that nothing but its type is known."""
+        return isinstance(self.sources[source], ValuelessTensor)
 
     def largest(self, source: str) -> float:
         """max |x| of a stored constant; nan or inf where it has such elements."""

@@ -23,7 +23,7 @@ from tautomer.verify.verdict import Leg, Verdict
 
 # The weights of a row of d, rounded to bfloat16, leave about 2^-9 / sqrt(d) of a mean; a forgotten writer
 # leaves about 1.
-_MOST_MEAN = 1e-2
+MOST_MEAN = 1e-2
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Witness:
             names = [name for name, own in centred.items() if own == axes]
             found |= largest_means(rewritten, names, inputs, axes=axes)
         worst = max(found, key=lambda name: found[name])
-        if found[worst] > _MOST_MEAN:
+        if found[worst] > MOST_MEAN:
             raise CheckFailedError(
                 f"its mean is {found[worst]:.3g} of its size, and a norm was converted that relies on zero",
                 where=f"value '{worst}'",

@@ -24,6 +24,7 @@ from tautomer.verify.field.numbers import Reader
 __all__ = ["Ball", "Balls", "Comparison", "Undecided", "agree", "exact"]
 
 _CONCRETE_BITS = 60  # a ball is said as a float64 only when it is known better than that
+_TINY = 1e-300  # what is known so well is known in float64
 
 
 class Undecided(Unsupported):
@@ -175,6 +176,15 @@ class Ball:
         array = self.balls(x)
         return np.asarray(np.frompyfunc(_float, 1, 1)(array), dtype=np.float64).reshape(array.shape)
 
+    def nearest(self, x: Any) -> Array:
+        """The same of real numbers, whether or not one of them is whole.
+
+        Raises:
+            Undecided: a ball is wide.
+        """
+        array = self.balls(x)
+        return np.asarray(np.frompyfunc(_nearest, 1, 1)(array), dtype=np.float64).reshape(array.shape)
+
     def move(self, f: Callable[..., Any], *xs: Any) -> Balls:
         """Moves elements."""
         return Balls(f(*(self.balls(x) for x in xs)), self)
@@ -325,6 +335,16 @@ def _float(x: Any) -> float:
     if not x.is_exact() and (x.rel_accuracy_bits() < _CONCRETE_BITS or value == round(value)):
         raise Undecided("concrete", f"a number is {value:g} only up to the width of its ball")
     return value
+
+
+def _nearest(x: Any) -> float:
+    if not x.is_finite():
+        _infinite(x)
+        return float(x)
+    known = x.is_exact() or x.rel_accuracy_bits() >= _CONCRETE_BITS or float(x.rad()) < _TINY
+    if not known:
+        raise Undecided("nearest", f"a number is {float(x.mid()):g} only up to the width of its ball")
+    return float(x.mid())
 
 
 def agree(a: Balls, b: Balls, bits: int = 200) -> Comparison:

@@ -21,7 +21,7 @@ from tautomer.graph.semantics.mathematics import Float64
 from tautomer.verify.control_flow import is_constant
 from tautomer.verify.interpreter import run
 
-__all__ = ["Moved", "Shift", "Unsupported", "moved_by_shifts"]
+__all__ = ["Moved", "Shift", "Unsupported", "moved_by_shifts", "moved_in_runs"]
 
 # Adding 100 times a row's own size costs two digits of sixteen, a residual stream that collects dozens of
 # such shifts three, a variance computed as E[x^2] - E[x]^2 twice as many: rounding stays below 1e-9 or so.
@@ -31,6 +31,7 @@ _SCALES = (1.0, 100.0)  # of a shift, in sizes of its row: what bends near 0, an
 _SMALLEST = 0.01  # a row smaller than this part of the whole value is shifted as if it were as large
 
 Array = np.ndarray[Any, Any]
+Alter = Callable[[ir.Value, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,19 @@ def moved_by_shifts(
     """
     for value in shifts:
         _check(model, value, inputs)
+    return moved_in_runs(lambda alter: run(model, Float64(), inputs, alter=alter), shifts, seed=seed)
+
+
+def moved_in_runs(
+    run_with: Callable[[Alter], Mapping[str, Any]], shifts: Mapping[ir.Value, Shift], *, seed: int = 0
+) -> Moved | None:
+    """The same of anything that runs in float64.
+
+    Args:
+        run_with: runs it and gives its outputs by name; asks its argument what each value is to be.
+        shifts: values that it asks for.
+        seed: of the random numbers.
+    """
     made: dict[ir.Value, tuple[tuple[int, ...], Array]] = {}
     streams = {value: index for index, value in enumerate(shifts)}
 
@@ -113,7 +127,7 @@ def moved_by_shifts(
             made[value] = _random(shifts[value], value, x, np.random.default_rng([seed, streams[value]]))
         return x
 
-    still = run(model, Float64(), inputs, alter=make)
+    still = run_with(make)
 
     def movement(shifted: Iterable[ir.Value]) -> tuple[str, float]:
         chosen = dict.fromkeys(shifted)
@@ -125,7 +139,7 @@ def moved_by_shifts(
             with np.errstate(all="ignore"):
                 return np.asarray((np.reshape(x, digits) + added).reshape(np.shape(x)))
 
-        return _largest(still, run(model, Float64(), inputs, alter=add))
+        return _largest(still, run_with(add))
 
     order = list(made)  # that of evaluation
     name, amount = movement(order)

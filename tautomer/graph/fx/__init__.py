@@ -1,0 +1,1 @@
+"""Torch's pre-dispatch ATen graphs, read into ONNX's vocabulary and written back."""

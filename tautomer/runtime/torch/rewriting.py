@@ -1,0 +1,128 @@
+"""Rewriting a torch graph: read, recognise, rewrite, write back, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from tautomer.graph.fx.reader import read_fx
+from tautomer.graph.fx.writer import Unwritable, Written, write_fx
+from tautomer.passes.pipeline import Choices, Weights, rewrite
+from tautomer.passes.recentre import Norm
+from tautomer.patterns.readings import Mode
+from tautomer.patterns.recognise import recognise
+from tautomer.remarks import Remark
+from tautomer.runtime.evidence import Trust
+from tautomer.runtime.torch.evidence import TorchWitness
+from tautomer.target import Target, torch_target_of
+
+WeightMode = Literal["graph", "prologue", "fold"]
+_WEIGHTS: dict[WeightMode, Weights] = {"graph": "every run", "prologue": "prologue", "fold": "ahead"}
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What became of a graph.
+
+    Attributes:
+        module: a new graph module, or the very one that was given when nothing changed.
+        remarks: what was done and what was not, with reasons.
+        changed: whether anything was done.
+        verification: the evidence, in words.
+    """
+
+    module: torch.fx.GraphModule
+    remarks: list[Remark]
+    changed: bool
+    verification: dict[str, Any] = field(default_factory=dict)
+
+
+def rewrite_graph(
+    gm: torch.fx.GraphModule,
+    values: Sequence[Any],
+    *,
+    weights: WeightMode = "graph",
+    norm: Norm = "auto",
+    target: str | Target = "inductor",
+    verify: bool = True,
+    constants: Mode = "exact",
+) -> Rewritten:
+    """Rewrites a pre-dispatch ATen graph into the form that the target runs fastest.
+
+    The same graph gives the same graph, name by name.
+
+    Args:
+        gm: the graph, with `meta["val"]` on its nodes; it is not changed.
+        values: what its placeholders get, in their order. Those that are parameters are constants of the
+            graph. Fake ones are allowed; they are replaced by random numbers where numbers are needed.
+        weights: how new weights come about. "fold": computed now, in float64, and stored; for graphs that own
+            their parameters. "graph": nodes of the graph on the old ones, in every run: gradients flow, and
+            updates are seen; what that costs is weighed. "prologue": the same nodes, not weighed, for callers
+            who compute what depends on parameters alone once.
+        norm: as for `tautomer.optimize`.
+        target: "inductor" or "torch".
+        verify: False does without evidence.
+        constants: as for `tautomer.inspect`.
+
+    Raises:
+        InputError: there is no such target.
+    """
+    wanted = torch_target_of(target)
+    done = _attempt(gm, values, wanted, Choices(norm, weights=_WEIGHTS[weights]), verify, constants)
+    if isinstance(done, Rewritten):
+        return done
+    again = _attempt(
+        gm, values, wanted, Choices(sites_only=True, weights=_WEIGHTS[weights]), verify, constants
+    )
+    reason = f"rewrites of whole streams were taken back: {done}"
+    taken_back = Remark("missed", "recentre", "LayerNormalization", "", reason)
+    if isinstance(again, Rewritten):
+        return Rewritten(again.module, [*again.remarks, taken_back], again.changed, again.verification)
+    everything = Remark("missed", "write", "graph", "", f"every rewrite was taken back: {again}")
+    return Rewritten(gm, [taken_back, everything], False)
+
+
+def _attempt(
+    gm: torch.fx.GraphModule,
+    values: Sequence[Any],
+    target: Target,
+    choices: Choices,
+    verify: bool,
+    constants: Mode,
+) -> Rewritten | str:
+    """The rewritten graph, or why it cannot be had or is not the same function."""
+    placeholders = [node for node in gm.graph.nodes if node.op == "placeholder"]
+    parameters = {
+        node.name: held
+        for node, held in zip(placeholders, values, strict=True)
+        if isinstance(held, torch.nn.Parameter)
+    }
+    fx = read_fx(gm, constants=parameters, stored=choices.weights == "ahead", values=values)
+    recognition = recognise(fx.model, constants=constants)
+    evidence = TorchWitness(fx, values) if verify else Trust()
+    done = rewrite(fx.model, recognition, target, evidence, choices)
+    declined = [
+        Remark("missed", "read", str(node.target), node.name, fx.declined[node.name])
+        for node in gm.graph.nodes
+        if node.name in fx.declined
+    ]
+    remarks = [*declined, *recognition.remarks, *done.remarks]
+    if not any(remark.kind == "passed" for remark in remarks):
+        return Rewritten(gm, remarks, False, {"verdict": "EQUAL", "reason": "nothing was rewritten"})
+    origins = {
+        name: expression.sources[0] for name, expression in done.expressions.items() if expression.sources
+    }
+    try:
+        written: Written = write_fx(fx, origins=origins)
+    except Unwritable as error:
+        return str(error)
+    if isinstance(evidence, Trust):
+        return Rewritten(written.module, remarks, True, {"verdict": "NOT VERIFIED", "reason": "switched off"})
+    differs = evidence.differs(written, done.centred)
+    if differs:
+        return differs
+    reason = "each site in exact arithmetic; the whole by the numeric criterion on the example values"
+    return Rewritten(written.module, remarks, True, {"verdict": "EQUAL", "reason": reason})
