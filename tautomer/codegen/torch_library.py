@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tautomer.codegen.storage import DTYPES
 from tautomer.codegen.torch_glue import ATTACH, GLUE, GRAIN_BYTES, INCLUDES
-from tautomer.codegen.torch_operators import NAMESPACE, Signature, signatures
+from tautomer.codegen.torch_operators import NAMESPACE, OPERATORS, Signature, forward, kernel, signatures
 
 # the oldest version of torch whose ABI is used
 TARGET_VERSION = "0x020b000000000000"
@@ -28,10 +28,11 @@ def library_text() -> str:
         "}  // namespace",
         ATTACH,
         f"STABLE_TORCH_LIBRARY_FRAGMENT({NAMESPACE}, m) {{",
-        *(f'  m.def("{one.schema}");' for one in all_of_them),
+        *(f'  m.def("{one.schema}");' for one in (*map(forward, OPERATORS), *all_of_them)),
         "}",
         f"STABLE_TORCH_LIBRARY_IMPL({NAMESPACE}, CPU, m) {{",
         *(f'  m.impl("{one.name}", &boxed<{index}>);' for index, one in enumerate(all_of_them)),
+        *(f'  m.impl("{forward(one).name}", &boxed<{index_of(kernel(one))}>);' for one in OPERATORS),
         "}",
     ]
     return "\n".join(lines) + "\n"

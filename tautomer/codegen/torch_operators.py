@@ -1,7 +1,10 @@
 """The operators that torch gets: a definition each, forward and backward, and the schema that follows.
 
     rms_norm_v1(Tensor x, Tensor? scale, float epsilon) -> Tensor
+    rms_norm_kernel_v1(Tensor x, Tensor? scale, float epsilon) -> Tensor
     rms_norm_backward_v1(Tensor x, Tensor gradient, Tensor? scale, float epsilon) -> (Tensor, Tensor)
+
+The first is differentiable; it calls the others, and a graph whose gradients are worked out holds only them.
 
 torch keeps compiled graphs under a key that holds the name of an operator and not what it computes, so a
 version is part of the name. It goes up when a formula, a signature or the meaning of an output changes.
@@ -9,7 +12,7 @@ version is part of the name. It goes up when a formula, a signature or the meani
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from tautomer.codegen.gradient import Gradient, gradient
@@ -18,7 +21,6 @@ from tautomer.errors import InternalError
 from tautomer.patterns.operation import Definition, definitions
 
 NAMESPACE = "tautomer"
-BACKWARD = "_backward"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class TorchOperator:
     name: str
     key: str
     version: int = 1
+
+    def named(self, part: str = "") -> str:
+        """The name that torch knows: of the operator itself, or of its "kernel" or "backward"."""
+        return "_".join(filter(None, (self.name, part, f"v{self.version}")))
 
     @property
     def definition(self) -> Definition:
@@ -106,7 +112,13 @@ def operator_of(name: str) -> TorchOperator:
 def forward(operator: TorchOperator) -> Signature:
     """The operator itself. What adds a residual also gives the sum, as its second output."""
     program = trace(operator.definition)
-    return Signature(f"{operator.name}_v{operator.version}", program, program.names)
+    return Signature(operator.named(), program, program.names)
+
+
+@cache
+def kernel(operator: TorchOperator) -> Signature:
+    """The same, without a gradient."""
+    return replace(forward(operator), name=operator.named("kernel"))
 
 
 @cache
@@ -119,9 +131,9 @@ def gradient_of(operator: TorchOperator) -> Gradient:
 def backward(operator: TorchOperator) -> Signature:
     """The operator that computes its gradient."""
     found = gradient_of(operator)
-    return Signature(f"{operator.name}{BACKWARD}_v{operator.version}", found.program, found.of)
+    return Signature(operator.named("backward"), found.program, found.of)
 
 
 def signatures() -> tuple[Signature, ...]:
-    """All operators, forward and backward, in the order in which a library has them."""
-    return tuple(one(operator) for operator in OPERATORS for one in (forward, backward))
+    """All that have kernels, in the order in which a library has them."""
+    return tuple(one(operator) for operator in OPERATORS for one in (kernel, backward))

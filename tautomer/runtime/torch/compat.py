@@ -5,23 +5,10 @@ A new version of torch breaks here or nowhere.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 
-__all__ = ["after_autograd", "below_autograd", "is_transformed"]
-
-
-def below_autograd() -> Any:
-    """A context in which operators are called without autograd."""
-    return torch._C._AutoDispatchBelowAutograd()
-
-
-def after_autograd(keyset: Any) -> Any:
-    """What is left to do for an operator when autograd has had its turn."""
-    return keyset & torch._C._after_autograd_keyset
+__all__ = ["is_transformed"]
 
 
 def is_transformed() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.kernel import Isa, Kernel, kernel_for, kernel_of
 from tautomer.codegen.torch_library import TARGET_VERSION, index_of, index_of_dtype, library_text
-from tautomer.codegen.torch_operators import NAMESPACE, TorchOperator, backward, forward, signatures
+from tautomer.codegen.torch_operators import NAMESPACE, TorchOperator, backward, forward, kernel, signatures
 from tautomer.errors import ResourceError, TautomerError
 from tautomer.machine import Machine
 from tautomer.runtime.kernel_cache import library
@@ -114,18 +114,18 @@ def _attach(operator: TorchOperator, dtype: str) -> None:
     isa = isa_of("native")
     forwards = _forward_kernels(operator, dtype, isa, this_machine())
     other = kernel_of(backward(operator).program, dtype=dtype, isa=isa, float_rows=True)
-    kernels = [kernel for kernel, _ in forwards] + [other]
-    texts = dict.fromkeys(kernel.text for kernel in kernels)
-    flags = dict.fromkeys(flag for kernel in kernels for flag in kernel.flags)
-    symbols = [kernel.symbol for kernel, _ in forwards]
+    kernels = [one for one, _ in forwards] + [other]
+    texts = dict.fromkeys(one.text for one in kernels)
+    flags = dict.fromkeys(flag for one in kernels for flag in one.flags)
+    symbols = [one.symbol for one, _ in forwards]
     # the definition's own form is tried first
     check = check_of(operator, dtype, symbols[::-1], [other.symbol])
     path = library("".join(texts), tuple(flags), check=check)
     glue = ctypes.CDLL(str(operators_library())).tautomer_torch_attach
     glue.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int64] * 3)
     type_index = index_of_dtype(dtype)
-    for kernel, when in forwards:
-        glue(index_of(forward(operator)), type_index, _address(path, kernel.symbol), *when)
+    for one, when in forwards:
+        glue(index_of(kernel(operator)), type_index, _address(path, one.symbol), *when)
     glue(index_of(backward(operator)), type_index, _address(path, other.symbol), 0, 0, 1)
 
 
@@ -137,10 +137,10 @@ def _forward_kernels(
     found = []
     for one in thresholds(operator.key, dtype, machine):
         if one.algorithm == "stream":
-            kernel = kernel_of(program, dtype=dtype, isa=isa, stream=True, float_rows=True)
+            other = kernel_of(program, dtype=dtype, isa=isa, stream=True, float_rows=True)
         else:
-            kernel = kernel_for(operator.definition, dtype=dtype, isa=isa, algorithm=one.algorithm)
-        found.append((kernel, (one.least_bytes, one.least_columns, one.multiple)))
+            other = kernel_for(operator.definition, dtype=dtype, isa=isa, algorithm=one.algorithm)
+        found.append((other, (one.least_bytes, one.least_columns, one.multiple)))
     usual = kernel_of(program, dtype=dtype, isa=isa, float_rows=True)
     return [*found, (usual, (0, 0, 1))]
 

@@ -18,6 +18,7 @@ from tautomer.codegen.torch_operators import (
     backward,
     forward,
     gradient_of,
+    kernel,
 )
 from tautomer.patterns.operation import FULL_OPERANDS, ROW_OPERANDS
 from tautomer.runtime.torch.ops_meaning import meaning
@@ -35,13 +36,13 @@ def register_all() -> None:
     library = torch.library.Library(NAMESPACE, "FRAGMENT")
     _KEPT.append(library)
     for operator in OPERATORS:
-        for one in (forward(operator), backward(operator)):
+        for one in (forward(operator), kernel(operator), backward(operator)):
             torch.library.register_fake(f"{NAMESPACE}::{one.name}", _fake(one))
             torch.library.register_vmap(f"{NAMESPACE}::{one.name}", _batched(one))
-            if any(name in FULL_OPERANDS for name in one.program.operands):
-                library.impl(one.name, _widened(one), "AutocastCPU")
-        library.impl(forward(operator).name, _differentiable(operator), "Autograd", with_keyset=True)
-        library.impl(backward(operator).name, _gradient(operator), "Autograd", with_keyset=True)
+        signature = forward(operator)
+        if any(name in FULL_OPERANDS for name in signature.program.operands):
+            library.impl(signature.name, _widened(signature), "AutocastCPU")
+        library.impl(signature.name, _differentiable(operator), "Autograd")
 
 
 def overload(signature: Signature) -> Any:
@@ -129,13 +130,6 @@ def _widened(signature: Signature) -> Callable[..., Any]:
     return rule
 
 
-def _below_autograd(signature: Signature, keyset: Any, arguments: tuple[Any, ...]) -> Any:
-    from tautomer.runtime.torch.compat import after_autograd, below_autograd
-
-    with below_autograd():
-        return overload(signature).redispatch(after_autograd(keyset), *arguments)
-
-
 def _needs_gradient(arguments: tuple[Any, ...]) -> bool:
     import torch
 
@@ -144,56 +138,38 @@ def _needs_gradient(arguments: tuple[Any, ...]) -> bool:
     )
 
 
-def _gradient(operator: TorchOperator) -> Callable[..., Any]:
-    """The operator of the gradient: one that is differentiated again is computed by torch's operators."""
-    from tautomer.runtime.torch.compat import is_transformed
-
-    signature = backward(operator)
-    compute = meaning(signature)
-
-    def kernel(keyset: Any, *arguments: Any) -> Any:
-        if is_transformed() or _needs_gradient(arguments):
-            return compute(*arguments)
-        return _below_autograd(signature, keyset, arguments)
-
-    return kernel
-
-
 def _differentiable(operator: TorchOperator) -> Callable[..., Any]:
-    """The operator whose gradient is the other one."""
+    """The operator by its kernel, with a gradient where one is wanted."""
     from tautomer.runtime.torch.compat import is_transformed
 
-    signature = forward(operator)
-    compute, function = meaning(signature), _function(operator)
+    run, compute, function = overload(kernel(operator)), meaning(forward(operator)), _function(operator)
 
-    def kernel(keyset: Any, *arguments: Any) -> Any:
+    def rule(*arguments: Any) -> Any:
         if is_transformed():
             return compute(*arguments)
-        if _needs_gradient(arguments):
-            return function.apply(keyset, *arguments)
-        return _below_autograd(signature, keyset, arguments)
+        return function.apply(*arguments) if _needs_gradient(arguments) else run(*arguments)
 
-    return kernel
+    return rule
 
 
 def _function(operator: TorchOperator) -> type[torch.autograd.Function]:
-    """What torch keeps between forward and backward."""
+    """The kernel and its gradient; a gradient that is itself differentiated is computed by torch's operators."""
     import torch
 
     signature, found, other = forward(operator), gradient_of(operator), backward(operator)
+    run, run_backward, compute_backward = overload(kernel(operator)), overload(other), meaning(other)
     names = ("x", *signature.program.operands)
     count = len(names)
     # the inputs that the gradient reads; the sum or the result takes the place of x
-    replaced = found.from_result or len(signature.outputs) > 1
+    place = 1 if len(signature.outputs) > 1 else 0 if found.from_result else None
     read = [i for i, name in enumerate(names) if name in other.program.operands]
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, keyset: Any, *arguments: Any) -> Any:
-            result = _below_autograd(signature, keyset, arguments)
-            first = arguments[0]
-            if replaced:
-                first = result if found.from_result else result[1]
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            result = run(*arguments)
+            outputs = result if isinstance(result, tuple) else (result,)
+            first = arguments[0] if place is None else outputs[place]
             ctx.save_for_backward(first, *(arguments[i] for i in read))
             ctx.numbers = arguments[count:]
             ctx.types = [None if one is None else one.dtype for one in arguments[:count]]
@@ -202,14 +178,14 @@ def _function(operator: TorchOperator) -> type[torch.autograd.Function]:
         @staticmethod
         def backward(ctx: Any, *gradients: Any) -> Any:
             first, *operands = ctx.saved_tensors
-            results = overload(other)(first, *gradients, *operands, *ctx.numbers)
+            given = (first, *gradients, *operands, *ctx.numbers)
+            results = (compute_backward if _needs_gradient(given) else run_backward)(*given)
             by_name = dict(zip(found.of, results if len(found.of) > 1 else (results,), strict=True))
-            if len(signature.outputs) > 1:
-                by_name["residual"] = by_name["x"]
+            by_name["residual"] = by_name["x"]
             inputs = [
                 by_name[name].to(of) if of is not None and needed else None
-                for name, of, needed in zip(names, ctx.types, ctx.needs_input_grad[1:], strict=False)
+                for name, of, needed in zip(names, ctx.types, ctx.needs_input_grad, strict=False)
             ]
-            return None, *inputs, *[None] * len(ctx.numbers)
+            return *inputs, *[None] * len(ctx.numbers)
 
     return Differentiable
