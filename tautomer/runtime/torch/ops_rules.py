@@ -153,7 +153,7 @@ def _differentiable(operator: TorchOperator) -> Callable[..., Any]:
 
 
 def _function(operator: TorchOperator) -> type[torch.autograd.Function]:
-    """The kernel and its gradient; a gradient that is itself differentiated is computed by torch's operators."""
+    """The kernel and its gradient; one that is differentiated again is computed by torch's operators."""
     import torch
 
     signature, found, other = forward(operator), gradient_of(operator), backward(operator)

@@ -34,7 +34,7 @@ def _silu(x: Any, alpha: float) -> Any:
     return functional.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
 
 
-_STOCK: dict[str, Callable[..., Any]] = {
+STOCK: dict[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "add_layer_norm": _add_layer_norm,
@@ -54,4 +54,4 @@ _STOCK: dict[str, Callable[..., Any]] = {
 
 def stock(name: str) -> Callable[..., Any]:
     """The operator of that name without version, called as ours is."""
-    return _STOCK.get(name) or meaning(forward(operator_of(name)))
+    return STOCK.get(name) or meaning(forward(operator_of(name)))
