@@ -35,6 +35,7 @@ class Target:
         gains: operation -> how many times faster a kernel of ours is than what the runtime does instead, as
             pairs of elements and ratio, by elements. Operations that are here may be written as ours.
         slow_tanh: whether a sigmoid is faster than a tanh.
+        fuses_rowwise: whether kernels of ours run what pointwise operations and row reductions make together.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target:
     fuses_joins: bool = False
     gains: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     slow_tanh: bool = False
+    fuses_rowwise: bool = False
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
         """The forms an operation may take here, best first."""
@@ -144,6 +146,7 @@ KERNELS = replace(
     name="kernels",
     costs={**ONNXRUNTIME.costs, "LayerNormalization": 0.26, "RMSNormalization": 0.2},
     gains=_GAINS,
+    fuses_rowwise=True,
 )
 
 # Torch as it runs by itself, operator by operator: its rms_norm is made of several, its layer_norm is one.

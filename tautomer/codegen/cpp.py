@@ -18,14 +18,15 @@ class Writer:
 
     Args:
         segments: the operands of one number per part of a row.
+        groups: the operands of one number per row of an example.
 
     Attributes:
         functions: names for `vector_math`.
         helpers: names for `scalar_helpers`.
     """
 
-    def __init__(self, segments: Collection[str] = ()) -> None:
-        self.segments = segments
+    def __init__(self, segments: Collection[str] = (), groups: Collection[str] = ()) -> None:
+        self.segments, self.groups = segments, groups
         self.functions: set[str] = set()
         self.helpers: set[str] = set()
         self._known: set[str] = set()
@@ -56,7 +57,8 @@ class Writer:
     def inputs_per_row(self, nodes: list[Node]) -> list[str]:
         """Statements for the operands of one number per row, as far as they are used."""
         return [
-            f"const double {node.name} = {_one(node.name, ' + row')};"
+            f"const double {node.name} = "
+            f"{_one(node.name, ' + row % groups' if node.name in self.groups else ' + row')};"
             for node in nodes
             if node.op == "column"
         ]

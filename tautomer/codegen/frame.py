@@ -42,9 +42,12 @@ def function(program: Program, loops: Loops, row_type: str = "S") -> str:
     pointers += [f"{of}* const {name}_all = ({of}*)outputs[{i}];" for i, (name, of) in enumerate(outputs)]
     # what a kernel has no use for is an unused variable, about which compilers warn
     pointers.append("(void)parameters, (void)columns;")
+    pointers += [
+        f"const int64_t {name} = (int64_t)parameters[{program.parameters.index(name)}];"
+        for name in WHOLE_PARAMETERS
+        if name in program.parameters and (name == "groups" or program.of_kind("segment"))
+    ]
     if program.of_kind("segment"):
-        for name in WHOLE_PARAMETERS:
-            pointers.append(f"const int64_t {name} = (int64_t)parameters[{program.parameters.index(name)}];")
         pointers.append("const int64_t length = columns / segments;")
     at_row = [
         f"const {of}* const {name}_row = {name}_all{_OFFSETS[kind]};"

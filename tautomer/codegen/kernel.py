@@ -45,6 +45,7 @@ class Kernel:
         flags: what the compiler needs to be told.
         parameters: the names of the scalar parameters, in the order of the C array.
         operands: the names of the tensors after x, in the order of `inputs`.
+        kinds: how each operand goes with x, see `patterns.operation.kind_of`.
         rows: whether it works on rows; otherwise it is pointwise.
     """
 
@@ -53,6 +54,7 @@ class Kernel:
     flags: tuple[str, ...]
     parameters: tuple[str, ...]
     operands: tuple[str, ...]
+    kinds: tuple[str, ...]
     rows: bool
 
 
@@ -122,5 +124,6 @@ def _assembled(program: Program, loops: Loops, dtype: str, isa: Isa, float_rows:
         flags,
         program.parameters,
         program.operands,
+        program.kinds,
         program.rows,
     )

@@ -13,7 +13,7 @@ GLUE = """\
 using Run = void (*)(const void* const*, void* const*, const double*, int64_t, int64_t, int64_t);
 
 struct Attribute { const char* name; const char* value; };
-struct Parameter { const char* name; float otherwise; };
+struct Parameter { const char* name; float otherwise; bool whole; };
 
 template <class T>
 struct List {
@@ -43,10 +43,11 @@ struct Description {
   const char* name;
   int element_type;
   int64_t element_size;
-  bool rows;
+  int row_axes;  // how many last axes make a row; 0: none, the operator is pointwise
+  bool grouped;  // the axes but the first are cut into rows
   List<const char*> inputs;
+  const char* kinds;  // how inputs go with x: the first letters of full, row, column, number, group, segment
   size_t outputs;
-  uint32_t of_a_row;  // which inputs have the shape of a row, as bits
   List<Kernel> kernels;
 };
 
@@ -60,7 +61,7 @@ struct Op : CustomOp {
 struct State {
   const Op* op;
   const Kernel* kernel;
-  int64_t axis;
+  int64_t axis, groups, segments;
   double parameters[MOST_PARAMETERS];
 };
 
@@ -144,26 +145,89 @@ Status* in_tasks(const Api* api, const KernelContext* context, Job& job, int64_t
   return nullptr;
 }
 
+// How x is cut into rows.
+struct Rows {
+  int64_t rows, columns, groups, segments;
+  size_t axes;  // the last axes of x that make a row
+};
+
+Status* rows_of(const State& state, const Tensor& x, Rows* rows) {
+  const Op* op = state.op;
+  const Description* what = op->what;
+  *rows = Rows{x.count, 1, state.groups, state.segments, size_t(what->row_axes)};
+  if (what->grouped) {
+    if (x.rank < 2) return refuse(op, "x has %d axes, and groups are cut from the second on", int(x.rank));
+    rows->axes = x.rank - 1;
+  }
+  if (rows->axes == 0) return nullptr;
+  if (rows->axes > x.rank) return refuse(op, "x has only %d axes", int(x.rank));
+  const int64_t axis = int64_t(x.rank - rows->axes);
+  if (!what->grouped && state.axis != axis && state.axis != axis - int64_t(x.rank))
+    return refuse(op, "the axis is %lld, and the kernel works on the last %d", (long long)state.axis,
+                  what->row_axes);
+  for (size_t i = size_t(axis); i < x.rank; ++i) rows->columns *= x.sizes[i];
+  if (what->grouped) {
+    if (rows->groups < 1 || rows->segments < 1 || rows->columns % rows->groups ||
+        rows->columns / rows->groups % rows->segments)
+      return refuse(op, "%lld elements are not %lld groups of %lld parts", (long long)rows->columns,
+                    (long long)rows->groups, (long long)rows->segments);
+    rows->columns /= rows->groups;
+  }
+  rows->rows = rows->columns ? x.count / rows->columns : 0;
+  return nullptr;
+}
+
+// Whether a tensor has x's sizes on some axes, seen from the last one, and 1 on the others.
+bool broadcasts_over(const Tensor& tensor, const Tensor& x, size_t first, size_t last) {
+  if (tensor.rank > x.rank) return false;
+  const size_t lead = x.rank - tensor.rank;
+  for (size_t i = 0; i < x.rank; ++i) {
+    const int64_t size = i < lead ? 1 : tensor.sizes[i - lead];
+    if (size != (i >= first && i < last ? x.sizes[i] : 1)) return false;
+  }
+  return true;
+}
+
+bool goes_with(char kind, const Tensor& tensor, const Tensor& x, const Rows& rows) {
+  const size_t axis = x.rank - rows.axes;
+  switch (kind) {
+    case 'f': return same_shape(x, tensor);
+    case 'r': return broadcasts_over(tensor, x, axis, x.rank);
+    case 'n': return broadcasts_over(tensor, x, 0, 0);
+    case 'c': return rows.groups > 1 ? tensor.count == rows.rows : broadcasts_over(tensor, x, 0, axis);
+    case 'g': return tensor.count == rows.groups;
+    default: return tensor.count == rows.groups * rows.segments;
+  }
+}
+
+const char* shape_of(char kind) {
+  switch (kind) {
+    case 'f': return "of the shape of x";
+    case 'r': return "of the shape of a row";
+    case 'n': return "one number";
+    case 'c': return "one number for each row";
+    case 'g': return "one number for each group";
+    default: return "one number for each part of a group";
+  }
+}
+
 // The inputs after the first, and memory for those that were spread.
 struct Operands {
   const void* data[MOST_INPUTS];
   std::unique_ptr<char[]> spreads[MOST_INPUTS];
 };
 
-Status* operand(const Op* op, const KernelContext* context, size_t i, const Tensor& x, int64_t columns,
+Status* operand(const Op* op, const KernelContext* context, size_t i, const Tensor& x, const Rows& rows,
                 Operands* operands) {
   const Description* what = op->what;
-  const char* name = what->inputs.first[i];
+  const char kind = what->kinds[i];
   Tensor tensor;
   RETURN_IF(input(op, context, i, &tensor));
   operands->data[i] = tensor.data;
-  if (!(what->of_a_row >> i & 1))
-    return same_shape(x, tensor) ? nullptr : refuse(op, "%s is not of the shape of x", name);
-  if (tensor.count == columns) return nullptr;
-  if (tensor.count != 1)
-    return refuse(op, "%s has %lld elements, and a row has %lld", name, (long long)tensor.count,
-                  (long long)columns);
-  operands->spreads[i].reset(spread(tensor.data, what->element_size, columns));
+  if (goes_with(kind, tensor, x, rows)) return nullptr;
+  if (kind != 'r' || tensor.count != 1)
+    return refuse(op, "%s is not %s", what->inputs.first[i], shape_of(kind));
+  operands->spreads[i].reset(spread(tensor.data, what->element_size, rows.columns));
   operands->data[i] = operands->spreads[i].get();
   return operands->data[i] ? nullptr : refuse(op, "out of memory");
 }
@@ -183,10 +247,8 @@ Status* compute(void* data, KernelContext* context) {
   const Description* what = op->what;
   Tensor x;
   RETURN_IF(input(op, context, 0, &x));
-  if (what->rows && x.rank == 0) return refuse(op, "a number has no rows");
-  if (what->rows && state.axis != -1 && state.axis + 1 != int64_t(x.rank))
-    return refuse(op, "the axis is %lld, and the kernel works on the last", (long long)state.axis);
-  const int64_t columns = what->rows ? x.sizes[x.rank - 1] : 1;
+  Rows rows;
+  RETURN_IF(rows_of(state, x, &rows));
   void* outputs[MOST_OUTPUTS];
   for (size_t i = 0; i < what->outputs; ++i) {
     Value* value = nullptr;
@@ -197,11 +259,11 @@ Status* compute(void* data, KernelContext* context) {
   if (x.count == 0) return nullptr;
   Operands operands;
   operands.data[0] = x.data;
-  for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, columns, &operands));
+  for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, rows, &operands));
   const bool in_place = x.data == outputs[0];
   const int64_t bytes = x.count * what->element_size * (in_place ? 1 : 2);
-  const Run run = run_for(*state.kernel, bytes, columns, in_place);
-  Job job{run, operands.data, outputs, state.parameters, x.count / columns, 0, columns};
-  return in_tasks(op->api, context, job, columns * what->element_size);
+  const Run run = run_for(*state.kernel, bytes, rows.columns / rows.segments, in_place);
+  Job job{run, operands.data, outputs, state.parameters, rows.rows, 0, rows.columns};
+  return in_tasks(op->api, context, job, rows.columns * what->element_size);
 }
 """

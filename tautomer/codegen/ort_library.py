@@ -20,7 +20,7 @@ from tautomer.codegen.ort_abi import ELEMENT_TYPES, declarations
 from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
 from tautomer.codegen.ort_register import REGISTER
 from tautomer.errors import InternalError
-from tautomer.patterns.operation import FULL_OPERANDS, ROW_OPERANDS
+from tautomer.patterns.operation import KINDS, WHOLE_PARAMETERS
 
 _INCLUDES = ("cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
 _ARGUMENTS = "const void* const*, void* const*, const double*, int64_t, int64_t, int64_t"
@@ -54,7 +54,9 @@ class OrtKernel:
         element_type: the ONNX name of the type of all inputs and of the output.
         operands: the inputs after x, by name.
         parameters: the scalar attributes in the order of the kernel's array, with what an absent one is.
-        rows: whether it works on rows, along the last axis; else on elements.
+        kinds: how each operand goes with x, see `patterns.operation.kind_of`.
+        row_axes: how many last axes make a row; 0 for an operator that works on elements.
+        grouped: whether rows are what all axes but the first are cut into.
         attributes: what the operator's text attributes must say for this kernel to be the right one.
         results: how many outputs it has, all of the shape of x.
         variants: other algorithms; the first that a tensor is large enough for takes the kernel's place.
@@ -66,7 +68,9 @@ class OrtKernel:
     element_type: str
     operands: tuple[str, ...] = ()
     parameters: tuple[tuple[str, float], ...] = ()
-    rows: bool = False
+    kinds: tuple[str, ...] = ()
+    row_axes: int = 0
+    grouped: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
     variants: tuple[OrtVariant, ...] = ()
     results: int = 1
@@ -132,9 +136,12 @@ def _check(entry: OrtKernel) -> None:
     least = [number for one in sizes for number in (one.least_bytes, one.least_columns, one.multiple)]
     if not all(0 <= number < 1 << 63 for number in least) or not all(one.multiple for one in sizes):
         raise InternalError("a size that is none", where=f"kernel of {entry.op}")
-    if entry.results != 1 and not (entry.results == 2 and set(entry.operands[:1]) & set(FULL_OPERANDS)):
+    if entry.results != 1 and not (entry.results == 2 and entry.kinds[:1] == ("full",)):
         raise InternalError("more results than inputs in their places", where=f"kernel of {entry.op}")
-    if not entry.rows and set(entry.operands) & set(ROW_OPERANDS):
+    rows = entry.row_axes or entry.grouped
+    if len(entry.kinds) != len(entry.operands) or not set(entry.kinds) <= set(KINDS):
+        raise InternalError("an operand of no kind", where=f"kernel of {entry.op}")
+    if not rows and not set(entry.kinds) <= {"full", "number"}:
         raise InternalError("an operand of a row's shape, and no rows", where=f"kernel of {entry.op}")
 
 
@@ -155,17 +162,19 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
     """The table row of an operator; the lists that it refers to are appended to the lines."""
     one = kernels[0]
     for other in kernels[1:]:
-        alike = (other.operands, other.rows, other.results) == (one.operands, one.rows, one.results)
-        if not alike or other.attributes == one.attributes:
+        if _shape(other) != _shape(one) or other.attributes == one.attributes:
             raise InternalError("two kernels that contradict each other", where=f"kernel of {one.op}")
     inputs = [_quoted(name) for name in ("x", *one.operands)]
     lines += _array("char* const", f"inputs_{number}", inputs)
-    of_a_row = sum(1 << i for i, name in enumerate(one.operands, 1) if name in ROW_OPERANDS)
+    kinds = "".join(kind[0] for kind in ("full", *one.kinds))
     rows = []
     for index, kernel in enumerate(kernels):
         suffix = f"{number}_{index}"
         attributes = [f"{{{_quoted(name)}, {_quoted(value)}}}" for name, value in kernel.attributes]
-        parameters = [f"{{{_quoted(name)}, {value!r}f}}" for name, value in kernel.parameters]
+        parameters = [
+            f"{{{_quoted(name)}, {value!r}f, {str(name in WHOLE_PARAMETERS).lower()}}}"
+            for name, value in kernel.parameters
+        ]
         variants = [_variant(one.symbol, one.when) for one in kernel.variants]
         lines += _array("Attribute", f"attributes_{suffix}", attributes)
         lines += _array("Parameter", f"parameters_{suffix}", parameters)
@@ -179,10 +188,15 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
     lines += _array("Kernel", f"kernels_{number}", rows)
     code, size = ELEMENT_TYPES[one.element_type]
     return (
-        f"{{{_quoted(one.op)}, {code}, {size}, {str(one.rows).lower()}, "
-        f"{_list(f'inputs_{number}', inputs)}, {one.results}, {of_a_row}u, "
+        f"{{{_quoted(one.op)}, {code}, {size}, {one.row_axes}, {str(one.grouped).lower()}, "
+        f"{_list(f'inputs_{number}', inputs)}, {_quoted(kinds)}, {one.results}, "
         f"{_list(f'kernels_{number}', rows)}}}"
     )
+
+
+def _shape(entry: OrtKernel) -> tuple[object, ...]:
+    """What all kernels of an operator have in common."""
+    return entry.operands, entry.kinds, entry.row_axes, entry.grouped, entry.results
 
 
 def _variant(symbol: str, when: Variant) -> str:

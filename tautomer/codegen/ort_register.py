@@ -31,14 +31,22 @@ Status* create(const CustomOp* described, const Api* api, const KernelInfo* info
   const Op* op = ours(described);
   const Kernel* kernel = kernel_of(op, info);
   if (!kernel) return refuse(op, "no kernel is for this node's attributes");
-  std::unique_ptr<State> state(new (std::nothrow) State{op, kernel, -1, {}});
+  std::unique_ptr<State> state(new (std::nothrow) State{op, kernel, -1, 1, 1, {}});
   if (!state) return refuse(op, "out of memory");
   found(api, api->KernelInfoGetAttribute_int64(info, "axis", &state->axis));
+  if (op->what->grouped) {
+    found(api, api->KernelInfoGetAttribute_int64(info, "groups", &state->groups));
+    found(api, api->KernelInfoGetAttribute_int64(info, "segments", &state->segments));
+  }
   double* parameter = state->parameters;
   for (const Parameter& one : kernel->parameters) {
     float number = one.otherwise;
     int64_t whole = 0;
     size_t size = 0;
+    if (one.whole) {
+      *parameter++ = double(std::strcmp(one.name, "groups") == 0 ? state->groups : state->segments);
+      continue;
+    }
     if (!found(api, api->KernelInfoGetAttribute_float(info, one.name, &number)) &&
         (found(api, api->KernelInfoGetAttribute_int64(info, one.name, &whole)) ||
          found(api, api->KernelInfoGetAttribute_string(info, one.name, nullptr, &size))))

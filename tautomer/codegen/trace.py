@@ -12,11 +12,11 @@ from tautomer.errors import InputError, TautomerError
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.patterns.operation import Definition
 from tautomer.patterns.rows import apply_all
+from tautomer.patterns.rowwise_reading import small_power
 
 _WITHOUT_ROWS = ("full", "number")
 # the nodes of operands that are not read element by element
-_OPERANDS = {"column": "column", "number": "single"}
-_LARGEST_POWER = 64
+_OPERANDS = {"column": "column", "group": "column", "number": "single"}
 _ROOTS = {0.5: "sqrt", -0.5: "rsqrt"}
 _UNARY = ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "erf", "tanh", "sigmoid", "abs")
 
@@ -215,7 +215,7 @@ class _Symbolic:
         number = number_in(self.lift(exponent))
         if number in _ROOTS:
             return self.op(_ROOTS[number], x)
-        if number is None or number != int(number) or not 0 < abs(number) <= _LARGEST_POWER:
+        if number is None or not small_power(number):
             raise TypeError("a power that is no small whole number")
         result: _Symbol | None = None
         square, left = _Symbol(self, self.lift(x)), int(abs(number))

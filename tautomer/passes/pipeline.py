@@ -14,6 +14,7 @@ from tautomer.passes.defer_scale import DeferScale
 from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_constants import FoldConstants
 from tautomer.passes.fold_scale import FoldScale
+from tautomer.passes.fuse_rowwise import FuseRowwise
 from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
 from tautomer.passes.lower_tanh import LowerTanh
@@ -94,6 +95,7 @@ def rewrite(
         *(() if choices.sites_only else streams),
         JoinNorms(target),
         LowerTanh(target),
+        FuseRowwise(target),
         LowerJoins(target),
         *((FoldConstants(),) if choices.weights == "ahead" else ()),
     )

@@ -6,7 +6,7 @@ graph, and new values have facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -252,6 +252,38 @@ class Workspace:
     def origin(self, value: ir.Value) -> ir.Value:
         """The value of the original model that this one stands for, which has its shape; itself if none."""
         return self._origins.get(value, value)
+
+    def leaves(self, values: Iterable[ir.Value]) -> dict[ir.Value, ir.Value]:
+        """What values vary with, as far back as the original model has a value of the same shape.
+
+        Returns:
+            The value as it is now -> the one of the original model; stored constants are left out.
+        """
+        found: dict[ir.Value, ir.Value] = {}
+        waiting = list(values)
+        while waiting:
+            value = waiting.pop(0)
+            producer, origin = value.producer(), self.origin(value)
+            made = origin.producer()
+            if value.const_value is not None or value in found:
+                continue
+            if made is None or not self.is_new(made):
+                found[value] = origin
+            elif producer is not None:
+                waiting += [operand for operand in producer.inputs if operand is not None]
+        return found
+
+    def catch_up(self) -> None:
+        """Drops the operations that are no more, and names the others' values as they are now."""
+        self.recognition.operations = [
+            replace(
+                op,
+                inputs=tuple(None if value is None else self.now(value) for value in op.inputs),
+                output=self.now(op.output),
+            )
+            for op in self.recognition.operations
+            if op.node.graph is not None
+        ]
 
     def declare(self, function: ir.Function) -> None:
         """Puts a function of the domain `tautomer` into the file."""

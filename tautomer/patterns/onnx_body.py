@@ -7,6 +7,7 @@ from the node's attributes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Builder, Names
 from tautomer.patterns.operation import Definition
-from tautomer.patterns.rows import apply_all
+from tautomer.patterns.rows import apply, apply_all
 
 CASTLIKE_SINCE = 15
 PARAMETERS_SINCE = 12  # Constant has value_float from then on, which can refer to an attribute
@@ -61,6 +62,23 @@ def function_of(definition: Definition, version: int) -> ir.Function:
 
 def _narrowed(b: Builder, result: ir.Value, x: ir.Value) -> ir.Value:
     return b.op("CastLike", result, x) if b.version >= CASTLIKE_SINCE else b.op("Identity", result)
+
+
+def written(
+    definition: Definition,
+    builder: Builder,
+    x: ir.Value,
+    *,
+    axes: tuple[int, ...] = (),
+    operands: Mapping[str, ir.Value] | None = None,
+    parameters: Mapping[str, float] | None = None,
+) -> ir.Value:
+    """Writes a definition as plain ONNX operators; returns its first result."""
+    m = _Trace(builder)
+    traced = {name: _Traced(m, value) for name, value in (operands or {}).items()}
+    result = apply(definition, m, _Traced(m, x), axes=axes, operands=traced, parameters=parameters)
+    value: ir.Value = result.value
+    return value
 
 
 class _Traced:

@@ -24,7 +24,7 @@ Rows = Literal["", "trailing", "axis", "folded", "groups"]
 ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every row
 FULL_OPERANDS = ("gate", "residual")  # of the shape of x
 WHOLE_PARAMETERS = ("groups", "segments")  # how x is cut into rows, see patterns.rowwise
-KINDS = ("full", "row", "column", "number", "segment")
+KINDS = ("full", "row", "column", "number", "group", "segment")
 _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 
 
@@ -88,7 +88,7 @@ def kind_of(operand: str) -> str:
     """What the name of an operand says of how it goes with x: one of KINDS, or "".
 
     full: of the shape of x. row: of the shape of a row, the same for every row. column: one number per row.
-    number: one number. segment: one number for each part of a row, see patterns.rowwise.
+    number: one number. group, segment: see patterns.rowwise.
     """
     if operand in FULL_OPERANDS:
         return "full"

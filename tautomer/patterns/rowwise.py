@@ -9,10 +9,11 @@ say by their names how they go with x:
     row     of the shape of a row, the same for every row
     column  one number per row
     number  one number
-    segment one number for each part of a row, others for each row of an example (channels of an image)
+    group   one number for each row of an example, the same for all examples
+    segment one number for each part of each row of an example: for the channels of an image
 
-Rows lie along the last axes of x (attribute `axis`, as of LayerNormalization), or are what all axes but the
-first hold, cut into `groups` rows of `segments` equal parts each (as of GroupNormalization).
+Rows lie along the last axes of x (attribute `axis`, as of LayerNormalization). Or every element of the first
+axis is an example, cut into `groups` rows of `segments` equal parts (as by GroupNormalization).
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Body:
         first, rest, one = (b.constant(np.array([size])) for size in (0, -1, 1))
         shapes = {
             "full": b.op("Concat", first, groups, segments, rest, axis=0),
+            "group": b.op("Concat", groups, one, one, axis=0),
             "segment": b.op("Concat", groups, segments, one, axis=0),
             "column": b.op("Concat", rest, groups, one, one, axis=0),
         }

@@ -43,6 +43,7 @@ REDUCTIONS: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 """What is reduced over a row."""
 
+_LARGEST_POWER = 64
 _MOST_NODES = 500
 _MOST_AXES = 64
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -76,7 +77,7 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
     middle, values = _inside(function, nodes, Body(function.opset_imports.get("", 0), layout, kinds), where)
     if PREFIX + fingerprint(layout, inputs, nodes) != function.name:
         raise InputError("its name is not that of what it computes", where=where)
-    reader = _Reader(layout, function.opset_imports.get("", 0), where, dict.fromkeys(values))
+    reader = _Reader(layout, function.opset_imports.get("", 0), where, values, kinds)
     steps = [step for node in middle if (step := reader.step(node)) is not None]
     if not steps:
         raise InputError("it computes nothing", where=where)
@@ -90,10 +91,10 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
             found[step.gives] = step.function(m, [found[value] for value in step.reads])
         return found[middle[-1].outputs[0]]
 
-    by_segments = layout.grouped and "segment" in kinds
+    by_group = layout.grouped and ("segment" in kinds or "group" in kinds)
     in_rows = reader.reduces or any(kind not in ("full", "number") for kind in kinds)
     rows: Rows = "" if not in_rows else "groups" if layout.grouped else "trailing"
-    parameters = dict.fromkeys(WHOLE_PARAMETERS, 1.0) if by_segments else {}
+    parameters = dict.fromkeys(WHOLE_PARAMETERS, 1.0) if by_group else {}
     return Definition(
         function.name,
         evaluate_body,
@@ -103,6 +104,11 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
         parameters=parameters,
         formula=function.name,
     )
+
+
+def small_power(exponent: float) -> bool:
+    """Whether a power is one that a kernel computes by products and a root."""
+    return abs(exponent) == 0.5 or (exponent % 1.0 == 0.0 and 0.0 < abs(exponent) <= _LARGEST_POWER)
 
 
 def _layout(function: ir.Function, attributes: Mapping[str, Any], where: str) -> Layout:
@@ -156,9 +162,13 @@ class _Reader:
         reduces: whether anything works on whole rows.
     """
 
-    def __init__(self, layout: Layout, version: int, where: str, known: dict[ir.Value, None]) -> None:
+    def __init__(
+        self, layout: Layout, version: int, where: str, values: Sequence[ir.Value], kinds: Sequence[str]
+    ) -> None:
         self._layout, self._version, self._where = layout, version, where
-        self._known = known
+        self._known = dict.fromkeys(values)
+        self._of_groups = [value for value, kind in zip(values[1:], kinds, strict=True) if kind == "group"]
+        self._flat: dict[ir.Value, ir.Value] = {}
         self._axes: dict[ir.Value, list[int]] = {}
         self.numbers: dict[ir.Value, NDArray[Any]] = {}
         self.reduces = False
@@ -171,8 +181,10 @@ class _Reader:
         if node.op_type == "Constant":
             self._constant(node)
             return None
+        if node.op_type in ("Reshape", "InstanceNormalization"):
+            return self._normalized(node)
         call = call_of(node, self._version)
-        function = self._reduction(node, call) or self._pointwise(call) or self._named(call)
+        function = self._reduction(node, call) or self._pointwise(node, call) or self._named(call)
         reads = [value for value in node.inputs if value is not None and value not in self._axes]
         if function is None or len(reads) + (node.op_type in REDUCTIONS and len(node.inputs) - 1) != len(
             node.inputs
@@ -182,6 +194,33 @@ class _Reader:
             raise self._refused(node)
         self._known[node.outputs[0]] = None
         return _Step(function, tuple(reads), node.outputs[0])
+
+    def _normalized(self, node: ir.Node) -> _Step | None:
+        """InstanceNormalization, whose gain and shift are operands of the kind group as vectors."""
+        first, *rest = node.inputs
+        if node.op_type == "Reshape":
+            minus_one = len(rest) == 1 and rest[0] is not None and self._axes.get(rest[0]) == [-1]
+            if not minus_one or first not in self._of_groups or len(node.attributes):
+                raise self._refused(node)
+            self._flat[node.outputs[0]] = first
+            return None
+        epsilon = call_of(node, self._version).attributes.get("epsilon")
+        operands = [self._flat.get(value) for value in rest if value is not None]
+        norm = definition_of("LayerNormalization")
+        known = first in self._known and len(rest) == len(operands) == 2 and None not in operands
+        if (
+            not self._layout.grouped
+            or not known
+            or not isinstance(epsilon, float)
+            or len(node.attributes) != 1
+        ):
+            raise self._refused(node)
+        assert norm is not None
+        assert first is not None
+        self.reduces = True
+        self._known[node.outputs[0]] = None
+        reads = (first, *(value for value in operands if value is not None))
+        return _Step(lambda m, x: norm.function(m, *x, epsilon=epsilon), reads, node.outputs[0])
 
     def _refused(self, node: ir.Node) -> InputError:
         return InputError(f"no kernel is written for {printable(node.op_type, 40)} there", where=self._where)
@@ -213,9 +252,13 @@ class _Reader:
         self.reduces = True
         return lambda m, x: reduce(m, *x)
 
-    def _pointwise(self, call: Call) -> Callable[[Any, Sequence[Any]], Any] | None:
+    def _pointwise(self, node: ir.Node, call: Call) -> Callable[[Any, Sequence[Any]], Any] | None:
         if call.op_type not in POINTWISE:
             return None
+        if call.op_type == "Pow":
+            exponent = self.numbers.get(node.inputs[1]) if len(node.inputs) == 2 and node.inputs[1] else None
+            if exponent is None or not small_power(float(exponent)):
+                raise self._refused(node)
         return lambda m, x: evaluate(m, call, x)[0]
 
     def _named(self, call: Call) -> Callable[[Any, Sequence[Any]], Any] | None:

@@ -13,10 +13,14 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.codegen.ort_abi import ELEMENT_TYPES
-from tautomer.graph.facts import Fact, Facts, bind_symbols, extend, propagate
+from tautomer.errors import TautomerError
+from tautomer.graph.facts import Facts, bind_symbols
 from tautomer.graph.naming import label
 from tautomer.patterns.onnx_body import DOMAIN
-from tautomer.patterns.operation import ROW_OPERANDS, Definition, definition_of, definitions
+from tautomer.patterns.operation import WHOLE_PARAMETERS, Definition, definition_of
+from tautomer.patterns.rowwise import is_rowwise
+from tautomer.patterns.rowwise_reading import definition_in
+from tautomer.patterns.shapes_of_ours import facts_of
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,12 @@ class Wanted:
     Attributes:
         definition: what they compute.
         element_type: the ONNX name of the type that they compute it on.
+        axes: how many last axes of x make a row.
     """
 
     definition: Definition
     element_type: str
+    axes: int = 1
 
 
 @dataclass
@@ -51,17 +57,22 @@ def kernels_for(model: ir.Model) -> Candidates:
     """The operators of the domain in a model, each with the kernels it needs or the reason why not."""
     places = list(_nodes(model))
     found = Candidates(len(places))
-    facts = _facts(model) if places else Facts({})
+    facts = facts_of(model, bind_symbols(model)) if places else Facts({})
+    read: dict[tuple[str, int], Definition] = {}
     for node, in_function in places:
         if node.op_type in found.declined:
             continue
         fit: Wanted | str = "it stands in a function, where types are not known"
         if not in_function:
-            fit = _fit(node, model, facts)
+            fit = _fit(node, model, facts, read)
         if isinstance(fit, str):
             found.declined[node.op_type] = f"'{label(node)}': {fit}"
             found.wanted.pop(node.op_type, None)
         elif fit not in (wanted := found.wanted.setdefault(node.op_type, [])):
+            if any(fit.axes != other.axes for other in wanted):
+                found.declined[node.op_type] = f"'{label(node)}': its nodes have rows of other axes"
+                found.wanted.pop(node.op_type)
+                continue
             wanted.append(fit)
     return found
 
@@ -74,30 +85,34 @@ def _nodes(model: ir.Model) -> Iterator[tuple[ir.Node, bool]]:
                 yield node, in_function
 
 
-def _facts(model: ir.Model) -> Facts:
-    """What is known of the values, also behind our nodes where the file does not say it."""
-    facts = propagate(model, bind_symbols(model))
-    like_x = {(one.op, len(one.results)) for one in definitions() if one.rows != "folded"}
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if all(facts.get(value).dtype is not None for value in node.outputs):
-            continue
-        if node.domain == DOMAIN and node.inputs and (node.op_type, len(node.outputs)) in like_x:
-            x = facts.get(node.inputs[0])
-            for value in node.outputs:
-                facts.set(value, Fact(x.shape, x.dtype))
-        else:
-            extend(facts, model, [node])
-    return facts
-
-
-def _fit(node: ir.Node, model: ir.Model, facts: Facts) -> Wanted | str:
-    """The kernel that a node can use, or why there is none."""
+def _definition(
+    node: ir.Node, model: ir.Model, read: dict[tuple[str, int], Definition]
+) -> Definition | str | None:
+    """What a node computes: by its name, or by its function where that is its definition."""
+    if is_rowwise(node.op_type):
+        function = model.functions.get((node.domain, node.op_type, node.overload))
+        if function is None:
+            return "its function is not in the file"
+        axis = node.attributes.get_int("axis", 0)
+        try:
+            return read.setdefault((node.op_type, axis), definition_in(function, {"axis": axis}))
+        except TautomerError as error:
+            return str(error)
     texts = {
         name: attribute.as_string()
         for name, attribute in node.attributes.items()
         if attribute.type == ir.AttributeType.STRING and not attribute.is_ref()
     }
-    definition = definition_of(node.op_type, texts)
+    return definition_of(node.op_type, texts)
+
+
+def _fit(
+    node: ir.Node, model: ir.Model, facts: Facts, read: dict[tuple[str, int], Definition]
+) -> Wanted | str:
+    """The kernel that a node can use, or why there is none."""
+    definition = _definition(node, model, read)
+    if isinstance(definition, str):
+        return definition
     if definition is None or definition.rows == "folded":
         return "no kernel is written for it"
     inputs = [value for value in node.inputs if value is not None]
@@ -112,25 +127,30 @@ def _fit(node: ir.Node, model: ir.Model, facts: Facts) -> Wanted | str:
     return (
         _shapes_differ(node, definition, facts)
         or _numbers_differ(node, definition, model)
-        or Wanted(definition, dtype.name)
+        or Wanted(
+            definition, dtype.name, -node.attributes.get_int("axis", -1) if is_rowwise(node.op_type) else 1
+        )
     )
 
 
 def _shapes_differ(node: ir.Node, definition: Definition, facts: Facts) -> str:
     """Why the shapes are not those that a kernel is written for, as far as they are known."""
     x = facts.get(node.inputs[0])
+    rowwise = is_rowwise(node.op_type)
     axis = node.attributes.get_int("axis", -1)
     rank = None if x.shape is None else len(x.shape)
-    if definition.rows and axis not in (-1, None if rank is None else rank - 1):
+    if definition.rows and not rowwise and axis not in (-1, None if rank is None else rank - 1):
         return f"its axis is {axis}, and kernels work on the last"
     if x.shape is None:
         return ""
     if definition.rows and not x.shape:
         return "a number has no rows"
     for name, value in zip(definition.operands, node.inputs[1:], strict=True):
-        fact = facts.get(value)
-        row = name in ROW_OPERANDS
-        if fact.shape is not None and (fact.size not in (1, x.shape[-1]) if row else fact.shape != x.shape):
+        fact, kind = facts.get(value), definition.kind(name)
+        if fact.shape is None or (rowwise and kind != "full"):
+            continue  # the kernel looks at it when it runs
+        row = kind == "row"
+        if fact.size not in (1, x.shape[-1]) if row else fact.shape != x.shape:
             return f"{name} does not have the shape of {'a row' if row else 'x'}"
     return ""
 
@@ -139,6 +159,8 @@ def _numbers_differ(node: ir.Node, definition: Definition, model: ir.Model) -> s
     """Why a kernel would not take the node's numbers as its function body does."""
     function = model.functions.get((node.domain, node.op_type, node.overload))
     for name, default in definition.parameters.items():
+        if name in WHOLE_PARAMETERS:
+            continue
         attribute = node.attributes.get(name)
         own = attribute is not None
         if attribute is None and function is not None:

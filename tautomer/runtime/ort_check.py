@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from tautomer.codegen.ort_library import OrtKernel
 from tautomer.graph.semantics.mathematics import Float64
-from tautomer.patterns.operation import ROW_OPERANDS
+from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.patterns.rows import apply_all
 from tautomer.runtime.first_run import Trial, first_run
 from tautomer.runtime.kernel_cache import Check
 from tautomer.runtime.ort_candidates import Wanted
 
 _ROWS, _COLUMNS = 12, 37  # no multiple of any vector
+_GROUPS, _SEGMENTS = 3, 2
 _MANY_COLUMNS = 4133  # several blocks of what works on blocks, and a part of one
 # How far a result may be off, relative to the largest of its row: a kernel that is wrong is off by more, and
 # how exact a right one is, is not asked here.
@@ -41,6 +43,41 @@ def check_of(kernels: Sequence[tuple[Wanted, OrtKernel]]) -> Check:
     return check
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The shapes that a kernel is tried on, so that they broadcast against each other.
+
+    Attributes:
+        grouped: whether rows are those of groups: [examples, groups, segments, the rest].
+        columns: of a row; of a part of it where rows are those of groups.
+    """
+
+    grouped: bool
+    columns: int
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of a row."""
+        return (-2, -1) if self.grouped else (-1,)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """How rows are cut."""
+        return dict(zip(WHOLE_PARAMETERS, (float(_GROUPS), float(_SEGMENTS)), strict=True))
+
+    def shape(self, kind: str) -> tuple[int, ...]:
+        """The shape of a tensor that goes with x like this."""
+        if self.grouped:
+            examples = _ROWS // _GROUPS
+            return {
+                "full": (examples, _GROUPS, _SEGMENTS, self.columns),
+                "column": (examples, _GROUPS, 1, 1),
+                "group": (_GROUPS, 1, 1),
+                "segment": (_GROUPS, _SEGMENTS, 1),
+            }.get(kind, (1,))
+        return {"full": (_ROWS, self.columns), "column": (_ROWS, 1), "row": (self.columns,)}.get(kind, (1,))
+
+
 def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, columns: int) -> str | None:
     """Why a function of the kernel must not be used, or None."""
     definition = wanted.definition
@@ -52,28 +89,39 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
         spread = 4.0 ** (np.arange(shape[0]) % 5 - 2)
         return np.asarray(random.standard_normal(shape) * spread.reshape(-1, *[1] * (len(shape) - 1)), dtype)
 
-    shapes = [(columns,) if name in ROW_OPERANDS else (_ROWS, columns) for name in kernel.operands]
-    inputs = [numbers(_ROWS, columns), *(numbers(*shape) for shape in shapes)]
+    rows = _Rows(definition.rows == "groups", columns)
+    inputs = [numbers(*rows.shape(kind)) for kind in ("full", *kernel.kinds)]
     # not the defaults: a kernel that ignores its parameters is wrong
     parameters = {name: float(np.float32(value * 1.5 or 0.25)) for name, value in kernel.parameters}
-    expected = apply_all(
-        definition,
-        Float64(),
-        inputs[0].astype(np.float64),
-        axes=(-1,) if kernel.rows else (),
-        operands={n: v.astype(np.float64) for n, v in zip(kernel.operands, inputs[1:], strict=True)},
-        parameters=parameters,
-    )
+    parameters |= {name: size for name, size in rows.parameters.items() if name in parameters}
+
+    def exactly(arrays: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+        x, *operands = (array.astype(np.float64) for array in arrays)
+        given = dict(zip(kernel.operands, operands, strict=True))
+        axes = rows.axes if definition.rows else ()
+        found = apply_all(definition, Float64(), x, axes=axes, operands=given, parameters=parameters)
+        return [np.asarray(one, np.float64).reshape(_ROWS, -1) for one in found]
+
+    expected = exactly(inputs)
+    for first in (1, 0):  # roots and logarithms, of variances for instance, are tried where they are numbers
+        if np.isnan(expected).any():
+            inputs[first:] = [np.abs(array) for array in inputs[first:]]
+            expected = exactly(inputs)
 
     def compare(outputs: list[NDArray[Any]]) -> str | None:
         worst = 0.0
         for output, exact in zip(outputs, expected, strict=True):
-            off = np.abs(output.astype(np.float64) - exact)
-            allowed = _OFF[wanted.element_type] * np.abs(exact).max(-1, keepdims=True)
+            found = output.astype(np.float64)
+            if (np.isnan(found) != np.isnan(exact)).any():
+                return "it gives NaN elsewhere than it should"
+            off = np.nan_to_num(np.abs(found - exact))
+            allowed = _OFF[wanted.element_type] * np.nan_to_num(np.abs(exact)).max(-1, keepdims=True)
             worst = max(worst, float(np.max(off / (allowed + 1e-30))))
         return None if worst <= 1 else f"it is off by {worst:.3g} times what is allowed"
 
-    size = (_ROWS, columns) if kernel.rows else (_ROWS * columns, 1)
-    outputs = [((_ROWS, columns), dtype)] * kernel.results
-    trial = Trial(symbol, inputs, outputs, [*parameters.values()], *size)
+    elements = inputs[0].size
+    size = (_ROWS, elements // _ROWS) if definition.rows else (elements, 1)
+    outputs = [((_ROWS, elements // _ROWS), dtype)] * kernel.results
+    may_be_nan = bool(np.isnan(expected).any())
+    trial = Trial(symbol, inputs, outputs, [*parameters.values()], *size, may_be_nan)
     return first_run(library, trial, compare)

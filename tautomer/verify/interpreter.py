@@ -23,7 +23,7 @@ from tautomer.patterns.meaning import compute
 from tautomer.verify.attention_meaning import meaning_here
 from tautomer.verify.control_flow import bodies_of, decided, is_constant, last_reads, loop, needed, scan
 
-__all__ = ["Alter", "Constants", "Observe", "Rows", "Unsupported", "run"]
+__all__ = ["Alter", "Constants", "Observe", "Rows", "Unsupported", "run", "run_function"]
 
 Constants = Callable[[ir.Value], Any]
 """Gives the value that stands for a stored constant, concrete or of the domain; None keeps the stored one."""
@@ -92,6 +92,13 @@ def run(
     scope = _Scope(versions, {}, observe, values)
     walk.graph(model.graph, scope, wanted)
     return {str(value.name): walk.read(value, scope) for value in wanted}
+
+
+def run_function(
+    model: ir.Model, m: Mathematics, function: ir.Function, call: Call, inputs: Sequence[Any]
+) -> Sequence[Any]:
+    """Evaluates the body of one of a model's functions for a call of it; raises as `run` does."""
+    return _Walk(model, m, None, None, None).function(function, call, list(inputs))
 
 
 def _wanted(graph: ir.Graph, names: Sequence[str] | None) -> list[ir.Value]:

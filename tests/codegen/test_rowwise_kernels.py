@@ -52,7 +52,13 @@ def wanted(x: Array, operands: list[Array]) -> NDArray[np.float64]:
 
 
 PLAIN = (("full", "row", "column"), ("column", "number", "full"), ("row", "column", "number"), ("number",))
-GROUPED = (("segment", "segment", "column"), ("full", "segment", "number"), ("column", "full"))
+GROUPED = (
+    ("segment", "segment", "column"),
+    ("group", "segment", "full"),
+    ("full", "group"),
+    ("full", "segment", "number"),
+    ("column", "full"),
+)
 
 
 def shape_of(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,7 +68,8 @@ def shape_of(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     if kind == "full":
         return shape
     if len(shape) == 4:
-        return (shape[1], shape[2], 1) if kind == "segment" else (shape[0], shape[1], 1, 1)
+        groups = {"segment": (3, 2, 1), "group": (3, 1, 1), "column": (shape[0], 3, 1, 1)}
+        return groups[kind]
     return shape[-1:] if kind == "row" else (shape[0], 1)
 
 

@@ -57,7 +57,7 @@ def scale(symbol: str, ctype: str, element_type: str) -> OrtKernel:
 def gate(symbol: str, factor: str, kind: str) -> OrtKernel:
     """factor * x * gate, where the attribute `kind` says so."""
     text = _GATE.format(symbol=symbol, factor=factor, arguments=ARGUMENTS)
-    return OrtKernel("Gate", symbol, text, "FLOAT", ("gate",), attributes=(("kind", kind),))
+    return OrtKernel("Gate", symbol, text, "FLOAT", ("gate",), kinds=("full",), attributes=(("kind", kind),))
 
 
 def in_place() -> OrtKernel:
@@ -73,7 +73,7 @@ def in_place() -> OrtKernel:
 def rms() -> OrtKernel:
     """RMSNormalization."""
     text = _RMS.format(arguments=ARGUMENTS)
-    return OrtKernel("RMSNormalization", "rms", text, "FLOAT", ("scale",), (("epsilon", 1e-5),), True)
+    return OrtKernel("RMSNormalization", "rms", text, "FLOAT", ("scale",), (("epsilon", 1e-5),), ("row",), 1)
 
 
 KERNELS = (

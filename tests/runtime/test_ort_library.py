@@ -166,7 +166,7 @@ def refusal(library, graph, **inputs):
 
 def test_what_does_not_fit_is_refused_with_a_reason(library):
     x = numbers(3, 8)
-    assert "scale has 5 elements, and a row has 8" in refusal(library, NORM, x=x, w=numbers(5))
+    assert "scale is not of the shape of a row" in refusal(library, NORM, x=x, w=numbers(5))
     graph = NORM.replace("axis = -1", "axis = 0")
     assert "axis is 0" in refusal(library, graph, x=x, w=numbers(8))
     graph = "g (float[N] x, float[M] w) => (float[N] y) { y = tautomer.Gate (x, w) }"
@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_refused_with_a_reason(library):
     graph = 'g (float[N] x) => (float[N] y) { y = tautomer.Gate <kind = "thrice"> (x, x) }'
     assert "no kernel" in refusal(library, graph, x=x[0])
     graph = "g (float x, float[N] w) => (float y) { y = tautomer.RMSNormalization <epsilon = 1.0> (x, w) }"
-    assert "no rows" in refusal(library, graph, x=np.array(1, np.float32), w=numbers(1))
+    assert "x has only 0 axes" in refusal(library, graph, x=np.array(1, np.float32), w=numbers(1))
 
 
 def test_an_axis_that_is_the_last_one(library):
@@ -226,7 +226,7 @@ WHEN = {
 @pytest.fixture(scope="module")
 def by_size(tmp_path_factory):
     plain = told("")
-    kernel = OrtKernel("Told", plain.symbol, plain.text, "FLOAT", rows=True, variants=tuple(map(told, WHEN)))
+    kernel = OrtKernel("Told", plain.symbol, plain.text, "FLOAT", row_axes=1, variants=tuple(map(told, WHEN)))
     return build((kernel,), tmp_path_factory.mktemp("by_size"))
 
 
@@ -262,7 +262,9 @@ def test_the_size_of_a_tensor_chooses_the_algorithm(by_size, threads, in_place):
         {"operands": ("gate", "a-b")},
         {"parameters": (("alpha", float("inf")),)},
         {"element_type": "STRING"},
-        {"operands": ("scale",), "rows": False},
+        {"operands": ("scale",), "kinds": ("row",)},
+        {"operands": ("scale",)},
+        {"operands": ("scale",), "kinds": ("scale",), "row_axes": 1},
         {"attributes": (("kind", "\n"),)},
     ],
 )

@@ -1,0 +1,292 @@
+"""Rowwise regions: parts of a graph that one pass over rows could compute.
+
+A region is grown from the value that it gives, backwards, by every node whose results nobody else reads: so
+it has one result, and no path leaves it and comes back. What does not fit, and what is read elsewhere, is an
+operand, computed outside as before.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import onnx_ir as ir
+
+from tautomer.passes.rowwise_nodes import MOVES, Read, Sizes, Unfit, may_stand, reads
+from tautomer.passes.rowwise_shapes import Cut
+from tautomer.patterns.rowwise import Layout
+from tautomer.patterns.rowwise_reading import REDUCTIONS
+
+MOST_NODES = 64  # of a kernel: what the compiler still keeps in registers, mostly
+MOST_OPERANDS = 16
+_MOST_LAYOUTS = 8
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a graph.
+
+    Attributes:
+        cut: where its rows lie.
+        nodes: in topological order; the last one gives the result.
+        reads: what each of them reads.
+        operands: tensors from outside and their kinds, x first.
+        numbers: constants of one number, in order of first use.
+        segments: how many parts a row has.
+        refused: nodes that might have belonged to it, and why they do not.
+    """
+
+    cut: Cut
+    nodes: tuple[ir.Node, ...]
+    reads: Mapping[ir.Node, list[Read]]
+    operands: tuple[tuple[ir.Value, str], ...]
+    numbers: tuple[ir.Value, ...]
+    segments: int
+    refused: Mapping[ir.Node, str]
+
+    @property
+    def result(self) -> ir.Value:
+        """The value that it gives."""
+        return self.nodes[-1].outputs[0]
+
+    @property
+    def computing(self) -> tuple[ir.Node, ...]:
+        """The nodes that do more than rename or move."""
+        return tuple(node for node in self.nodes if node.op_type not in MOVES)
+
+    @property
+    def moved(self) -> int:
+        """How many tensors of full size are read and written when every node runs for itself."""
+        total = sum(1 for node in self.nodes if node.op_type == "Expand")
+        for node in self.computing:
+            full = {read.value for read in self.reads[node] if read.kind in ("full", "truth")}
+            total += len(full) + (node.op_type not in REDUCTIONS)
+        return total
+
+
+@dataclass
+class Regions:
+    """Finds the regions of a graph.
+
+    Args:
+        nodes: of the graph, in topological order.
+        sizes: shapes and types.
+        version: the opset.
+        excluded: nodes that must stay as they are, and why.
+    """
+
+    nodes: list[ir.Node]
+    sizes: Sizes
+    version: int
+    excluded: Mapping[ir.Node, str]
+    _position: dict[ir.Node, int] = field(init=False)
+    _candidates: set[ir.Node] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._position = {node: index for index, node in enumerate(self.nodes)}
+        # only asked whether it has a node, never gone through
+        self._candidates = {
+            node for node in self.nodes if node not in self.excluded and may_stand(node, self.version)
+        }
+
+    def take(self, nodes: tuple[ir.Node, ...]) -> None:
+        """Says that nodes belong to a region now."""
+        self._candidates.difference_update(nodes)
+
+    def roots(self) -> Iterator[ir.Node]:
+        """Nodes that a region might end with, the last first, without those that were taken meanwhile."""
+        for node in reversed(self.nodes):
+            if node in self._candidates and node.op_type not in MOVES:
+                yield node
+
+    def best(self, root: ir.Node) -> Region | str:
+        """The region that ends with a node and saves most, or why there is none; "" for nothing to say."""
+        around = self._around(root)
+        dtype = self.sizes.fact(root.outputs[0]).dtype
+        if sum(node.op_type not in MOVES for node in around) < 2 or root.op_type in REDUCTIONS:
+            return ""
+        if dtype is None or not dtype.is_floating_point():
+            return ""
+        if dtype not in _FLOATS:
+            return f"it gives {dtype.name}, and kernels give FLOAT or narrower"
+        best: Region | None = None
+        reason = "what it reads has another shape than what it gives"
+        try:
+            if self._largest(around) > prod(self.sizes.shapes(root.outputs[0])[0]):
+                return ""  # numbers per row: little work, whoever does it
+            for cuts in self._cuts(root, around):
+                found = self._grown(root, cuts, dtype)
+                if isinstance(found, str):
+                    reason = found
+                elif best is None or _saved(found) > _saved(best):
+                    best = found
+        except Unfit as unfit:
+            return str(unfit)
+        if best is None or len(best.computing) < 2:
+            return self._inner_axes(root, around, dtype) or best or reason
+        return best
+
+    def _inner_axes(self, root: ir.Node, around: list[ir.Node], dtype: ir.DataType) -> str:
+        """The reduction over other axes than the last ones that keeps a region from being one, or ""."""
+        cuts = next(self._cuts(root, around))
+        for node in around:
+            if node.op_type in REDUCTIONS:
+                try:
+                    reads(node, cuts, self.sizes, self.version, dtype)
+                except Unfit as unfit:
+                    if unfit.inner_axes:
+                        return str(unfit)
+        return ""
+
+    def _largest(self, nodes: list[ir.Node]) -> int:
+        """Elements of the largest tensor that nodes read."""
+        return max(self.sizes.fact(value).size or 0 for node in nodes for value in node.inputs)
+
+    def _around(self, root: ir.Node) -> list[ir.Node]:
+        """The nodes that a region could have, whatever the rows are; the last first."""
+        inside: dict[ir.Node, None] = {}
+        for node in self._backwards(root):
+            if node is root or self._is_private(node, inside):
+                inside[node] = None
+        return list(inside)
+
+    def _backwards(self, root: ir.Node) -> Iterator[ir.Node]:
+        heap = [-self._position[root]]
+        seen = {root: None}
+        while heap:
+            node = self.nodes[-heapq.heappop(heap)]
+            yield node
+            if len(seen) > 2 * MOST_NODES:
+                return
+            for value in node.inputs:
+                producer = None if value is None else value.producer()
+                if producer in self._candidates and producer not in seen:
+                    seen[producer] = None
+                    heapq.heappush(heap, -self._position[producer])
+
+    @staticmethod
+    def _is_private(node: ir.Node, inside: Mapping[ir.Node, object]) -> bool:
+        """Whether nobody but the region reads what a node gives."""
+        value = node.outputs[0]
+        return not value.is_graph_output() and all(user in inside for user, _ in value.uses())
+
+    def _cuts(self, root: ir.Node, around: list[ir.Node]) -> Iterator[tuple[Cut, Cut]]:
+        """The ways to cut the result into rows that its neighbourhood gives reason to try."""
+        here, there = self.sizes.shapes(root.outputs[0])
+        for axes in range(1, len(here) + 1):
+            yield Cut(Layout(axes), here), Cut(Layout(axes), there)
+        if len(here) < 2 or not here[0]:
+            return
+        groups = {1: None}
+        whole = prod(here[1:])
+        for node in around:
+            for value in node.outputs[:1] if node.op_type in REDUCTIONS else ():
+                rows = prod(self.sizes.shapes(value)[0])
+                if rows and rows % here[0] == 0 and whole % (rows // here[0]) == 0:
+                    groups[rows // here[0]] = None
+            if node.op_type == "InstanceNormalization":
+                groups[self.sizes.shapes(node.inputs[0])[0][1]] = None
+            if node.op_type == "GroupNormalization":
+                groups[node.attributes.get_int("num_groups", 1)] = None
+        for count in list(groups)[:_MOST_LAYOUTS]:
+            layout = Layout(grouped=True)
+            yield Cut(layout, here, count), Cut(layout, there, count)
+
+    def _grown(self, root: ir.Node, cuts: tuple[Cut, Cut], dtype: ir.DataType) -> Region | str:
+        """The region with such rows; nodes that turn out not to fit are left out one after the other."""
+        if any(cut.columns < 2 or cut.rows * cut.columns != cut.size for cut in cuts):
+            return "its rows are not known"
+        banned: dict[ir.Node, str] = {}
+        for _ in range(MOST_NODES):
+            inside: dict[ir.Node, list[Read]] = {}
+            for node in self._backwards(root):
+                if node in banned or not (node is root or self._is_private(node, inside)):
+                    continue
+                if len(inside) == MOST_NODES:
+                    break
+                try:
+                    inside[node] = reads(node, cuts, self.sizes, self.version, dtype)
+                except Unfit as unfit:
+                    banned[node] = str(unfit)
+                    if node is root:
+                        return str(unfit)
+            found = self._region(inside, cuts, dtype, banned)
+            if isinstance(found, Region):
+                return found
+            node, reason = found
+            if node is root:
+                return reason
+            banned[node] = reason
+        return "too much of it does not fit"
+
+    def _region(
+        self,
+        inside: Mapping[ir.Node, list[Read]],
+        cuts: tuple[Cut, Cut],
+        dtype: ir.DataType,
+        banned: Mapping[ir.Node, str],
+    ) -> Region | tuple[ir.Node, str]:
+        """The region of these nodes, or the node that reads what no operand can be, and why."""
+        nodes = tuple(sorted(inside, key=self._position.__getitem__))
+        operands: dict[ir.Value, str] = {}
+        numbers: dict[ir.Value, None] = {}
+        segments = 0
+        for node in nodes:
+            for read in inside[node]:
+                value, kind = read.value, read.kind
+                if value.producer() in inside:
+                    continue
+                if kind == "number" and _is_number(self.sizes, value):
+                    numbers[value] = None
+                    continue
+                obstacle = self._obstacle(read, cuts, dtype)
+                if not obstacle and operands.get(value, kind) != kind:
+                    obstacle = f"'{value.name}' is read in two ways"
+                if not obstacle and kind == "segment" and segments not in (0, read.segments):
+                    obstacle = f"'{value.name}' cuts a row into other parts than another operand does"
+                if not obstacle and len(operands) == MOST_OPERANDS and value not in operands:
+                    obstacle = f"it has more than {MOST_OPERANDS} operands"
+                if obstacle:
+                    return node, obstacle
+                operands[value] = kind
+                segments = segments or read.segments
+        x = next((value for value, kind in operands.items() if kind == "full"), None)
+        if x is None:
+            return nodes[-1], "nothing that it reads has the shape of what it gives"
+        del operands[x]
+        ordered = ((x, "full"), *operands.items())
+        return Region(cuts[0], nodes, inside, ordered, tuple(numbers), max(segments, 1), dict(banned))
+
+    def _obstacle(self, read: Read, cuts: tuple[Cut, Cut], dtype: ir.DataType) -> str:
+        """Why a value from outside cannot be an operand, or ""."""
+        value, kind = read.value, read.kind
+        name, own = value.name, self.sizes.fact(value).dtype
+        if kind == "truth":
+            return f"the condition '{name}' comes from outside"
+        if own != dtype:
+            return f"'{name}' is {own.name if own else 'of an unknown type'}, and the result {dtype.name}"
+        shapes = self.sizes.shapes(value)
+        for cut, shape in zip(cuts, shapes, strict=True):
+            if len(shape) > len(cut.shape):
+                return f"'{name}' has more axes than the result"
+            if kind == "full" and shape != cut.shape:
+                return f"'{name}' has another shape than the result"
+            grouped = cut.layout.grouped
+            if not grouped and kind in ("row", "column") and cut.kind(shape, cut.shape)[0] != kind:
+                return f"'{name}' does not go with the result as it goes with what is computed from it"
+            if grouped and kind == "row":
+                return f"'{name}' is of the shape of a row, and rows are cut into groups"
+        return ""
+
+
+def _is_number(sizes: Sizes, value: ir.Value) -> bool:
+    fact = sizes.fact(value)
+    return fact.array is not None and fact.array.size == 1 and fact.constant
+
+
+def _saved(region: Region) -> int:
+    full = sum(kind == "full" for _, kind in region.operands)
+    return region.moved - full
