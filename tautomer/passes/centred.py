@@ -29,7 +29,7 @@ def centred(b: Builder, x: ir.Value, digits: Digits, shape: Shape) -> ir.Value:
         return b.op(
             "Sub", x, mean_along(b, x, [axis for axis, pieces in enumerate(local) if pieces], len(shape))
         )
-    sizes, axes = _split(local, shape)
+    sizes, axes = split(local, shape)
     apart = b.op("Reshape", x, b.constant(np.array(sizes, np.int64)))
     whole = b.op("Sub", apart, mean_along(b, apart, axes, len(sizes)))
     return b.op("Reshape", whole, b.constant(np.array(shape, np.int64)))
@@ -40,7 +40,7 @@ def mean_along(b: Builder, x: ir.Value, axes: list[int], rank: int) -> ir.Value:
     return b.reduce("ReduceMean", x, [axis - rank for axis in axes])
 
 
-def _split(local: tuple[Local, ...], shape: Shape) -> tuple[list[int], list[int]]:
+def split(local: tuple[Local, ...], shape: Shape) -> tuple[list[int], list[int]]:
     """The sizes of axes cut at the boundaries of digits, and which of them the digits are."""
     sizes: list[int] = []
     axes: list[int] = []

@@ -10,8 +10,8 @@ operands without end, and the norms that want a centred input are worth their ga
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 import onnx_ir as ir
@@ -122,6 +122,7 @@ class Network:
         made: values that an operation computes as a whole, with its name.
         costs: of run-time work.
         barred: constants and values that must not be touched, with the reason.
+        at_run_time: whether a place may be centred by an operation of its own.
     """
 
     def __init__(
@@ -131,9 +132,10 @@ class Network:
         made: Mapping[ir.Value, str],
         costs: Costs,
         barred: Mapping[ir.Value, str],
+        at_run_time: Callable[[Place], bool] = lambda place: True,
     ) -> None:
         self._work, self._liveness, self._made = work, liveness, made
-        self._costs, self._barred = costs, barred
+        self._costs, self._barred, self._at_run_time = costs, barred, at_run_time
         self.vertices: dict[Place, Vertex] = {}
 
     def add(self, place: Place) -> None:
@@ -207,6 +209,8 @@ class Network:
         fact = self._work.facts.get(place.value)
         if fact.shape is None or fact.dtype is None or not fact.dtype.is_floating_point():
             return None
+        if not self._at_run_time(place):
+            return None
         axes = whole_axes(place.digits, fact.shape)
         if not axes or not self._work.recognition.static(place.value, axes):
             return None
@@ -262,8 +266,8 @@ class Network:
             seen.update(new)
         return Plan(converted, tuple(raw), tuple(centred))
 
-    def obstacles(self, place: Place) -> list[Obstacle]:
-        """What keeps a place from being centred by what it is made of, nearest first."""
+    def obstacle(self, place: Place) -> Obstacle | None:
+        """What keeps a place from being centred by what it is made of: the nearest, and how many more."""
         found: list[Obstacle] = []
         stack, seen = [place], {place}
         while stack:
@@ -274,7 +278,10 @@ class Network:
             new = [need for need in vertex.needs.values() if need not in seen]
             stack += reversed(new)
             seen.update(new)
-        return found
+        if len(found) < 2:
+            return found[0] if found else None
+        more = f" (and {len(found) - 1} more of its writers or readers)"
+        return replace(found[0], reason=found[0].reason + more)
 
 
 def whole_axes(digits: Digits, shape: Sequence[int]) -> tuple[int, ...] | None:

@@ -13,9 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import onnx_ir as ir
-
-from tautomer.graph.digits import Digits
 from tautomer.graph.naming import label
 from tautomer.passes.centring import Costs, Network, Place, Plan
 from tautomer.passes.centring_plan import Centred, apply_plan, members
@@ -23,9 +20,8 @@ from tautomer.passes.linear_readers import linear_readers
 from tautomer.passes.mean_liveness import mean_liveness
 from tautomer.passes.operands import operands_of
 from tautomer.passes.operation_forms import Choice, Site, choose, write
-from tautomer.passes.raise_operations import what_goes
+from tautomer.passes.stream_plan import COUNTED, place_of, standing_plan
 from tautomer.passes.streams import StreamNorm
-from tautomer.passes.weight_check import unfit
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import function_of
 from tautomer.patterns.operation import definition_of
@@ -34,10 +30,6 @@ from tautomer.remarks import Remark
 from tautomer.target import Target
 
 Norm = Literal["auto", "ln", "rms", "crms", "crms-orthonormal"]
-# Where speed is not asked for: a norm is worth a little less than a run-time centring, so that one centring
-# has to serve two norms.
-_COUNTED = Costs(1.001, 0.001, by_size=False)
-_ROUNDS = 8  # each takes one more constant or value out of the plan
 
 
 @dataclass(frozen=True)
@@ -84,60 +76,32 @@ class Recentre:
         candidates: dict[Place, list[tuple[Recognised, Choice]]] = {}
         remarks: list[Remark] = []
         for op in [op for op in work.recognition.operations if op.op == "LayerNormalization"]:
-            x = op.inputs[0]
-            assert x is not None
-            fact = work.facts.get(x)
-            digits = None if fact.shape is None else Digits.along(fact.shape, op.axes)
-            if op.graph is not work.model.graph:
-                remarks.append(_missed(op, "it is inside a sub-graph, and its stream is not followed there"))
-            elif fact.shape is None or digits is None:
-                remarks.append(_missed(op, "the shape of its input is not known"))
-            elif not digits:
-                reason = "its rows are single elements, or its gain or bias has another shape than a row"
-                remarks.append(_missed(op, reason))
-            elif (reader := what_goes(op)[1]) is not None:
-                reason = f"what it computes on the way is read elsewhere, by '{label(reader)}' first"
-                remarks.append(_missed(op, reason))
-            elif not work.recognition.static(x, op.axes):
-                remarks.append(_missed(op, "the length of its rows is not fixed"))
+            place = place_of(work, op)
+            if isinstance(place, str):
+                remarks.append(_missed(op, place))
             else:
-                dtype = work.facts.get(op.output).dtype or fact.dtype
+                dtype = work.facts.get(op.output).dtype or work.facts.get(place.value).dtype
                 choice = choose(Site.at(work, _as_rms(op), dtype, self.target))
                 if choice.form == "keep":
                     reason = f"an RMSNormalization cannot be written here: {choice.reason}"
                     remarks.append(_missed(op, reason, choice.hint))
                 else:
-                    candidates.setdefault(Place(x, digits), []).append((op, choice))
+                    candidates.setdefault(place, []).append((op, choice))
         return candidates, remarks
 
     def _plan(
         self, work: Workspace, candidates: dict[Place, list[tuple[Recognised, Choice]]]
     ) -> tuple[Network, Plan]:
-        """The plan that stands: its constants can be folded, and no output sees a shift."""
-        liveness = mean_liveness(work.model, work.facts, work.recognition.operations)
-        made = {
-            op.output: f"{op.op} '{label(op.node)}'"
-            for op in work.recognition.operations
-            if op.definition.rows and not op.definition.composite
-        }
-        costs = _COUNTED
+        """The best plan that stands."""
+        costs = COUNTED
         if self.norm == "auto":
             centring = self.target.costs["centring"]
             costs = Costs(
                 centring, self.target.costs["row means"], weights=centring if self.in_every_run else 0.0
             )
         gains = {place: sum(self._gain(work, op) for op, _ in ops) for place, ops in candidates.items()}
-        barred: dict[ir.Value, str] = {}
-        for _ in range(_ROUNDS):
-            network = Network(work, liveness, made, costs, barred)
-            for place in candidates:
-                network.add(place)
-            plan = network.plan(gains)
-            new = _unfit(work, network, plan) or _moved(work, plan)
-            if not new:
-                return network, plan
-            barred |= new
-        return network, Plan((), (), ())
+        liveness = mean_liveness(work.model, work.facts, work.recognition.operations)
+        return standing_plan(work, liveness, gains, costs)
 
     def _gain(self, work: Workspace, op: Recognised) -> float:
         """What a conversion is worth: a count, or nanoseconds."""
@@ -181,15 +145,11 @@ class Recentre:
         return Remark("passed", self.name, op.op, where, reason)
 
     def _kept(self, op: Recognised, place: Place, network: Network) -> Remark:
-        obstacles = network.obstacles(place)
-        if not obstacles:
+        obstacle = network.obstacle(place)
+        if obstacle is None:
             reason = f"nothing stands in the way, but {self.target.name} would gain nothing from it"
             return _missed(op, reason, "--norm rms converts it all the same")
-        first = obstacles[0]
-        reason = first.reason
-        if len(obstacles) > 1:
-            reason += f" (and {len(obstacles) - 1} more of its writers or readers)"
-        return _missed(op, reason, first.hint)
+        return _missed(op, obstacle.reason, obstacle.hint)
 
 
 def _as_rms(op: Recognised) -> Recognised:
@@ -206,33 +166,6 @@ def _bias_goes(work: Workspace, op: Recognised) -> bool:
         return True
     readers = linear_readers(work, op.output)
     return not isinstance(readers, str) and all(reader.bias is not None for reader in readers)
-
-
-def _unfit(work: Workspace, network: Network, plan: Plan) -> dict[ir.Value, str]:
-    """Constants of a plan that cannot be folded."""
-    found: dict[ir.Value, str] = {}
-    for place in plan.raw:
-        for writer in network.vertices[place].writers:
-            constant = writer.node.inputs[writer.index]
-            assert constant is not None
-            reason = unfit(work, constant)
-            if reason:
-                found[constant] = reason
-    return found
-
-
-def _moved(work: Workspace, plan: Plan) -> dict[ir.Value, str]:
-    """A value of a plan whose shift an output of the original model sees after all."""
-    shifts = {}
-    for place in plan.raw:
-        local = place.digits.per_axis(work.facts.get(place.value).shape or ())
-        if local is not None:
-            shifts[place.value] = {axis: pieces for axis, pieces in enumerate(local) if pieces}
-    moved = work.evidence.moved(shifts) if shifts else None
-    if moved is None:
-        return {}
-    values = list(shifts) if moved.value is None else [moved.value]
-    return dict.fromkeys(values, moved.reason)
 
 
 def _centring_remark(place: Place) -> Remark:

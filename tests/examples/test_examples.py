@@ -37,6 +37,13 @@ def test_define_an_operation(tmp_path: Path) -> None:
     assert "{'tautomer.Squareplus': 1}, EQUAL" in out
 
 
+def test_convert_a_torch_model(tmp_path: Path) -> None:
+    out = _run("convert_a_torch_model.py", folder=tmp_path)
+    assert "3 layer normalisations converted" in out
+    apart = [float(line.rpartition(":")[2]) for line in out.splitlines()[-3:]]
+    assert all(0.0 < each < 1e-4 for each in apart)  # float32, scores up to about 20
+
+
 def test_a_definition_is_forgotten_when_asked() -> None:
     @operation.operation("Cube", domain="tautomer")
     def cube(m, x):
