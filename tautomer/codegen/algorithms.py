@@ -35,11 +35,11 @@ class Loops:
 
 
 RowAlgorithm = Callable[[Program, Isa], Loops]
-_ALGORITHMS: dict[tuple[str, str], tuple[RowAlgorithm, tuple[str, ...]]] = {}
+_ALGORITHMS: dict[tuple[str, str], tuple[RowAlgorithm, tuple[str, ...], bool]] = {}
 
 
 def row_algorithm(
-    key: str, name: str, dtypes: tuple[str, ...] = ("float32",)
+    key: str, name: str, dtypes: tuple[str, ...] = ("float32",), parts: bool = False
 ) -> Callable[[RowAlgorithm], RowAlgorithm]:
     """Registers an algorithm of an operation.
 
@@ -47,10 +47,11 @@ def row_algorithm(
         key: the key of the operation's definition.
         name: what the algorithm is asked for by.
         dtypes: the types that it stores.
+        parts: whether its text also exports a row in parts, as `softmax_parts` has it.
     """
 
     def register(function: RowAlgorithm) -> RowAlgorithm:
-        _ALGORITHMS[key, name] = (function, dtypes)
+        _ALGORITHMS[key, name] = (function, dtypes, parts)
         return function
 
     return register
@@ -59,15 +60,21 @@ def row_algorithm(
 def algorithms(key: str, dtype: str = "float32") -> tuple[str, ...]:
     """What can be asked for beside the definition's own form, "" (which is always there)."""
     _load()
-    written = (name for (op, name), (_, dtypes) in _ALGORITHMS.items() if op == key and dtype in dtypes)
+    written = (name for (op, name), (_, dtypes, _) in _ALGORITHMS.items() if op == key and dtype in dtypes)
     return ("stream", *sorted(written))
 
 
 def algorithm_of(key: str, name: str, dtype: str) -> RowAlgorithm | None:
     """An algorithm, None if there is none of this name for this type."""
     _load()
-    function, dtypes = _ALGORITHMS.get((key, name), (None, ()))
+    function, dtypes, _ = _ALGORITHMS.get((key, name), (None, (), False))
     return function if dtype in dtypes else None
+
+
+def has_parts(key: str, name: str) -> bool:
+    """Whether an algorithm can give the parts of a row to different threads."""
+    _load()
+    return (key, name) in _ALGORITHMS and _ALGORITHMS[key, name][2]
 
 
 def _load() -> None:

@@ -51,6 +51,8 @@ def thresholds(definition_key: str, dtype: str, machine: Machine) -> tuple[Varia
     there = algorithms(definition_key, dtype)
     if "stream" in there and machine.isas[0] in _STREAMING and _gains_from_streaming(definition_key):
         found += _stream(dtype, machine)
+    if "lane" in there and machine.isas[0] in _STREAMING:
+        found.append(_lane(dtype, machine))
     if "block" in there and definition_key == "Softmax":
         found.append(_block(dtype, machine))
     return tuple(found)
@@ -102,15 +104,22 @@ def _stream(dtype: str, machine: Machine) -> tuple[Variant, ...]:
     )
 
 
+def _lane(dtype: str, machine: Machine) -> Variant:
+    """Softmax of rows that fill the last cache with their result: x is read twice, and y never.
+
+    One row goes from .694 (three passes) and .688 (block) to .642 at 2^22 columns, from .951 and .889 to
+    .718 at 2^24. Below it loses: .410 (block) -> .562 at 2^21, and .733 -> .805 for 64 rows of 2^20.
+    """
+    return Variant("lane", machine.l3 + 1, -(-machine.l3 // (2 * _SIZES[dtype])), in_place=False)
+
+
 def _block(dtype: str, machine: Machine) -> Variant:
     """Softmax of rows whose exponentials have left the second cache when the last pass comes for them.
 
-    How long such rows are depends on what an exponential costs. With AVX2 most of the time goes there, and
-    the last cache is fast enough: .789 -> .825 at 1024 columns, .675 -> .731 at 8192, .687 -> .687 (another
-    day .79 -> .72) at 32000, .665 -> .691 at 131072, .776 -> .804 at 2^19. From 4 MiB of exponentials on
-    there is a gain: .898 -> .837 (again: .853 -> .843) at 2^20, .803 -> .776 at 2^21, .920 -> .845 at 2^22.
-    With AVX-512 and 1 MiB of L2, loops of this form that were written by hand go from .287 to .311 for one
-    row of 32000 columns and from .279 to .269 for one of 131072; for 512 of these from .571 to .418.
+    With AVX2 and 512 KiB of L2, .607 -> .555 at 2048 rows of 16384 columns, .534 -> .524 at 2048 of 32000,
+    .652 -> .577 at 512 of 131072, .500 -> .410 at one of 2^21, but .525 -> .592 at 4096 of 8192. With AVX-512
+    and 1 MiB of L2, loops of this form that were written by hand go from .287 to .311 for one row of 32000
+    columns and from .279 to .269 for one of 131072; for 512 of these from .571 to .418.
     """
-    least = machine.l2 // 2 if machine.isas[0] == "avx512" else 8 * machine.l2
+    least = machine.l2 // 2 if machine.isas[0] == "avx512" else machine.l2 // 8
     return Variant("block", 0, -(-least // _SIZES[dtype]))

@@ -12,6 +12,9 @@ TASK_BYTES = 32 << 10
 GLUE = """\
 using Run = void (*)(const void* const*, void* const*, const double*, int64_t, int64_t, int64_t);
 
+using Partial = void (*)(const void*, void*, int64_t, int64_t, double*);
+using Finish = void (*)(const void*, void*, int64_t, int64_t, const double*, const double*);
+
 struct Attribute { const char* name; const char* value; };
 struct Parameter { const char* name; float otherwise; bool whole; };
 
@@ -28,6 +31,8 @@ struct Variant {
   Run run;
   int64_t least_bytes, least_columns, multiple;  // a row's elements are a multiple of this
   bool in_place;  // also where y takes the place of x
+  Partial partial;  // a row in parts: both or none
+  Finish finish;
 };
 
 // One way to compute an operator: for nodes whose attributes have these values.
@@ -232,13 +237,63 @@ Status* operand(const Op* op, const KernelContext* context, size_t i, const Tens
   return operands->data[i] ? nullptr : refuse(op, "out of memory");
 }
 
-// The algorithm for a size: the first whose threshold is reached.
-Run run_for(const Kernel& kernel, int64_t bytes, int64_t columns, bool in_place) {
+// Another algorithm for a size: the first whose threshold is reached.
+const Variant* variant_for(const Kernel& kernel, int64_t bytes, int64_t columns, bool in_place) {
   for (const Variant& one : kernel.variants)
     if (bytes >= one.least_bytes && columns >= one.least_columns && columns % one.multiple == 0 &&
         (one.in_place || !in_place))
-      return one.run;
-  return kernel.run;
+      return &one;
+  return nullptr;
+}
+
+// Rows that are fewer than threads may be: each is cut into parts, of which (m, s) and (n, t) make
+// (M, s e^(m - M) + t e^(n - M)) with the larger M of m and n.
+constexpr int64_t FEW_ROWS = 8, MOST_PARTS = 64;
+
+struct Parts {
+  const Variant* how;
+  const char* x;
+  char* y;
+  int64_t columns, length;
+  double pairs[MOST_PARTS][2], whole[2];
+  int64_t last(size_t index) const {
+    const int64_t end = (int64_t(index) + 1) * length;
+    return end < columns ? end : columns;
+  }
+};
+
+void partial_task(void* data, size_t index) {
+  Parts& parts = *static_cast<Parts*>(data);
+  parts.how->partial(parts.x, parts.y, int64_t(index) * parts.length, parts.last(index), parts.pairs[index]);
+}
+
+void finish_task(void* data, size_t index) {
+  const Parts& parts = *static_cast<Parts*>(data);
+  parts.how->finish(parts.x, parts.y, int64_t(index) * parts.length, parts.last(index), parts.pairs[index],
+                    parts.whole);
+}
+
+Status* in_parts(const Api* api, const KernelContext* context, const Variant* how, const Job& job,
+                 int64_t size) {
+  Parts parts{};
+  parts.how = how;
+  parts.columns = job.columns;
+  parts.length = (job.columns + MOST_PARTS - 1) / MOST_PARTS;
+  if (parts.length < TASK_BYTES / size) parts.length = TASK_BYTES / size;
+  parts.length = (parts.length + 63) / 64 * 64;  // whole cache lines
+  const size_t tasks = size_t((job.columns + parts.length - 1) / parts.length);
+  for (int64_t row = 0; row < job.rows; ++row) {
+    parts.x = static_cast<const char*>(job.inputs[0]) + row * job.columns * size;
+    parts.y = static_cast<char*>(job.outputs[0]) + row * job.columns * size;
+    RETURN_IF(api->KernelContext_ParallelFor(context, partial_task, tasks, 0, &parts));
+    double* whole = parts.whole;
+    whole[0] = parts.pairs[0][0];
+    for (size_t i = 1; i < tasks; ++i) whole[0] = parts.pairs[i][0] > whole[0] ? parts.pairs[i][0] : whole[0];
+    whole[1] = 0.0;
+    for (size_t i = 0; i < tasks; ++i) whole[1] += parts.pairs[i][1] * std::exp(parts.pairs[i][0] - whole[0]);
+    RETURN_IF(api->KernelContext_ParallelFor(context, finish_task, tasks, 0, &parts));
+  }
+  return nullptr;
 }
 
 Status* compute(void* data, KernelContext* context) {
@@ -262,8 +317,12 @@ Status* compute(void* data, KernelContext* context) {
   for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, rows, &operands));
   const bool in_place = x.data == outputs[0];
   const int64_t bytes = x.count * what->element_size * (in_place ? 1 : 2);
-  const Run run = run_for(*state.kernel, bytes, rows.columns / rows.segments, in_place);
+  const Variant* variant = variant_for(*state.kernel, bytes, rows.columns / rows.segments, in_place);
+  const Run run = variant ? variant->run : state.kernel->run;
+  const int64_t row_bytes = rows.columns * what->element_size;
   Job job{run, operands.data, outputs, state.parameters, rows.rows, 0, rows.columns};
-  return in_tasks(op->api, context, job, rows.columns * what->element_size);
+  if (variant && variant->partial && job.rows < FEW_ROWS && row_bytes >= 4 * TASK_BYTES)
+    return in_parts(op->api, context, variant, job, what->element_size);
+  return in_tasks(op->api, context, job, row_bytes);
 }
 """

@@ -22,8 +22,9 @@ from tautomer.codegen.ort_register import REGISTER
 from tautomer.errors import InternalError
 from tautomer.patterns.operation import KINDS, WHOLE_PARAMETERS
 
-_INCLUDES = ("cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
+_INCLUDES = ("cmath", "cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
 _ARGUMENTS = "const void* const*, void* const*, const double*, int64_t, int64_t, int64_t"
+_PART = "const void*, void*, int64_t, int64_t"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -34,11 +35,13 @@ class OrtVariant:
     Attributes:
         symbol, text: like those of the kernel that it stands in for.
         when: for which tensors it does.
+        parts: whether the text also has SYMBOL_partial and SYMBOL_finish, for threads that share a row.
     """
 
     symbol: str
     text: str
     when: Variant
+    parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ def library_text(entries: Sequence[OrtKernel]) -> str:
     functions = dict.fromkeys(one for entry in entries for one in entry.functions)
     lines += dict.fromkeys(text for _, text in functions)
     lines += [f'extern "C" void {symbol}({_ARGUMENTS});' for symbol, _ in functions]
+    shared = dict.fromkeys(one.symbol for entry in entries for one in entry.variants if one.parts)
+    for symbol in shared:
+        lines.append(f'extern "C" void {symbol}_partial({_PART}, double*);')
+        lines.append(f'extern "C" void {symbol}_finish({_PART}, const double*, const double*);')
     lines.append("#pragma GCC visibility pop")
     lines += ["namespace {", declarations(), _limits(entries), GLUE, REGISTER]
     rows = [_operator(number, kernels, lines) for number, kernels in enumerate(operators.values())]
@@ -175,7 +182,7 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
             f"{{{_quoted(name)}, {value!r}f, {str(name in WHOLE_PARAMETERS).lower()}}}"
             for name, value in kernel.parameters
         ]
-        variants = [_variant(one.symbol, one.when) for one in kernel.variants]
+        variants = [_variant(one) for one in kernel.variants]
         lines += _array("Attribute", f"attributes_{suffix}", attributes)
         lines += _array("Parameter", f"parameters_{suffix}", parameters)
         lines += _array("Variant", f"variants_{suffix}", variants)
@@ -199,10 +206,12 @@ def _shape(entry: OrtKernel) -> tuple[object, ...]:
     return entry.operands, entry.kinds, entry.row_axes, entry.grouped, entry.results
 
 
-def _variant(symbol: str, when: Variant) -> str:
+def _variant(one: OrtVariant) -> str:
     """The table row of another algorithm."""
-    numbers = f"{when.least_bytes}, {when.least_columns}, {when.multiple}"
-    return f"{{{symbol}, {numbers}, {str(when.in_place).lower()}}}"
+    when = one.when
+    numbers = f"{when.least_bytes}, {when.least_columns}, {when.multiple}, {str(when.in_place).lower()}"
+    shared = f"{one.symbol}_partial, {one.symbol}_finish" if one.parts else "nullptr, nullptr"
+    return f"{{{one.symbol}, {numbers}, {shared}}}"
 
 
 def _array(of: str, name: str, items: Iterable[str]) -> list[str]:

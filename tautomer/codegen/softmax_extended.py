@@ -20,12 +20,9 @@ from __future__ import annotations
 
 from tautomer.codegen.algorithms import Loops, row_algorithm
 from tautomer.codegen.isa import Isa
-from tautomer.codegen.softmax_rows import BY_BLOCKS
-from tautomer.codegen.softmax_vectors import SOON, greater
-from tautomer.codegen.storage import AHEAD
+from tautomer.codegen.softmax_rows import BY_BLOCKS, by_blocks
+from tautomer.codegen.softmax_vectors import greater
 from tautomer.codegen.trace import Program
-from tautomer.codegen.vector_math import vector_math
-from tautomer.codegen.vector_type import reductions
 
 # scaled(p, n, origin(t)) is p 2^(n - t) for whole n - t up to 127, and 0 where that power is denormal.
 _SCALED = """\
@@ -120,13 +117,10 @@ def softmax_extended(program: Program, isa: Isa) -> Loops:
     """e^x as (p, n) with e^x = p 2^n; by blocks the rows whose largest element is too far from 0."""
     fused = isa.name in ("avx512", "avx2")
     helpers = (
-        vector_math({"exp_relative", "reduction"}, isa),
-        reductions({"Sum", "Max"}, isa),
+        *by_blocks(isa, {"reduction"}),
         greater(isa),
-        AHEAD,
-        SOON,
         _SCALED_AVX512 if isa.name == "avx512" else _SCALED,
         _PAIRS.format(limit=1 << 17 if fused else 352),
     )
-    by_blocks = "\n".join(f"  {line}" for line in BY_BLOCKS.splitlines())
-    return Loops(tuple(_TEXT.replace("BY_BLOCKS", by_blocks).splitlines()), helpers=helpers)
+    otherwise = "\n".join(f"  {line}" for line in BY_BLOCKS.splitlines())
+    return Loops(tuple(_TEXT.replace("BY_BLOCKS", otherwise).splitlines()), helpers=helpers)

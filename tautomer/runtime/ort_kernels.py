@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from tautomer.codegen.algorithms import has_parts
 from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
 from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
@@ -162,7 +163,7 @@ def ort_kernel(wanted: Wanted, isa: Isa, machine: Machine) -> tuple[OrtKernel, t
     for one in thresholds(definition.key, dtype, machine):
         other = kernel_for(definition, dtype=dtype, isa=isa, algorithm=one.algorithm)
         flags |= dict.fromkeys(other.flags)
-        variants.append(OrtVariant(other.symbol, other.text, one))
+        variants.append(OrtVariant(other.symbol, other.text, one, has_parts(definition.key, one.algorithm)))
     entry = OrtKernel(
         definition.op,
         kernel.symbol,

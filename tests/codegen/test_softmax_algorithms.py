@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from test_kernels import DEFINITIONS, ISAS, ULP, at_offset, build, expected, kernel, run
 from test_kernels import gplusplus as gplusplus
 
-from tautomer.codegen.algorithms import algorithms
+from tautomer.codegen.algorithms import algorithms, has_parts
 from tautomer.codegen.kernel import AVX512, PORTABLE, Isa
 from tautomer.errors import InputError
 
@@ -129,9 +129,11 @@ def combined(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_parts_of_a_row_make_the_row(libraries: Libraries, machine: str) -> None:
+@pytest.mark.parametrize("algorithm", ["block", "lane"])
+def test_parts_of_a_row_make_the_row(libraries: Libraries, machine: str, algorithm: str) -> None:
     isa = MACHINES[machine]
-    library, made = libraries(isa), kernel("Softmax", "float32", "block", isa)
+    assert has_parts("Softmax", algorithm)
+    library, made = libraries(isa), kernel("Softmax", "float32", algorithm, isa)
     partial = getattr(library, f"{made.symbol}_partial")
     finish = getattr(library, f"{made.symbol}_finish")
     partial.restype = finish.restype = None
@@ -140,12 +142,14 @@ def test_parts_of_a_row_make_the_row(libraries: Libraries, machine: str) -> None
         y, pairs = np.full_like(x, 7.0), np.full((len(cuts) - 1, 2), 7.0)
         at = [*pairwise(cuts)]
 
+        tensors = (ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data))
+
         def first_pass(part: int) -> None:
-            partial(ctypes.c_void_p(x.ctypes.data), *map(ctypes.c_int64, at[part]), pointer(pairs[part]))
+            partial(*tensors, *map(ctypes.c_int64, at[part]), pointer(pairs[part]))
 
         def second_pass(part: int) -> None:
             ends = map(ctypes.c_int64, at[part])
-            finish(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data), *ends, pointer(pair))
+            finish(*tensors, *ends, pointer(pairs[part]), pointer(pair))
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(first_pass, range(len(at))))

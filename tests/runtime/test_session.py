@@ -257,7 +257,8 @@ def test_results_are_the_same_on_both_sides_of_every_threshold(tmp_path, small_c
     graph = f"g (float[N, D] x, float[D] w) => ({results}) {{ {' '.join(nodes)} }}"
     session = tautomer.session(saved(model(graph, ""), tmp_path), intra_op_num_threads=threads)
     sizes = {(3, 4095), (3, 4096), (2, 4097), (5, 8200)}
-    assert [one.algorithm for one in thresholds("Softmax", "float32", small_caches)] == ["block"]
+    known = [one.algorithm for one in thresholds("Softmax", "float32", small_caches)]
+    assert known == (["block"] if small_caches.isas[0] == "portable" else ["lane", "block"])
     for one in (one for op in OF_X for one in thresholds(op, "float32", small_caches)):
         columns = max(one.least_columns, 16)
         rows = max(1, one.least_bytes // (8 * columns))
