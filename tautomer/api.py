@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import onnx
 import onnx_ir as ir
@@ -34,6 +35,8 @@ from tautomer.verify.verdict import Verdict
 __all__ = ["Operation", "Remark", "Result", "Verdict", "explain", "inspect", "optimize", "verify"]
 
 Source = str | Path | onnx.ModelProto | ir.Model
+# a torch.nn.Module or torch.export.ExportedProgram is taken, too; torch is not imported to say so
+Module = Any
 Progress = Callable[[str], None]
 
 
@@ -42,7 +45,8 @@ class Result:
     """What `optimize` made.
 
     Attributes:
-        model: the rewritten model; the same object as the source when nothing was rewritten.
+        model: the rewritten model; the same object as the source when nothing was rewritten. Of a torch
+            module a module, or an ExportedProgram when that was asked for.
         remarks: what was done and what was not, with reasons.
         before: nodes by operator in the source.
         after: nodes by operator in the result.
@@ -50,9 +54,10 @@ class Result:
         changed: whether any rewrite was applied.
         stages: seconds by stage.
         source_path: where the source was read from, if it was.
+        program: of a torch module: gives the ExportedProgram.
     """
 
-    model: ir.Model
+    model: Any
     remarks: list[Remark]
     before: dict[str, int]
     after: dict[str, int]
@@ -61,6 +66,7 @@ class Result:
     stages: dict[str, float] = field(default_factory=dict)
     source_path: Path | None = None
     certified: Certified | None = None
+    program: Callable[[], Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -70,7 +76,8 @@ class Result:
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the model: whole or not at all; a model that was not rewritten is copied byte for byte.
 
-        A rewritten model that was verified gets its certificate beside it, when it came from a file.
+        A rewritten model that was verified gets its certificate beside it, when it came from a file. A torch
+        module is written as torch.export.save does.
 
         Raises:
             InputError: the file exists and `force` is not set, or it is the source itself.
@@ -78,7 +85,11 @@ class Result:
         """
         start = time.perf_counter()
         out = Path(path)
-        if not self.changed and self.source_path is not None:
+        if self.program is not None:
+            from tautomer.runtime.torch.exported import save_program
+
+            save_program(self.program(), out, force=force)
+        elif not self.changed and self.source_path is not None:
             copy_model(self.source_path, out, force=force)
         else:
             write_model(self.model, out, force=force)
@@ -87,36 +98,61 @@ class Result:
         self.stages["save"] = time.perf_counter() - start
 
 
-def inspect(model: Source, *, constants: Mode = "exact") -> list[Operation]:
+def inspect(
+    model: Source | Module,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    constants: Mode = "exact",
+    dynamic_shapes: Any = None,
+) -> list[Operation]:
     """The operations of a model, as they were recognised.
 
     Args:
-        model: a path, a ModelProto or an onnx_ir model; it is not changed.
+        model: a path, a ModelProto or an onnx_ir model; or a torch module for inference. It is not changed.
+        example_inputs: what a torch module's forward takes.
         constants: "nominal" also takes constants that somebody typed with few digits.
+        dynamic_shapes: of a torch module, as torch.export takes them.
 
     Raises:
         BadModelError: the file is damaged, hostile or not ONNX.
+        InputError: the torch module cannot be exported.
     """
+    if _is_module(model):
+        from tautomer.runtime.torch.exported import export, recognised
+
+        found = recognised(export(model, example_inputs, dynamic_shapes), _mode(constants))
+        return [op.describe() for op in found.operations]
     return [op.describe() for op in recognise(as_model(model), constants=_mode(constants)).operations]
 
 
 def explain(
-    model: Source,
+    model: Source | Module,
+    example_inputs: Sequence[Any] | None = None,
     *,
     constants: Mode = "exact",
     target: str | Target = "native",
     norm: Norm = "auto",
     merge_products: bool = False,
     defer_scale: bool = False,
+    dynamic_shapes: Any = None,
 ) -> list[Remark]:
     """For every candidate: what it was recognised as and what becomes of it, or why it was not.
 
     Args:
-        model: a path, a ModelProto or an onnx_ir model; it is not changed.
-        constants: as for `inspect`.
-        target: "native", "onnxruntime", "kernels" or "onnx".
-        norm, merge_products, defer_scale: as for `optimize`.
+        model: a path, a ModelProto or an onnx_ir model; or a torch module for inference. It is not changed.
+        example_inputs, dynamic_shapes, constants: as for `inspect`.
+        target, norm, merge_products, defer_scale: as for `optimize`.
     """
+    if _is_module(model):
+        from tautomer.runtime.torch import exported as modules
+
+        _only_for_onnx(merge_products, defer_scale)
+        exported = modules.export(model, example_inputs, dynamic_shapes)
+        there = [_recognised_remark(op) for op in modules.recognised(exported, _mode(constants)).operations]
+        done = modules.rewrite_module(
+            exported, target=target, norm=norm, constants=_mode(constants), verify=False
+        )
+        return [*there, *done.remarks]
     choices = Choices(norm, merge_products, defer_scale)
     wanted = target_of(target)
     working = as_model(model) if isinstance(model, (str, Path)) else as_model(model).clone()
@@ -126,7 +162,8 @@ def explain(
 
 
 def optimize(
-    model: Source,
+    model: Source | Module,
+    example_inputs: Sequence[Any] | None = None,
     *,
     target: str | Target = "native",
     constants: Mode = "exact",
@@ -135,6 +172,8 @@ def optimize(
     defer_scale: bool = False,
     verify: bool = True,
     progress: Progress | None = None,
+    export: bool = False,
+    dynamic_shapes: Any = None,
 ) -> Result:
     """Rewrites a model into the form that the target runs fastest, and verifies that it is the same function.
 
@@ -142,8 +181,11 @@ def optimize(
     not done, and said. The whole model is verified after.
 
     Args:
-        model: a path, a ModelProto or an onnx_ir model; a given onnx_ir model is left as it is.
-        target: "native" (onnxruntime on this machine), "onnxruntime" or "onnx" (any runtime).
+        model: a path, a ModelProto or an onnx_ir model; or a torch module in inference mode, or an
+            ExportedProgram. It is left as it is; parameters that did not change are shared with it.
+        example_inputs: what a torch module's forward takes; it is exported and compared with them.
+        target: "native" (onnxruntime on this machine), "onnxruntime", "kernels" or "onnx" (any runtime); of a
+            torch module "native" or "torch" (as it runs by itself), or "inductor" (its compiler).
         constants: as for `inspect`.
         norm: the form of layer normalisations: "auto" (what the target runs fastest), "ln" (as they are),
             "rms" (RMSNormalization wherever the stream can be centred), "crms" and "crms-orthonormal" (the
@@ -152,13 +194,33 @@ def optimize(
         defer_scale: norms are applied behind the linear maps that read them, as RowScaledMatMul.
         verify: False does without the evidence, and says so in the result.
         progress: called with one line per stage.
+        export: of a torch module, gives the ExportedProgram in the place of a module.
+        dynamic_shapes: of a torch module, as torch.export takes them.
 
     Raises:
         BadModelError: the file is damaged, hostile or not ONNX.
+        InputError: the torch module is in training mode, cannot be exported, or has tensors without values.
         CheckFailedError: the result differs from the source, or could not be verified. Nothing is returned.
             With choices as they are by default, rewrites of whole streams are left out before that.
     """
-    wanted, mode, tell = target_of(target), _mode(constants), progress or (lambda line: None)
+    mode, tell = _mode(constants), progress or (lambda line: None)
+    if _is_module(model):
+        from tautomer.runtime.torch import exported as modules
+
+        _only_for_onnx(merge_products, defer_scale)
+        tell("export")
+        start = time.perf_counter()
+        exported = modules.export(model, example_inputs, dynamic_shapes)
+        stages = {"export": time.perf_counter() - start}
+        tell("rewrite")
+        start = time.perf_counter()
+        made = modules.rewrite_module(exported, target=target, norm=norm, constants=mode, verify=verify)
+        program = partial(modules.as_program, exported, made.module)
+        after = program() if export else made.module if made.changed else model
+        stages["rewrite"] = time.perf_counter() - start
+        counts = modules.census(exported.graph), modules.census(made.module)
+        return Result(after, made.remarks, *counts, made.verification, made.changed, stages, program=program)
+    wanted = target_of(target)
     choices = Choices(norm, merge_products, defer_scale)
     try:
         return _optimized(model, wanted, mode, choices, verify=verify, tell=tell)
@@ -278,6 +340,17 @@ def verify(
         note = f"the certificate beside the second model was not used: {reason}"
     verdict = compare(roundings=True)
     return replace(verdict, assumptions=(*verdict.assumptions, note)) if note else verdict
+
+
+def _is_module(model: Any) -> TypeGuard[Any]:
+    """Whether it is torch's: whoever has one has imported torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, (torch.nn.Module, torch.export.ExportedProgram))
+
+
+def _only_for_onnx(merge_products: bool, defer_scale: bool) -> None:
+    if merge_products or defer_scale:
+        raise InputError("merge_products and defer_scale are for ONNX models", remedy="leave them out")
 
 
 def _mode(constants: str) -> Mode:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Names
 from tautomer.graph.fx.extents import Extents
+from tautomer.graph.fx.fake import is_fake
 from tautomer.graph.fx.groups import OPAQUE, FxModel, Group, Path, Port
 from tautomer.graph.fx.site import Opaque, Operand, Site
 from tautomer.graph.fx.sizes import declare, element_type, is_plain
@@ -155,8 +156,13 @@ class Reader:
             dtype = element_type(held.dtype)
             assert dtype is not None
             shape = tuple(int(size) for size in held.shape)
-            if self._stored and held.device.type == "cpu":
-                tensor: ir.TensorProtocol = ir.tensor_adapters.TorchTensor(held.detach(), name=node.name)
+            if self._stored and not is_fake(held):
+                tensor: ir.TensorProtocol = ir.LazyTensor(
+                    lambda: ir.tensor_adapters.TorchTensor(held.detach().cpu()),
+                    dtype,
+                    ir.Shape(shape),
+                    name=node.name,
+                )
             else:
                 tensor = ValuelessTensor(dtype, shape, node.name)
             self._tied[key] = self._initializer(node.name, tensor)
@@ -252,6 +258,8 @@ class Reader:
                 return
             result = site.op("Identity", result)
         results = [result] if isinstance(result, ir.Value) else list(result)
+        for made in site.nodes[:-1]:
+            made.name = self._names.fresh(f"{node.name}/{made.op_type}")
         site.nodes[-1].name = node.name
         graph = self._fx.model.graph
         graph.extend(site.nodes)

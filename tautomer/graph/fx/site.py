@@ -75,8 +75,15 @@ class Site:
         return self._arguments[name][0]
 
     def meta(self, name: str) -> Any:
-        """What torch declares of a tensor argument."""
-        return self.given(name).meta["val"]
+        """What torch declares of a tensor argument.
+
+        Raises:
+            Opaque: it is no plain tensor.
+        """
+        held = getattr(self.given(name), "meta", {}).get("val")
+        if not is_plain(held):
+            raise Opaque(f"its {name} is no plain tensor")
+        return held
 
     def number(self, name: str) -> Any:
         """An argument that is a number, a bool, a list of them, or left out.

@@ -64,11 +64,6 @@ class _Writer:
         self._graph._codegen = fx.module.graph._codegen
         self._copied: dict[Any, Any] = {}
         self._attributes: dict[str, Any] = {}
-        self._used = {
-            str(fx.origin[value].target)
-            for value in fx.model.graph.initializers.values()
-            if value in fx.origin and fx.origin[value].op == "get_attr" and value.uses()
-        }
         self._emit = Emitter(self._graph, fake_mode_of(fx.module), {}, self._store, self._demanded)
         self.known = self._emit.known
         self._done: set[ir.Node] = set()
@@ -215,7 +210,8 @@ class _Writer:
         assert tensor is not None
         array = np.asarray(tensor.numpy())
         held = _as_torch(np.ascontiguousarray(array.T if transposed else array), tensor.dtype)
-        target = self._target(value)
+        target, device = self._target(value)
+        held = held.to(device)
         parameter = torch.nn.Parameter(held, requires_grad=False)
         self._attributes[target] = parameter
         with self._graph.inserting_before(self._first()):
@@ -227,16 +223,20 @@ class _Writer:
         """The first node that is no input: constants stand in front of it."""
         return next(node for node in self._graph.nodes if node.op not in ("placeholder", "get_attr"))
 
-    def _target(self, value: ir.Value) -> str:
-        """The attribute of a new constant: that of the constant it stands for, when nobody else reads it."""
+    def _target(self, value: ir.Value) -> tuple[str, Any]:
+        """The attribute of a new constant, and the device that it lives on.
+
+        Its name is its own, beside the parameter that it stands for: a state of the old module must not be
+        loaded into the new one.
+        """
         origin = self._origins.get(str(value.name), "")
-        known = self._fx.model.graph.initializers.get(origin)
-        source = next((node for v, node in self._fx.origin.items() if v is known or v.name == origin), None)
+        source = next((node for held, node in self._fx.origin.items() if held.name == origin), None)
         stem = str(source.target) if source is not None and source.op == "get_attr" else "tautomer"
-        target, count = stem, 0
-        while target in self._attributes or target in self._used or stem == "tautomer" == target:
-            target, count = f"{stem}_{count}", count + 1
-        return target
+        device = "cpu" if source is None else source.meta["val"].device
+        target, count = f"{stem}_folded", 0
+        while target in self._attributes or _has(self._fx.module, target):
+            target, count = f"{stem}_folded_{count}", count + 1
+        return target, device
 
     def _output(self) -> None:
         node = next(iter(reversed(self._fx.module.graph.nodes)))
@@ -279,6 +279,14 @@ def _as_torch(array: np.ndarray[Any, Any], dtype: ir.DataType) -> torch.Tensor:
     if dtype == ir.DataType.BFLOAT16:
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())
+
+
+def _has(module: Any, target: str) -> bool:
+    try:
+        _attribute(module, target)
+    except AttributeError:
+        return False
+    return True
 
 
 def _attribute(module: Any, target: str) -> Any:

@@ -1,0 +1,136 @@
+"""tautomer.optimize, explain and inspect of a torch module, and what can be done with the result."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fx_models import close
+from test_fx_traps import TOKENS, WIDTH, Block
+from torch import nn
+
+import tautomer
+from tautomer.errors import CheckFailedError, InputError
+
+_BATCH = ({0: torch.export.Dim("batch", min=1, max=64)},)
+
+
+def test_a_module_becomes_a_module_with_folded_weights() -> None:
+    block = Block()
+    state = {name: held.clone() for name, held in block.state_dict().items()}
+    result = tautomer.optimize(block, (TOKENS,), target="inductor", dynamic_shapes=_BATCH)
+    assert result.changed and result.verification["verdict"] == "EQUAL"
+    assert result.before["aten.layer_norm.default"] == 2
+    assert result.after["aten.rms_norm.default"] == 2 and "aten.mean.dim" not in result.after
+    for tokens in (TOKENS, TOKENS[:1], TOKENS.repeat(3, 1)):
+        assert close(block(tokens), result.model(tokens))
+    assert all(torch.equal(held, state[name]) for name, held in block.state_dict().items())
+    with pytest.raises(RuntimeError):  # the weights of the one are not those of the other
+        result.model.load_state_dict(state)
+
+
+def test_the_program_is_saved_and_loaded(tmp_path: Path) -> None:
+    block = Block()
+    result = tautomer.optimize(block, (TOKENS,), target="inductor", export=True)
+    assert isinstance(result.model, torch.export.ExportedProgram)
+    result.save(tmp_path / "block.pt2")
+    assert [path.name for path in tmp_path.iterdir()] == ["block.pt2"]
+    assert close(block(TOKENS), torch.export.load(tmp_path / "block.pt2").module()(TOKENS))
+    with pytest.raises(InputError, match="the file exists"):
+        result.save(tmp_path / "block.pt2")
+
+
+def test_a_program_is_taken_too() -> None:
+    block = Block()
+    with torch.no_grad():
+        program = torch.export.export(block, (TOKENS,))
+    result = tautomer.optimize(program, target="inductor")
+    assert result.after["aten.rms_norm.default"] == 2
+    assert close(block(TOKENS), result.model(TOKENS))
+
+
+def test_the_result_is_exported_to_onnx(tmp_path: Path) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    block = Block()
+    program = tautomer.optimize(block, (TOKENS,), target="inductor", export=True).model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(program, (TOKENS,), dynamo=True, opset_version=23, verbose=False)
+    assert made is not None
+    made.save(tmp_path / "block.onnx")
+    session = ort.InferenceSession(tmp_path / "block.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: TOKENS.numpy()})
+    assert close(block(TOKENS), torch.from_numpy(np.asarray(found)))
+
+
+def test_torch_by_itself_keeps_its_layer_norm() -> None:
+    result = tautomer.optimize(Block(), (TOKENS,))
+    assert not result.changed and isinstance(result.model, Block)
+    reasons = [remark.reason for remark in result.remarks if remark.rule == "recentre"]
+    assert reasons == ["nothing stands in the way, but torch would gain nothing from it"] * 2
+
+
+def test_explain_and_inspect_a_module() -> None:
+    operations = tautomer.inspect(Block(), (TOKENS,))
+    assert [op.op for op in operations if "Norm" in op.op][:2] == ["LayerNormalization"] * 2
+    remarks = tautomer.explain(Block(), (TOKENS,), target="inductor")
+    assert sum(remark.rule == "recentre" and remark.kind == "passed" for remark in remarks) == 2
+
+
+class _Branches(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.sum() > 0 else x - 1
+
+
+def _quantized() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "message"),
+    [
+        (Block().train(), (TOKENS,), "is in training mode"),
+        (Block(), None, "needs example inputs"),
+        (Block(), TOKENS, "needs example inputs"),
+        (nn.Linear(2, 2, device="meta").eval(), (torch.ones(1, 2),), "'weight': is on the meta device"),
+        (nn.Linear(2, 2, dtype=torch.complex64).eval(), (torch.ones(1, 2),), "'weight': is complex"),
+        (nn.Identity().eval(), (_quantized(),), "quantized"),
+        (_Branches().eval(), (torch.ones(2),), "torch.export cannot export the module"),
+        (Block(), (torch.ones(2),), "torch.export cannot export the module"),
+    ],
+)
+def test_what_cannot_be_rewritten_is_refused_and_left_alone(
+    module: nn.Module, example: object, message: str
+) -> None:
+    state = dict(module.state_dict())
+    with pytest.raises(InputError, match=message), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tautomer.optimize(module, example)  # type: ignore[arg-type]
+    assert all(held is not None for held in state.values()) and list(module.state_dict()) == list(state)
+
+
+def test_unknown_targets_and_choices_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown target 'onnxruntime' of a torch module"):
+        tautomer.optimize(Block(), (TOKENS,), target="onnxruntime")
+    with pytest.raises(InputError, match="are for ONNX models"):
+        tautomer.optimize(Block(), (TOKENS,), merge_products=True)
+
+
+def test_a_norm_that_torch_has_no_operator_for_is_said() -> None:
+    with pytest.raises(CheckFailedError, match="taken back"):
+        tautomer.optimize(Block(), (TOKENS,), target="inductor", norm="crms")
+
+
+def test_half_precision_is_folded_in_float64_and_rounded_once() -> None:
+    block = Block().to(torch.bfloat16)
+    result = tautomer.optimize(block, (TOKENS,), target="inductor")
+    assert result.after["aten.rms_norm.default"] == 2
+    table = block.e.weight.detach().double()
+    centred = (table - table.mean(-1, keepdim=True)).to(torch.bfloat16)
+    stored = dict(result.model.named_parameters())
+    assert any(held.shape == (50, WIDTH) and torch.equal(held, centred) for held in stored.values())
