@@ -10,6 +10,22 @@ from tautomer.codegen.isa import Isa
 
 HEADERS = ("cstdint", "cstddef", "cstring", "cmath")
 
+# GCC reads all intrinsics whatever the target: those of AVX-512 take longer than the rest of a kernel. It has
+# them in parts, which want to be told that they are wanted.
+_AVX2_HEADERS = """\
+#ifdef __clang__
+#include <immintrin.h>
+#else
+#define _IMMINTRIN_H_INCLUDED
+#include <smmintrin.h>
+#include <avxintrin.h>
+#include <avx2intrin.h>
+#include <fmaintrin.h>
+#include <f16cintrin.h>
+#endif
+"""
+_INTRINSICS = {"avx2": _AVX2_HEADERS, "avx512": "#include <immintrin.h>\n"}
+
 _TYPES = """\
 constexpr int LANES = {lanes};
 #define INLINE inline __attribute__((always_inline))
@@ -107,5 +123,4 @@ def _across(lanes: int, name: str, both: str) -> str:
 
 def headers(isa: Isa) -> str:
     """The include lines."""
-    names = [*HEADERS, "immintrin.h"] if isa.name in ("avx2", "avx512") else [*HEADERS]
-    return "".join(f"#include <{name}>\n" for name in names)
+    return "".join(f"#include <{name}>\n" for name in HEADERS) + _INTRINSICS.get(isa.name, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ def session(
     """An onnxruntime.InferenceSession of a model, with a kernel library when it has nodes of our domain.
 
     Without a compiler, on another device, or where a node does not fit, those nodes run their function
-    bodies: the same results, slower. One line on the log `tautomer.session` says why.
+    bodies: the same results, slower. One line on the log `tautomer.session` says why, once for each model.
 
         session = tautomer.session("fast.onnx", intra_op_num_threads=4)
 
@@ -72,8 +73,7 @@ def session(
         except Exception as error:  # onnxruntime's own classes derive from nothing narrower
             library = Unavailable(f"onnxruntime refuses them: {_first_line(error)}")
     if library is not None:
-        shown = printable(os.fspath(path), 400)
-        _LOG.warning("%s runs without native kernels: %s", shown, library.reason)
+        _say_once(printable(os.fspath(path), 400), library.reason)
     try:
         return load(None)
     except InputError:
@@ -82,6 +82,11 @@ def session(
         raise BadModelError(
             f"onnxruntime does not load the model: {_first_line(error)}", where=Path(path).name
         ) from error
+
+
+@functools.lru_cache(maxsize=256)
+def _say_once(path: str, reason: str) -> None:
+    _LOG.warning("%s runs without native kernels: %s", path, reason)
 
 
 def _options(onnxruntime: Any, config: Mapping[str, str], options: Mapping[str, Any]) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx_ir as ir
 
@@ -50,6 +51,12 @@ class Source:
         return tuple(dict.fromkeys(kernel.op for _, kernel in self.kernels))
 
 
+class _Written(NamedTuple):
+    wanted: Wanted
+    kernel: OrtKernel
+    flags: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Unavailable:
     """Why there is no library.
@@ -73,19 +80,18 @@ def library_for(model: ir.Model, isa: str = "native") -> Path | Unavailable:
     Raises:
         InputError: no such instruction set.
     """
-    isa_of(isa)
+    known, machine = isa_of(isa), machine_of(_NOMINAL[isa])
     found = kernels_for(model)
     reasons = list(found.declined.values())
-    usable: list[Wanted] = []
+    usable: list[_Written] = []
     for wanted in found.wanted.values():
         try:
-            source_of(wanted, isa)
-            usable += wanted
+            usable += [_Written(one, *ort_kernel(one, known, machine)) for one in wanted]
         except TautomerError as error:
             reasons.append(str(error))
     if not usable:
         return Unavailable("; ".join(reasons) or "no node has an operator of ours")
-    source = source_of(usable, isa)
+    source = _joined(usable)
     try:
         return library(source.text, source.flags, check=check_of(source.kernels))
     except TautomerError as error:
@@ -122,10 +128,13 @@ def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine |
     """
     found = isa_of(isa)
     sized = machine or machine_of(_NOMINAL[isa])
-    written = [(one, *ort_kernel(one, found, sized)) for one in kernels]
-    flags = dict.fromkeys(flag for *_, needed in written for flag in needed)
-    text = library_text([kernel for _, kernel, _ in written])
-    return Source(text, tuple(flags), tuple((one, kernel) for one, kernel, _ in written))
+    return _joined([_Written(one, *ort_kernel(one, found, sized)) for one in kernels])
+
+
+def _joined(written: Sequence[_Written]) -> Source:
+    flags = dict.fromkeys(flag for one in written for flag in one.flags)
+    text = library_text([one.kernel for one in written])
+    return Source(text, tuple(flags), tuple((one.wanted, one.kernel) for one in written))
 
 
 def isa_of(name: str) -> Isa:

@@ -2,7 +2,16 @@
 #include <cstddef>
 #include <cstring>
 #include <cmath>
+#ifdef __clang__
 #include <immintrin.h>
+#else
+#define _IMMINTRIN_H_INCLUDED
+#include <smmintrin.h>
+#include <avxintrin.h>
+#include <avx2intrin.h>
+#include <fmaintrin.h>
+#include <f16cintrin.h>
+#endif
 
 namespace kernel_7931b84c3a85aa8e4e9e21ec4f482425 {
 
