@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Many tests start programs that import the package: its sources are compiled once, not by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 if TYPE_CHECKING:
     from benchmarks.specs import ExportSpec
 

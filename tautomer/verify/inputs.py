@@ -329,8 +329,12 @@ def parse_npz(path: str | Path, model: ir.Model) -> dict[str, Any]:
     """
     shown = printable(str(path), 400)
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        with Path(path).open("rb") as file:
+            if not zipfile.is_zipfile(file):  # numpy would advise to unpickle it
+                raise ValueError("it is no .npz file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
         raise InputError(
             f"the arrays cannot be read ({printable(str(error), 200)})",

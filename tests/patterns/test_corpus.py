@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
@@ -71,24 +72,28 @@ def test_a_constant_typed_short_is_refused_with_that_reason() -> None:
 
 
 @pytest.mark.parametrize("path", _files(), ids=lambda path: path.stem)
-@pytest.mark.parametrize("target", ["native", "onnx"])
-def test_results_stay_equal_to_the_original(path: Path, target: str) -> None:
-    try:
-        model = read_model(path)
-    except BadModelError as error:
-        pytest.fail(f"{path.name} is valid: {error}")
-    done = rewrite(model, recognise(model), target_of(target), Trust(), Choices())
-    if not any(remark.kind == "passed" for remark in done.remarks):
-        return
-    try:
-        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception:
-        pytest.skip("onnxruntime does not load the original")
-    try:
-        verdict = verify_models(read_model(path), model, provenance=done.expressions)
-    except InputError as error:
-        pytest.skip(f"no inputs can be made for the original: {error}")
-    unknown = (
-        verdict.verdict == "NOT VERIFIED" and "numerics" in verdict.legs and verdict.legs["numerics"].passed
-    )
-    assert verdict.verdict == "EQUAL" or unknown, verdict
+def test_results_stay_equal_to_the_original(path: Path) -> None:
+    proven: set[bytes] = set()  # what several targets make alike is the same model
+    for target in ("native", "onnx"):
+        try:
+            model = read_model(path)
+        except BadModelError as error:
+            pytest.fail(f"{path.name} is valid: {error}")
+        done = rewrite(model, recognise(model), target_of(target), Trust(), Choices())
+        if not any(remark.kind == "passed" for remark in done.remarks):
+            continue
+        try:
+            onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception:
+            pytest.skip("onnxruntime does not load the original")
+        written = ir.to_proto(model).SerializeToString(deterministic=True)
+        if written in proven:
+            continue
+        try:
+            verdict = verify_models(read_model(path), model, provenance=done.expressions)
+        except InputError as error:
+            pytest.skip(f"no inputs can be made for the original: {error}")
+        rounding = verdict.legs.get("numerics")
+        unknown = verdict.verdict == "NOT VERIFIED" and rounding is not None and rounding.passed
+        assert verdict.verdict == "EQUAL" or unknown, (target, verdict)
+        proven.add(written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import onnx
@@ -18,13 +19,20 @@ USED = "was read in the certificate beside the second model"
 NOT_USED = "the certificate beside the second model was not used: "
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a transformer and its form with folded constants, certified."""
+    folder = tmp_path_factory.mktemp("pair")
+    onnx.save(build(ORIGINAL, "random"), folder / "model.onnx")
+    tautomer.optimize(folder / "model.onnx", norm="rms", target="onnx").save(folder / "rms.onnx")
+    return folder
+
+
 @pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """A transformer and its form with folded constants, certified."""
-    original, made = tmp_path / "model.onnx", tmp_path / "rms.onnx"
-    onnx.save(build(ORIGINAL, "random"), original)
-    tautomer.optimize(original, norm="rms", target="onnx").save(made)
-    return original, made
+def pair(made: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of them, to be changed."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "model.onnx", tmp_path / "rms.onnx"
 
 
 def _rewritten(path: Path, change) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from flint import ctx
+from product_shapes import SHAPES
 
 from tautomer.graph.call import call_of
 from tautomer.graph.semantics.casts import lift
@@ -34,15 +35,6 @@ REFUSED = (
     "no meaning",
     "neither a tensor",
 )
-SHAPES = [
-    ((3, 4), (4, 5)),
-    ((2, 3, 4), (4, 5)),
-    ((2, 1, 3, 4), (6, 4, 2)),
-    ((4,), (4, 3)),
-    ((4,), (2, 4, 3)),
-    ((2, 3, 4), (4,)),
-    ((4,), (4,)),
-]
 
 
 def centres(x: Balls) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from product_shapes import SHAPES
 
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.patterns.operation import definitions
@@ -23,15 +24,6 @@ from tautomer.verify.field.value import agree
 
 FIELDS = [JetField, TwoPrime]
 SMALL = (2, 3, 5, 7, 11, 13)
-SHAPES = [
-    ((3, 4), (4, 5)),
-    ((2, 3, 4), (4, 5)),
-    ((2, 1, 3, 4), (6, 4, 2)),
-    ((4,), (4, 3)),
-    ((4,), (2, 4, 3)),
-    ((2, 3, 4), (4,)),
-    ((4,), (4,)),
-]
 
 
 def moduli(m: Any) -> tuple[Modulus, ...]:
