@@ -47,9 +47,8 @@ format: $(VENV)/dev ## rewrite the sources the way `make check` wants them
 docs: $(VENV)/base ## rewrite docs/operations.md from the definitions
 	$(BIN)/python -m tautomer.patterns.documentation > docs/operations.md
 
-bench: $(VENV)/dev ## compile time and recognition tables
-	$(BIN)/python -m benchmarks.compile_time
-	$(BIN)/python -m benchmarks.recognition
+bench: $(VENV)/dev ## list the benchmarks; each is a command of its own
+	@$(BIN)/python -m benchmarks | sed 's|^    python|    $(BIN)/python|'
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

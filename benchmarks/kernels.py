@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import markdown
 from benchmarks.kernel_cases import CASES, Case
 from benchmarks.kernel_ways import OURS, moved, native, ways
 from benchmarks.machine import describe
@@ -105,18 +106,13 @@ def measured(case: Case, rounds: int, compiled: bool) -> Row:
     return Row(case, middle[best[OURS]], ", ".join(others), ratios[LIMIT][1], ratios, kept)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
-
-
 def report(rows: Sequence[Row], rounds: int, before: float) -> str:
     """The tables."""
 
     def ratio(row: Row, who: str) -> str:
         if who not in row.ratios:
             return "-"
-        low, middle, high = row.ratios[who]
-        return f"{'**' * (middle < 1)}{middle:.2f}{'**' * (middle < 1)} ({low:.2f}-{high:.2f})"
+        return markdown.ratio(row.ratios[who])
 
     shown = [peer for peer in PEERS if any(peer in row.ratios for row in rows)]
     times, errors, slower = [], [], []
@@ -130,8 +126,8 @@ def report(rows: Sequence[Row], rounds: int, before: float) -> str:
             f"- {name[0]}, {name[1]}: {peer} takes {row.ratios[peer][1]:.2f} of ours" for peer in behind
         ]
     return TEXT.format(
-        times=_table(["operation", "size", "ours, us", "algorithms", "limit", *shown], times),
-        errors=_table(["operation", "size", OURS, *shown], errors),
+        times=markdown.table(["operation", "size", "ours, us", "algorithms", "limit", *shown], times),
+        errors=markdown.table(["operation", "size", OURS, *shown], errors),
         slower="\n".join(slower) or "None of these cases.",
         facts=describe(["onnxruntime", "tautomer", "torch", "numpy"]),
         rounds=rounds,
@@ -158,10 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{case.operation.key}, {case.name}", file=sys.stderr, flush=True)
             rows.append(measured(case, rounds, compiled=not options.quick))
     text = report(rows, rounds, before)
-    print(text)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    markdown.publish(text, options.out)
     return 0
 
 

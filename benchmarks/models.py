@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import markdown
 from benchmarks.exports import silence
 from benchmarks.family import Family
 from benchmarks.machine import describe
@@ -121,18 +122,13 @@ def measured(family: Family, cache: Path, rounds: int) -> Result:
     return result
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
-
-
 def report(results: Sequence[Result], rounds: int, before: float) -> str:
     """The tables."""
 
     def ratio(result: Result, way: str) -> str:
         if way not in result.ratios:
             return "not timed"
-        low, middle, high = result.ratios[way]
-        return f"{'**' * (middle < 1)}{middle:.3f}{'**' * (middle < 1)} ({low:.2f}-{high:.2f})"
+        return markdown.ratio(result.ratios[way], digits=3)
 
     shown = [way for way in makers("") if way != OURS]
     times, made, parts = [], [], []
@@ -149,9 +145,9 @@ def report(results: Sequence[Result], rounds: int, before: float) -> str:
             cells = [f"{spent['products']:.2f}", f"{rest:.2f}", ", ".join(largest)]
             parts.append([result.name, way, *cells])
     return TEXT_OF_REPORT.format(
-        times=_table(["model", f"{OURS}, ms", *shown], times),
-        made=_table(["model", "way", "distance", "its maker says"], made),
-        parts=_table(["model", "way", "matrix products", "the rest", "of it"], parts),
+        times=markdown.table(["model", f"{OURS}, ms", *shown], times),
+        made=markdown.table(["model", "way", "distance", "its maker says"], made),
+        parts=markdown.table(["model", "way", "matrix products", "the rest", "of it"], parts),
         facts=describe(["onnxruntime", "tautomer", "torch", "transformers", "onnx", "onnxslim"]),
         rounds=rounds,
         before=before,
@@ -181,10 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(family.name, file=sys.stderr, flush=True)
             results.append(measured(family, options.cache, rounds))
     text = report(results, rounds, before)
-    print(text)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    markdown.publish(text, options.out)
     return 0
 
 

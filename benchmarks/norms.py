@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks import markdown
 from benchmarks.machine import describe
 from benchmarks.norm_kernels import SHAPES, table
 from benchmarks.norm_models import AS_IS, AUTO, LAYERS, ORIGINAL, SKIP_FUSION, VARIANTS, exported
@@ -75,10 +76,6 @@ def measured(kind: str, width: int, opset: int, tokens: Sequence[int], rounds: i
     return rows
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
-
-
 def _name(row: Row) -> list[str]:
     return [row.model, str(row.width), str(row.sequence)]
 
@@ -97,7 +94,7 @@ def whole(rows: list[Row]) -> list[str]:
     cells = [
         [*_name(row), f"{1e3 * row.seconds[AUTO]:.2f}", *(cell(row, name) for name in names)] for row in rows
     ]
-    return _table(head, cells)
+    return markdown.table(head, cells).splitlines()
 
 
 def norm_part(rows: list[Row]) -> list[str]:
@@ -110,7 +107,7 @@ def norm_part(rows: list[Row]) -> list[str]:
         gains = [f"{100 * gain / first:+.1f} %" for gain in (first - 1, as_is - 1, first - as_is)]
         parts = [f"{row.norm_part[name]:.3f}" if name in row.norm_part else "-" for name in names]
         cells.append([*_name(row), *gains, *parts])
-    return _table([*head, *(f"{name}, ms" for name in names)], cells)
+    return markdown.table([*head, *(f"{name}, ms" for name in names)], cells).splitlines()
 
 
 def operations(rows: list[Row]) -> list[str]:
@@ -123,7 +120,7 @@ def operations(rows: list[Row]) -> list[str]:
             off = max(row.distance.get(way.variant.name, float("nan")) for row in same)
             cells.append([model, str(width), way.variant.name, ops, f"{off:.0e}", way.text])
     head = ["model", "d", "variant", "norms and additions that run", "distance", "its maker says"]
-    return _table(head, cells)
+    return markdown.table(head, cells).splitlines()
 
 
 def report(rows: list[Row], kernels: list[str]) -> str:
@@ -156,10 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         for row in measured(kind, width, opset, options.tokens or SEQUENCES, rounds, options.cache)
     ]
     text = report(rows, table(SHAPES[:2] if options.quick else SHAPES, rounds))
-    print(text)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    markdown.publish(text, options.out)
     return 0
 
 
