@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from tautomer.errors import BadModelError, ResourceError
+from tautomer.errors import BadModelError, InputError, ResourceError
 from tautomer.graph import wire
 from tautomer.graph.collector import without_collector
 from tautomer.graph.contents import check_inline
@@ -33,13 +33,23 @@ SOURCE = "tautomer.source"
 
 
 def as_model(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
-    """The model that is meant: a path is read, a message copied and checked, a Model taken as it is."""
+    """The model that is meant: a path is read, a message copied and checked, a Model taken as it is.
+
+    Raises:
+        InputError: it is none of them.
+        BadModelError: as `read_model`.
+    """
     if isinstance(source, ir.Model):
         return source
     if isinstance(source, onnx.ModelProto):
         own = onnx.ModelProto()
         own.CopyFrom(source)  # onnx-ir keeps and edits parts of the message that it is given
         return _built(own, [], DataFiles(None), "the model")
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(
+            f"this is no model, but of type {type(source).__name__}",
+            remedy="give a path, an onnx.ModelProto, an onnx_ir.Model or a torch module",
+        )
     return read_model(source)
 
 

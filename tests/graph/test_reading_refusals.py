@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tautomer.errors import BadModelError
+from tautomer.errors import BadModelError, InputError
 from tautomer.graph.naming import label, printable
 from tautomer.graph.reader import as_model, read_bytes, read_model
 from tautomer.graph.writer import write_model
@@ -32,6 +32,13 @@ def refused(source: object) -> BadModelError:
     assert caught.value.where
     assert "\n" not in str(caught.value)
     return caught.value
+
+
+@pytest.mark.parametrize("source", [None, 3, b"model.onnx", ["model.onnx"]])
+def test_what_is_no_model_at_all(source):
+    with pytest.raises(InputError, match="no model, but of type") as caught:
+        as_model(source)
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
