@@ -18,6 +18,7 @@ from tautomer.errors import BadModelError, CheckFailedError, InputError
 from tautomer.graph.naming import label
 from tautomer.graph.reader import as_model
 from tautomer.graph.writer import copy_model, write_model
+from tautomer.machine import Machine
 from tautomer.passes.pipeline import Choices, Rewritten, rewrite
 from tautomer.passes.recentre import Norm
 from tautomer.patterns.readings import Mode
@@ -27,6 +28,8 @@ from tautomer.remarks import Remark
 from tautomer.runtime.certification import Certified, beside, certify, recheck
 from tautomer.runtime.equivalence import verify_models
 from tautomer.runtime.evidence import Trust, Witness
+from tautomer.runtime.machine import machine_of
+from tautomer.runtime.tuned import with_gains
 from tautomer.target import Target, target_of
 from tautomer.verify.inputs import parse_npz
 from tautomer.verify.provenance import Provenance
@@ -166,6 +169,7 @@ def optimize(
     example_inputs: Sequence[Any] | None = None,
     *,
     target: str | Target = "native",
+    machine: str | Machine = "native",
     constants: Mode = "exact",
     norm: Norm = "auto",
     merge_products: bool = False,
@@ -186,6 +190,7 @@ def optimize(
         example_inputs: what a torch module's forward takes; it is exported and compared with them.
         target: "native" (onnxruntime on this machine), "onnxruntime", "kernels" or "onnx" (any runtime); of a
             torch module "native" or "torch" (as it runs by itself), or "inductor" (its compiler).
+        machine: the processor that will run it; what was tuned on this one counts for "native" only.
         constants: as for `inspect`.
         norm: the form of layer normalisations: "auto" (what the target runs fastest), "ln" (as they are),
             "rms" (RMSNormalization wherever the stream can be centred), "crms" and "crms-orthonormal" (the
@@ -220,7 +225,7 @@ def optimize(
         stages["rewrite"] = time.perf_counter() - start
         counts = modules.census(exported.graph), modules.census(made.module)
         return Result(after, made.remarks, *counts, made.verification, made.changed, stages, program=program)
-    wanted = target_of(target)
+    wanted = with_gains(target_of(target), machine_of(machine))
     choices = Choices(norm, merge_products, defer_scale)
     try:
         return _optimized(model, wanted, mode, choices, verify=verify, tell=tell)

@@ -17,6 +17,7 @@ ISA_NEEDS = {
     "avx2": frozenset({"avx2", "fma", "f16c"}),
     "portable": frozenset[str](),
 }
+VECTOR_BYTES = {"avx512": 64, "avx2": 32, "portable": 16}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,25 @@ class Bandwidth:
     read: float | None
     copy: float | None
     stream: float | None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An algorithm of a kernel, and the least size from which it is used.
+
+    Attributes:
+        algorithm: its name, as `kernel_for` takes it.
+        least_bytes: of x and y together; an operand and a y that takes the place of x do not count.
+        least_columns: elements of a row.
+        multiple: of which the elements of a row must be a multiple.
+        in_place: whether it is used also where y takes the place of x.
+    """
+
+    algorithm: str
+    least_bytes: int
+    least_columns: int
+    multiple: int = 1
+    in_place: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,8 @@ class Machine:
         fingerprint: the same for equal processors; empty for a machine that is only described.
         assumed: the names of those of these numbers that the system does not say, so that a usual one stands
             for them.
+        tuned: operation and type, as in "Softmax float32" -> the algorithms beside the usual one that were
+            measured to be worth having, first match first; what is not here is decided by the caches.
     """
 
     name: str
@@ -64,6 +86,12 @@ class Machine:
     peak_flops: float | None = None
     fingerprint: str = ""
     assumed: tuple[str, ...] = ()
+    tuned: tuple[tuple[str, tuple[Variant, ...]], ...] = ()
+
+    @property
+    def vector_bytes(self) -> int:
+        """Of the widest vectors that kernels are written for."""
+        return VECTOR_BYTES[self.isas[0]]
 
     def as_json(self) -> dict[str, Any]:
         """The machine as an object of a JSON document."""
@@ -92,12 +120,55 @@ DESCRIBED = {
 USUAL = DESCRIBED["x86-64"]
 
 
+@dataclass(frozen=True)
+class Device:
+    """A graphics processor, by what its vendor publishes; nothing of it is measured.
+
+    Attributes:
+        name: by which the user asks for it: the kind and the architecture.
+        model: whose figures these are; others of the architecture differ.
+        bandwidth: bytes per second between the processor and its memory.
+        multiprocessors: cores that share nothing but the memory and the last cache.
+        shared_memory: bytes that the threads of a block may share.
+        vector: threads that do the same at once.
+        assumed: the names of the numbers that are only published.
+    """
+
+    name: str
+    model: str
+    bandwidth: float
+    multiprocessors: int
+    shared_memory: int
+    vector: int
+    assumed: tuple[str, ...] = ("bandwidth", "multiprocessors", "shared_memory", "vector")
+
+    @property
+    def kind(self) -> str:
+        """cuda or hip."""
+        return self.name.partition(":")[0]
+
+
+DEVICES = {
+    one.name: one
+    for one in (
+        Device("cuda:sm_80", "NVIDIA A100 SXM 80 GB", 2.039e12, 108, 163 * KIB, 32),
+        Device("cuda:sm_90", "NVIDIA H100 SXM 80 GB", 3.35e12, 132, 227 * KIB, 32),
+        Device("hip:gfx942", "AMD Instinct MI300X", 5.3e12, 304, 64 * KIB, 64),
+    )
+}
+
+
 def described(name: str) -> Machine:
     """The machine of that name, of those that need not be here.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is a device that no kernels are written for.
     """
+    if name in DEVICES:
+        raise InputError(
+            f"no kernels are written for {name} ({DEVICES[name].model}) yet: it is described only",
+            remedy=f"choose one of {', '.join(('native', *DESCRIBED))}",
+        )
     if name not in DESCRIBED:
         choices = ", ".join(("native", *DESCRIBED))
         raise InputError(f"unknown machine '{name}'", remedy=f"choose one of {choices}")

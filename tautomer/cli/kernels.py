@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tautomer.cli.options import add_json
+from tautomer.cli.options import add_json, add_machine
 from tautomer.cli.output import Console, one_line, size
 
 HELP = "build a library of native kernels for onnxruntime"
@@ -34,21 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="native",
         help="the instruction set; native is the widest of this processor (default: native)",
     )
+    add_machine(parser)
     parser.add_argument("--force", action="store_true", help="overwrite FILE")
     add_json(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Builds the library and says what is in it."""
+    from tautomer.runtime.machine import machine_of
     from tautomer.runtime.ort_kernels import all_kernels
     from tautomer.runtime.ort_publish import publish
 
+    machine = None if options.machine == "native" else machine_of(options.machine)
+    # a processor that is described decides by itself which instruction set its kernels have
+    isa = machine.isas[0] if machine and options.isa == "native" else options.isa
     kernels = all_kernels(options.ops)
     console.progress(f"compiling {len(kernels)} kernels")
-    source = publish(options.output, kernels, options.isa, force=options.force)
+    source = publish(options.output, kernels, isa, force=options.force, machine=machine)
     count = options.output.stat().st_size
     if options.json:
-        document = {"library": str(options.output), "bytes": count, "isa": options.isa}
+        document = {"library": str(options.output), "bytes": count, "isa": isa, "machine": options.machine}
         console.json({**document, "operators": list(source.operators), "kernels": len(kernels)})
     else:
         console.result(one_line(f"{options.output}: {len(kernels)} kernels, {size(count)}"))

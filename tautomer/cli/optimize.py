@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tautomer.cli.options import add_constants, add_json, add_norm, add_target
+from tautomer.cli.options import add_constants, add_json, add_machine, add_norm, add_target
 from tautomer.cli.output import Console, one_line, size
 from tautomer.cli.verify import leg_lines
 from tautomer.errors import InputError
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_constants(parser)
     add_norm(parser)
+    add_machine(parser)
     parser.add_argument("--no-verify", action="store_true", help="do not compare OUT with IN")
     parser.add_argument("--dry-run", action="store_true", help="do everything but write OUT")
 
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     result = api.optimize(
         options.model,
         target=options.target,
+        machine=options.machine,
         constants=options.constants,
         norm=options.norm,
         merge_products=options.merge_products,

@@ -37,6 +37,17 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """The processor that kernels are sized for."""
+    parser.add_argument(
+        "--machine",
+        metavar="NAME",
+        default="native",
+        help="the processor that kernels are sized for: this one (native), or one that is described, such as "
+        "x86-64-v3 (default: native)",
+    )
+
+
 def add_norm(parser: argparse.ArgumentParser) -> None:
     """The form of layer normalisations, and what else is done to them when it is asked for."""
     parser.add_argument(

@@ -7,10 +7,9 @@ All numbers here are nanoseconds per float32 element on one thread of a processo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tautomer.codegen.algorithms import algorithms
-from tautomer.machine import Machine
+from tautomer.machine import Machine, Variant
 from tautomer.patterns.operation import Definition, definitions
 
 _SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -20,37 +19,22 @@ _LINE_BYTES = 64
 _UNEVEN_ROW_BYTES = 16 << 10
 
 
-@dataclass(frozen=True)
-class Variant:
-    """An algorithm, and the least size from which it is used.
-
-    Attributes:
-        algorithm: its name, as `kernel_for` takes it.
-        least_bytes: of x and y together; an operand and a y that takes the place of x do not count.
-        least_columns: elements of a row.
-        multiple: of which the elements of a row must be a multiple.
-        in_place: whether it is used also where y takes the place of x.
-    """
-
-    algorithm: str
-    least_bytes: int
-    least_columns: int
-    multiple: int = 1
-    in_place: bool = True
-
-
 def thresholds(definition_key: str, dtype: str, machine: Machine) -> tuple[Variant, ...]:
     """The algorithms beside "" that are worth having; the first whose threshold is reached is the one to use.
 
     Args:
         definition_key: the key of the operation's definition.
         dtype: what the tensors are stored as.
-        machine: the caches, and by its first instruction set what the kernels are written for.
+        machine: the caches, and by its first instruction set what the kernels are written for; what was
+            measured there is preferred to what follows from the caches.
     """
+    for name, variants in machine.tuned:
+        if name == f"{definition_key} {dtype}":
+            return variants
     found: list[Variant] = []
     there = algorithms(definition_key, dtype)
     if "stream" in there and machine.isas[0] in _STREAMING and _gains_from_streaming(definition_key):
-        found += _stream(dtype, machine)
+        found += streamed(dtype, machine.l3 + 1)
     if "lane" in there and machine.isas[0] in _STREAMING:
         found.append(_lane(dtype, machine))
     if "block" in there and definition_key == "Softmax":
@@ -84,7 +68,7 @@ def _gains_from_streaming(key: str) -> bool:
     return key == "LogSoftmax" or (found is not None and found.rows == "trailing")
 
 
-def _stream(dtype: str, machine: Machine) -> tuple[Variant, ...]:
+def streamed(dtype: str, least_bytes: int) -> tuple[Variant, ...]:
     """What is larger than the last cache: an ordinary store reads the line that it writes over.
 
     At 16384 x 1024 RMSNormalization goes from .566 to .479 (another day from .610 to .421), of float16 from
@@ -99,8 +83,8 @@ def _stream(dtype: str, machine: Machine) -> tuple[Variant, ...]:
     size = _SIZES[dtype]
     line = _LINE_BYTES // size
     return (
-        Variant("stream", machine.l3 + 1, line, multiple=line, in_place=False),
-        Variant("stream", machine.l3 + 1, _UNEVEN_ROW_BYTES // size, in_place=False),
+        Variant("stream", least_bytes, line, multiple=line, in_place=False),
+        Variant("stream", least_bytes, _UNEVEN_ROW_BYTES // size, in_place=False),
     )
 
 

@@ -15,11 +15,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tautomer.codegen.cost_model import Variant
 from tautomer.codegen.ort_abi import ELEMENT_TYPES, declarations
 from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
 from tautomer.codegen.ort_register import REGISTER
 from tautomer.errors import InternalError
+from tautomer.machine import Variant
 from tautomer.patterns.operation import KINDS, WHOLE_PARAMETERS
 
 _INCLUDES = ("cmath", "cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")

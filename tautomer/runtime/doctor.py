@@ -16,7 +16,7 @@ from typing import Any, Literal
 from tautomer._version import __version__
 from tautomer.errors import MissingToolError
 from tautomer.machine import Machine
-from tautomer.runtime import compiler
+from tautomer.runtime import compiler, tuned
 from tautomer.runtime.machine import ROOT, cpuinfo, features_of, this_machine
 from tautomer.runtime.machine_speed import recalled
 from tautomer.runtime.machine_threads import threads_of
@@ -124,7 +124,16 @@ def _machine(machine: Machine) -> list[Finding]:
         Finding("cores", "ok", cores),
         Finding("caches", "ok", caches),
         _speed(machine),
+        _tuning(machine),
     ]
+
+
+def _tuning(machine: Machine) -> Finding:
+    """Whether the algorithms of kernels were measured here."""
+    found = tuned.recalled(machine)
+    if found is None:
+        return Finding("tuning", "missing", "", "tautomer tune (a minute; until then cache sizes decide)")
+    return Finding("tuning", "ok", f"measured: {', '.join(name for name, _ in found.choices)}")
 
 
 def _speed(machine: Machine) -> Finding:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
-import stat
 import sys
 import tempfile
 import time
@@ -16,7 +12,7 @@ from typing import Any
 
 from tautomer.errors import MissingToolError, TautomerError
 from tautomer.machine import MIB, Bandwidth, Machine
-from tautomer.runtime import cache_folder, compiler
+from tautomer.runtime import cache_folder, compiler, own_file
 from tautomer.runtime.cache_folder import UnusableFolderError
 from tautomer.runtime.child_process import run_alone
 
@@ -68,15 +64,7 @@ def measured(machine: Machine, *, again: bool = False) -> Machine:
 def recalled(machine: Machine) -> Machine:
     """The machine with what was measured earlier, or as it is."""
     try:
-        place = _place(machine)
-        cache_folder.check_ours(place.parent)
-        # never through a link, and never waiting for the other end of a pipe
-        carefully = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        with os.fdopen(os.open(place, carefully), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
-                return machine
-            document = json.loads(file.read(1 << 16))
+        document = own_file.read(_place(machine))
         if document["format"] != FORMAT or document["fingerprint"] != machine.fingerprint:
             return machine
         return _with(machine, [document[key] for key in ("read", "copy", "stream", "peak_flops")])
@@ -149,19 +137,7 @@ def _place(machine: Machine) -> Path:
 
 
 def _keep(machine: Machine) -> None:
-    """Writes what was measured: all of it at once, so that nobody reads a part."""
-    place = _place(machine)
-    place.parent.parent.parent.mkdir(parents=True, exist_ok=True)
-    for one in (place.parent.parent, place.parent):
-        one.mkdir(mode=0o700, exist_ok=True)
-    cache_folder.check_ours(place.parent)
+    """Writes what was measured."""
     document = {"format": FORMAT, "fingerprint": machine.fingerprint, "name": machine.name}
     document |= asdict(machine.bandwidth) if machine.bandwidth else {}
-    aside = place.with_name(f"{place.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
-    try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(json.dumps({**document, "peak_flops": machine.peak_flops}, indent=1) + "\n")
-        aside.replace(place)
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
+    own_file.write(_place(machine), {**document, "peak_flops": machine.peak_flops})

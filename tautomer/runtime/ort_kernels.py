@@ -20,6 +20,7 @@ from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.machine import machine_of, this_machine
 from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
 from tautomer.runtime.ort_check import check_of
+from tautomer.runtime.tuned import tuned
 
 __all__ = ["Candidates", "Source", "Unavailable", "all_kernels", "kernels_for", "library_for", "source_of"]
 
@@ -127,7 +128,7 @@ def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine |
         InputError: one of them cannot be written.
     """
     found = isa_of(isa)
-    sized = machine or machine_of(_NOMINAL[isa])
+    sized = machine or tuned(machine_of(_NOMINAL[isa]))
     return _joined([_Written(one, *ort_kernel(one, found, sized)) for one in kernels])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tautomer.errors import CheckFailedError
 from tautomer.graph.publish import staging
 from tautomer.graph.targets import check_target
+from tautomer.machine import Machine
 from tautomer.runtime import compiler
 from tautomer.runtime.ort_candidates import Wanted
 from tautomer.runtime.ort_check import check_of
@@ -18,8 +19,22 @@ TIMEOUT = 900.0
 """Seconds for all kernels at once, which take a slow machine minutes."""
 
 
-def publish(out: Path, kernels: Sequence[Wanted], isa: str = "native", *, force: bool = False) -> Source:
+def publish(
+    out: Path,
+    kernels: Sequence[Wanted],
+    isa: str = "native",
+    *,
+    force: bool = False,
+    machine: Machine | None = None,
+) -> Source:
     """Builds a library of kernels and puts it there: whole, or not at all.
+
+    Args:
+        out: the file.
+        kernels: what it is to hold.
+        isa: native, avx512, avx2 or portable.
+        force: whether an existing file is overwritten.
+        machine: whose caches choose the algorithms, as for `source_of`.
 
     Raises:
         InputError: the file exists, a kernel cannot be written, or there is no such instruction set.
@@ -28,7 +43,7 @@ def publish(out: Path, kernels: Sequence[Wanted], isa: str = "native", *, force:
         ResourceError: the folder cannot be written to.
     """
     check_target(out, force=force)
-    source = source_of(kernels, isa)
+    source = source_of(kernels, isa, machine)
     with tempfile.TemporaryDirectory(prefix="tautomer-") as folder:
         built = Path(folder) / "library.so"
         compiler.compile(source.text, source.flags, built, timeout=TIMEOUT)

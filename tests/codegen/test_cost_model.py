@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tautomer.codegen.algorithms import algorithms
-from tautomer.codegen.cost_model import Variant, algorithm_for, chosen, thresholds
-from tautomer.machine import DESCRIBED, Machine
+from tautomer.codegen.cost_model import algorithm_for, chosen, thresholds
+from tautomer.machine import DESCRIBED, Machine, Variant
 from tautomer.patterns.operation import definitions
 
 DEFINITIONS = {definition.key: definition for definition in definitions()}

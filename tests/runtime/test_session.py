@@ -14,11 +14,11 @@ from ort_cases import KERNELS, model, rms_of
 
 import tautomer
 from tautomer.cli import main
-from tautomer.codegen.cost_model import Variant, thresholds
+from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.ort_library import OrtVariant
 from tautomer.errors import BadModelError, InputError
 from tautomer.graph.reader import read_bytes
-from tautomer.machine import Machine
+from tautomer.machine import Machine, Variant
 from tautomer.patterns.onnx_body import function_of
 from tautomer.patterns.operation import definition_of
 from tautomer.runtime import ort_kernels

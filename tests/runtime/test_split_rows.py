@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from ort_cases import ARGUMENTS, model, session
 
-from tautomer.codegen.cost_model import Variant
 from tautomer.codegen.ort_glue import TASK_BYTES
 from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
 from tautomer.errors import MissingToolError
-from tautomer.machine import Machine
+from tautomer.machine import Machine, Variant
 from tautomer.patterns.operation import definition_of
 from tautomer.runtime import compiler
 from tautomer.runtime.ort_candidates import Wanted
