@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tautomer._version import __version__
-from tautomer.codegen.algorithms import algorithms
 from tautomer.machine import Machine, Variant
-from tautomer.patterns.operation import definitions
 from tautomer.runtime import cache_folder, own_file
 from tautomer.runtime.cache_folder import UnusableFolderError, say_once
 from tautomer.target import Target
@@ -89,6 +87,10 @@ def _place(machine: Machine) -> Path:
 
 def _variants(name: str, found: list[dict[str, Any]]) -> tuple[Variant, ...]:
     """Checked one by one: they become part of C++ texts."""
+    # here, so that `tautomer doctor` is fast where nothing was tuned
+    from tautomer.codegen.algorithms import algorithms
+    from tautomer.patterns.operation import definitions
+
     key, _, dtype = name.rpartition(" ")
     if key not in {one.key for one in definitions()}:
         raise ValueError("no such operation")
