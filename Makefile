@@ -32,7 +32,7 @@ demo: $(VENV)/base ## install the package and optimize the small transformer in 
 	@$(BIN)/tautomer optimize $(DEMO) $(OUT)/llama_tiny_fast.onnx --force
 
 test: $(VENV)/dev ## install the development extras and run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/dev ## ruff, mypy --strict, import floors
 	$(BIN)/ruff check .
