@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import tautomer
 from benchmarks.builders import ALONE, ENDS, TEXT, built
 from benchmarks.exports import silence
 from benchmarks.family import VOCABULARY, Family, Input
+from benchmarks.openvino_session import OpenVinoSession
 from benchmarks.peers import PEERS
-from benchmarks.timing import load
+from benchmarks.rowwise_models import EvoNormBlock, SoftmaxHead, polynorm_llama
+from benchmarks.timing import bound, load
 from tautomer.graph.reader import read_model
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.runtime.ort_kernels import library_for
 
 LAYERS, WIDTH, OPSET = 4, 768, 20
-OURS, STOCK = "ours, kernels", "onnxruntime"
+HEAD, HEAD_VOCABULARY = 256, 131072
+OURS, STOCK, OPENVINO = "ours, kernels", "onnxruntime", "openvino"
+BOTH = (OURS, "ours, onnxruntime")
 
 _PIXELS = (Input("pixel_values", "values", ("batch", 3, 224, 224)),)
+_HIDDEN = (Input("hidden", "values", ("batch", "sequence", HEAD)),)
+_IMAGE = (Input("image", "values", ("batch", 256, 56, 56)),)
 _BODY = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": WIDTH // 64}
 _READER = {"vocab_size": VOCABULARY, "max_position_embeddings": 512}
 _WIDE = {**_BODY, "intermediate_size": 4 * WIDTH}
@@ -33,12 +40,15 @@ MODELS = (
     Family("vit", built("ViTForImageClassification", "ViTConfig", **_WIDE), _PIXELS, "logits", {}),
     Family("bert", built("BertModel", "BertConfig", **_READER, **_WIDE), TEXT, "last_hidden_state", {}),
     Family("llama", built("LlamaForCausalLM", "LlamaConfig", **_LLAMA), TEXT, "logits", {}),
+    Family("softmax head", lambda _: SoftmaxHead(HEAD, HEAD_VOCABULARY), _HIDDEN, "result", {}),
+    Family("polynorm", lambda kind: polynorm_llama(kind, 4 * WIDTH, **_LLAMA), TEXT, "logits", {}),
+    Family("evonorm", lambda _: EvoNormBlock(), _IMAGE, "result", {}),
 )
 
 
 def exported(family: Family, folder: Path) -> Path:
     """The model as torch's dynamo exporter writes it; made once."""
-    path = folder / f"{family.name}-{LAYERS}x{WIDTH}-dynamo{OPSET}.onnx"
+    path = folder / f"{family.name.replace(' ', '-')}-{LAYERS}x{WIDTH}-dynamo{OPSET}.onnx"
     if not path.exists():
         part = path.with_suffix(".part")
         example = tuple(map(torch.from_numpy, family.sample({"batch": 2, "sequence": 8}, seed=0).values()))
@@ -97,7 +107,9 @@ def _ours(name: str) -> Callable[[Path, Path], str]:
 
 
 def session_of(way: str, path: Path, profile: Path | None = None) -> Any:
-    """A session with one thread; ours has the kernels."""
+    """A session with one thread; ours has the kernels, and OpenVINO's is its own."""
+    if way == OPENVINO:
+        return OpenVinoSession(path)
     if way != OURS:
         return load(path, profile=profile)
     options: dict[str, Any] = {"intra_op_num_threads": 1, "inter_op_num_threads": 1, "log_severity_level": 4}
@@ -106,12 +118,18 @@ def session_of(way: str, path: Path, profile: Path | None = None) -> Any:
     return tautomer.session(path, **options)
 
 
+def call_of(session: Any, inputs: Mapping[str, np.ndarray]) -> Callable[[], Any]:
+    """A call of a session whose inputs and outputs were made once."""
+    return session.bound(inputs) if isinstance(session, OpenVinoSession) else bound(session, inputs)
+
+
 def makers(family: str) -> dict[str, Callable[[Path, Path], str]]:
     """Way -> what writes the file to run, and returns what there is to say about it."""
     return {
         STOCK: _same,
         "ort-transformers": _transformers(family),
         "onnxslim": _slim,
-        "ours, onnxruntime": _ours("onnxruntime"),
+        OPENVINO: _same,
+        BOTH[1]: _ours("onnxruntime"),
         OURS: _ours("kernels"),
     }
