@@ -4,8 +4,8 @@
 
 Four layers of width 768 on 128 tokens (ViT: 197), and three models whose time is not all in products; random
 weights, torch's dynamo exporter at opset 20. Every way to run a model is checked against the export without
-the runtime's optimizations, then timed: CPU time, all ways in turns, medians of ratios within a round, outputs
-allocated once. A tool that is not installed is a row that says so.
+the runtime's optimizations, then timed: CPU time, all ways in turns, medians of ratios within a round, with
+outputs allocated once. A tool that is not installed is a row that says so.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv", "
 TEXT_OF_REPORT = """# Whole models
 
 {layers} layers of width {width}, batch 1, {tokens} tokens (ViT: 197), random weights, onnxruntime at
-ORT_ENABLE_ALL on one thread, CPU time; the sizes of batch and sequence are open in the files. `softmax head`: a
-map from {head} to {vocabulary} and a softmax at a temperature. `polynorm`: the Llama with PolyNorm for its gated
-unit. `evonorm`: a ResNet bottleneck of 256 channels at 56 x 56 with EvoNorm-S0. A column is the time in times of `{ours}`, which is
-`optimize(target="kernels")` run by `tautomer.session`: the median over {rounds} rounds, and the quartiles.
-Below 1, in bold, the peer is faster. Distance: the largest difference of an output from the export's without
-optimizations, in parts of the largest output; what is farther than {tolerance:.0e} is not timed.
+ORT_ENABLE_ALL on one thread, CPU time; the sizes of batch and sequence are open in the files. `softmax head`:
+a map from {head} to {vocabulary} and a softmax at a temperature. `polynorm`: the Llama with PolyNorm for its
+gated unit. `evonorm`: a ResNet bottleneck of 256 channels at 56 x 56 with EvoNorm-S0.
+
+A column is the time in times of `{ours}`, which is `optimize(target="kernels")` run by
+`tautomer.session`: the median over {rounds} rounds, and the quartiles. Below 1, in bold, the other is faster.
+Distance: the largest difference of an output from the export's without optimizations, in parts of the largest
+output; what is farther than {tolerance:.0e} is not timed.
 
 {times}
 
@@ -144,7 +146,7 @@ def measured(family: Family, cache: Path, rounds: int) -> Result:
 
 
 def _bars(results: Sequence[Result]) -> str:
-    """Whether each model is as fast as the fastest of the others, among those of one runtime and among all."""
+    """Whether each model is as fast as the fastest of the others, on the same runtime and on any."""
     rows = []
     for result in results:
         cells = [result.name]

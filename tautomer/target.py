@@ -131,6 +131,7 @@ _GAINS: dict[str, tuple[tuple[int, float], ...]] = {
     "AddRMSNormalization": ((1 << 16, 2.39), (786432, 2.36), (1 << 24, 1.91)),
     "AddLayerNormalizationWithSum": ((1 << 16, 1.9), (1 << 24, 1.3)),
     "AddRMSNormalizationWithSum": ((1 << 16, 2.39), (1 << 24, 1.9)),
+    "SafeSoftmax": ((1 << 19, 2.0),),
     "Gelu": ((1 << 24, 1.41),),
     "Swish": ((1 << 24, 1.4),),
     "Mish": ((1 << 24, 1.4),),

@@ -234,6 +234,10 @@ class _Symbolic:
             raise TypeError(f"the relation {relation}")
         return _Symbol(self, self.make.node("compare", self.lift(a), self.lift(b), name=relation))
 
+    def isnan(self, x: Any) -> _Symbol:
+        value = self.lift(x)
+        return _Symbol(self, self.make.node("compare", value, value, name="!="))
+
     def where(self, condition: Any, a: Any, b: Any) -> _Symbol:
         chosen, yes, no = self.lift(condition), self.lift(a), self.lift(b)
         if chosen.op != "compare" or "compare" in (yes.op, no.op):

@@ -22,6 +22,7 @@ from tautomer.passes.merge_norms import MergeNorms
 from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
 from tautomer.passes.recentre import Norm, Recentre
+from tautomer.passes.safe_softmax import SafeSoftmax
 from tautomer.passes.workspace import Evidence, Workspace
 from tautomer.patterns.recognise import Recognition
 from tautomer.remarks import Remark
@@ -93,6 +94,7 @@ def rewrite(
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         Raise(target),
         *(() if choices.sites_only else streams),
+        SafeSoftmax(target),
         JoinNorms(target),
         LowerTanh(target),
         FuseRowwise(target),

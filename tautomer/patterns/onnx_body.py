@@ -196,5 +196,8 @@ class _Trace:
     def compare(self, relation: str, a: Any, b: Any) -> _Traced:
         return self.op({"<": "Less", ">": "Greater", "==": "Equal"}[relation], a, b)
 
+    def isnan(self, x: Any) -> _Traced:
+        return self.op("IsNaN", x)
+
     def where(self, condition: _Traced, a: Any, b: Any) -> _Traced:
         return self.op("Where", condition, a, b)

@@ -14,6 +14,14 @@ def softmax(m: Any, x: Any) -> Any:
     return e / m.sum(e)
 
 
+@operation("SafeSoftmax", rows="axis", domain="tautomer", source="torch _safe_softmax", by_name=True)
+def safe_softmax(m: Any, x: Any) -> Any:
+    """exp(x) / sum(exp(x)), over one axis; 0 in rows where that is not a number, as where all is masked."""
+    e = m.exp(x - m.max(x))
+    total = m.sum(e)
+    return m.where(m.isnan(total), 0.0, e / total)
+
+
 @operation("LogSoftmax", rows="axis", since=13, source="ONNX LogSoftmax-13")
 def log_softmax(m: Any, x: Any) -> Any:
     """x - log(sum(exp(x))), over one axis."""
