@@ -447,9 +447,9 @@ def layers(count: int) -> ir.Model:
 def test_a_model_of_many_layers_is_fast() -> None:
     model = layers(100)
     sizes = bind_symbols(model)
-    start = time.perf_counter()
+    start = time.process_time()
     facts = propagate(model, sizes)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert facts[model.graph.outputs[0]].shape == (13, 17, 16)
     assert all(facts[value].shape is not None for node in model.graph for value in node.outputs)
-    assert seconds < 1.5  # about 0.1 s on an idle machine
+    assert seconds < 1.5  # about 0.1 s

@@ -59,9 +59,9 @@ def test_built_once(cache, compiled):
     path = library(TEXT, check=checked)
     assert path.parent.parent == cache
     assert works(path)
-    before = time.perf_counter()
+    before = time.process_time()
     assert library(TEXT, check=checked) == library(TEXT) == path
-    assert time.perf_counter() - before < 0.04
+    assert time.process_time() - before < 0.04
     assert len(compiled) == 1
     assert names(path.parent) == ["kernel.cpp", "kernel.so", "manifest.json"]
     assert [one.stat().st_mode & 0o077 for one in (cache, *path.parent.iterdir())] == [0, 0, 0, 0]

@@ -329,9 +329,9 @@ def test_measured_once_and_read_at_once(real_compiler: None, quick: None, stored
     assert stored.stat().st_mode & 0o777 == 0o600
     times = []
     for _ in range(5):
-        before = time.perf_counter()
+        before = time.process_time()
         assert measured(machine) == found
-        times.append(time.perf_counter() - before)
+        times.append(time.process_time() - before)
     assert min(times) < 0.005
     assert dataclasses.replace(recalled(machine), bandwidth=None, peak_flops=None) == machine
     assert measured(machine, again=True) != found

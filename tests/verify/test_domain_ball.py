@@ -211,7 +211,7 @@ def test_speed_of_matrix_products() -> None:
     x = M.exp(M.constant(np.random.default_rng(2).standard_normal((32, 32))))
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()
         M.matmul(x, x)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     assert min(seconds) < 0.05
