@@ -151,7 +151,10 @@ SWIGLU = Operation(
 )
 
 _NORM_SIZES = ((64, 1024), (1024, 768), (16384, 1024))
-_SOFTMAX_SIZES = ((64, 1024), (1, 131072), (1, 1 << 22), (1, 1 << 24), (4096, 768), (2048, 32000))
+_SOFTMAX_SIZES = (
+    *((64, 1024), (4096, 768), (16384, 1024), (4096, 8192), (2048, 32000), (512, 131072)),
+    *((1, 131072), (1, 1 << 22), (1, 1 << 24), (1, 1 << 26)),
+)
 CASES = (
     *(Case(SOFTMAX, *size) for size in _SOFTMAX_SIZES),
     *(Case(op, *size) for op in (LAYER_NORM, RMS_NORM, ADD_RMS_NORM) for size in _NORM_SIZES),

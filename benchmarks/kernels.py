@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import markdown
+from benchmarks import kernel_threads, markdown
 from benchmarks.kernel_cases import CASES, Case
 from benchmarks.kernel_ways import OURS, moved, native, ways
 from benchmarks.machine import describe
 from benchmarks.timing import interleaved, with_allocator
 from tautomer.patterns.operation import ROW_OPERANDS, definitions
 
+LONG = 1 << 22  # columns of a row that no cache holds with its result
 LIMIT, PEERS = "limit", ("torch", "inductor", "onnxruntime", "numpy")
 TEXT = """# Generated kernels
 
@@ -39,6 +40,17 @@ its memory. onnxruntime runs a model of the operation with bound inputs and outp
 all of them; ours is through ctypes with arguments that are made once.
 
 {times}
+
+## Two passes against three
+
+Softmax that reads the row twice and writes the result once (`lane`, `extended`) beside three passes
+(`loops`), both ours: the time of three in times of two.
+
+{passes}
+
+## Two threads
+
+{threads}
 
 ## Slower than a peer
 
@@ -63,9 +75,10 @@ class Row:
     limit: float
     ratios: dict[str, list[float]]
     errors: dict[str, float]
+    two_passes: dict[str, float]
 
 
-def measured(case: Case, rounds: int, compiled: bool) -> Row:
+def measured(case: Case, rounds: int, compiled: bool, most: float) -> Row:
     """Checks and times one case."""
     definition = next(one for one in definitions() if one.key == case.operation.key)
     made = torch.Generator().manual_seed(1)
@@ -86,7 +99,7 @@ def measured(case: Case, rounds: int, compiled: bool) -> Row:
     for name in ("", "stream"):
         copied = torch.empty_like(inputs["x"])
         calls[f"{LIMIT}/{name}"] = native(moved(full), name, full, copied, case.rows, case.columns)
-    seconds = interleaved(calls, rounds)
+    seconds = interleaved(calls, rounds, most=most)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     best = {
         who: min((name for name in middle if name.startswith(f"{who}/")), key=middle.__getitem__)
@@ -102,11 +115,18 @@ def measured(case: Case, rounds: int, compiled: bool) -> Row:
         for name in sorted(middle, key=middle.__getitem__)
         if name.startswith(f"{OURS}/")
     ]
+    two = {
+        name.split("/")[1]: statistics.median(
+            a / b for a, b in zip(seconds[f"{OURS}/loops"], seconds[name], strict=True)
+        )
+        for name in middle
+        if name in (f"{OURS}/lane", f"{OURS}/extended")
+    }
     kept = {who: errors[name] for who, name in best.items() if name in errors}
-    return Row(case, middle[best[OURS]], ", ".join(others), ratios[LIMIT][1], ratios, kept)
+    return Row(case, middle[best[OURS]], ", ".join(others), ratios[LIMIT][1], ratios, kept, two)
 
 
-def report(rows: Sequence[Row], rounds: int, before: float) -> str:
+def report(rows: Sequence[Row], rounds: int, before: float, threads: bool) -> str:
     """The tables."""
 
     def ratio(row: Row, who: str) -> str:
@@ -125,7 +145,14 @@ def report(rows: Sequence[Row], rounds: int, before: float) -> str:
         slower += [
             f"- {name[0]}, {name[1]}: {peer} takes {row.ratios[peer][1]:.2f} of ours" for peer in behind
         ]
+    passes = [
+        [row.case.name, *(f"{row.two_passes[name]:.2f}" for name in ("lane", "extended"))]
+        for row in rows
+        if row.two_passes and row.case.columns >= LONG
+    ]
     return TEXT.format(
+        passes=markdown.table(["size", "lane", "extended"], passes),
+        threads=kernel_threads.table() if threads else "Not measured.",
         times=markdown.table(["operation", "size", "ours, us", "algorithms", "limit", *shown], times),
         errors=markdown.table(["operation", "size", OURS, *shown], errors),
         slower="\n".join(slower) or "None of these cases.",
@@ -142,18 +169,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="no inductor, no row of 2^24, fewer rounds")
     parser.add_argument("--only", action="append", help="only the operation of this key (repeatable)")
     parser.add_argument("--out", type=Path, help="also write the tables here")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=30.0,
+        help="processor time of a case at most (default: 30)",
+    )
     options = parser.parse_args(arguments)
     with_allocator("benchmarks.kernels", sys.argv[1:] if arguments is None else arguments)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     before, rounds, rows = os.getloadavg()[0], 9 if options.quick else 15, []
     for case in CASES:
-        if case.columns == 1 << 24 and options.quick:
+        if case.columns >= 1 << 24 and options.quick:
             continue
         if case.operation.key in (options.only or [case.operation.key]):
             print(f"{case.operation.key}, {case.name}", file=sys.stderr, flush=True)
-            rows.append(measured(case, rounds, compiled=not options.quick))
-    text = report(rows, rounds, before)
+            rows.append(measured(case, rounds, not options.quick, options.seconds))
+    text = report(rows, rounds, before, not options.quick and "Softmax" in (options.only or ["Softmax"]))
     markdown.publish(text, options.out)
     return 0
 

@@ -12,10 +12,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tautomer.codegen.algorithms import algorithms
-from tautomer.codegen.cost_model import chosen, streamed, thresholds
+from tautomer.codegen.cost_model import streamed
 from tautomer.codegen.kernel import kernel_for
 from tautomer.machine import Machine, Variant
 from tautomer.patterns.operation import Definition, definitions
@@ -192,22 +193,24 @@ def in_turns(calls: list[Any], rounds: int) -> list[list[float]]:
 
 
 def _gains(machine: Machine, quick: bool, report: Report) -> Gains:
-    """Our kernels against onnxruntime's, float32; nothing where it is not installed."""
+    """Our kernels against onnxruntime's, both in its sessions, float32; nothing where it is not installed."""
+    from tautomer.runtime.kernel_cache import library
+    from tautomer.runtime.ort_candidates import Wanted
+    from tautomer.runtime.ort_kernels import source_of
     from tautomer.runtime.session import installed
 
     if not installed():
         return {}
     found: Gains = {}
     known = {one.key: one for one in definitions()}
-    for key, op, body in _STOCK:
+    for key, inputs, body in _STOCK:
         report(f"{key} beside onnxruntime")
-        pairs = []
-        for rows, columns in ((64, 1024), (1024, 768), (4096, 1024)):
-            definition = known[key]
-            total = 8 * rows * columns
-            name = chosen(thresholds(key, "float32", machine), total, columns)
-            ours = Call(definition, "float32", name, rows, columns, machine)
-            stock = _stock(body, rows, columns)
+        op, pairs = known[key].op, list[tuple[int, float]]()
+        source = source_of([Wanted(known[key], "FLOAT")], machine.isas[0], machine)
+        kernels = library(source.text, source.flags)
+        for rows, columns in _GAINS_AT:
+            ours = _session(f"y = tautomer.{op} ({inputs})", rows, columns, kernels)
+            stock = _session(body, rows, columns, None)
             mine, theirs = in_turns([ours, stock], _QUICK_ROUNDS if quick else _ROUNDS)
             ratio = statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
             pairs.append((rows * columns, round(ratio, 2)))
@@ -215,29 +218,33 @@ def _gains(machine: Machine, quick: bool, report: Report) -> Gains:
     return found
 
 
-# definition, operator, and how onnxruntime computes it
+_GAINS_AT = ((64, 1024), (1024, 768), (4096, 1024))
+# definition, what it is of, and how onnxruntime computes it
 _STOCK = (
-    ("Softmax", "Softmax", "y = Softmax <axis = -1> (x)"),
-    ("LogSoftmax", "LogSoftmax", "y = LogSoftmax <axis = -1> (x)"),
-    ("LayerNormalization", "LayerNormalization", "y = LayerNormalization <axis = -1> (x, w, w)"),
-    ("RMSNormalization", "RMSNormalization", "y = SimplifiedLayerNormalization <axis = -1> (x, w)"),
-    ("Gelu[approximate=none]", "Gelu", "y = Gelu (x)"),
+    ("Softmax", "x", "y = Softmax <axis = -1> (x)"),
+    ("LogSoftmax", "x", "y = LogSoftmax <axis = -1> (x)"),
+    ("LayerNormalization", "x, w, w", "y = LayerNormalization <axis = -1> (x, w, w)"),
+    ("RMSNormalization", "x, w", "y = SimplifiedLayerNormalization <axis = -1> (x, w)"),
+    ("Gelu[approximate=none]", "x", "y = Gelu (x)"),
 )
 
 
-def _stock(body: str, rows: int, columns: int) -> Callable[[], None]:
-    """A call of onnxruntime's operator on one thread, with tensors that are made once."""
+def _session(body: str, rows: int, columns: int, kernels: Path | None) -> Callable[[], None]:
+    """A call of onnxruntime on one thread, with tensors that are made once."""
     import numpy as np
     import onnx.parser
     import onnxruntime
 
+    tensor = f"float[{rows},{columns}]"
     model = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["": 20]>'
-        f"g (float[{rows},{columns}] x, float[{columns}] w) => (float[{rows},{columns}] y) {{ {body} }}"
+        '<ir_version: 10, opset_import: ["": 20, "tautomer": 1]>'
+        f"g ({tensor} x, float[{columns}] w) => ({tensor} y) {{ {body} }}"
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if kernels is not None:
+        options.register_custom_ops_library(str(kernels))
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
