@@ -50,7 +50,7 @@ OPERATORS: dict[str, tuple[str, str, str]] = {
     "ReGLU": ("t = Relu (x) y = Mul (t, gate)", "x gate", "y"),
 }
 SIZES = ((1, 768), (1, 4096), (64, 1024), (1024, 768), (16384, 1024))
-HEAD = """# Gains
+HEAD = """# Kernels inside onnxruntime
 
 How many times faster a kernel of ours is inside onnxruntime than what onnxruntime runs instead, float32, one
 thread, CPU time: the median over {rounds} rounds, and the quartiles. Below 1, in bold, an operator is kept.
