@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tautomer.codegen.torch_operators import OPERATORS, backward, forward, operator_of
+from tautomer.codegen.torch_operators import OPERATORS, backward, forward, kernel, operator_of
 from tautomer.errors import InputError
 from tautomer.patterns.operation import ROW_OPERANDS
 from tautomer.runtime.torch import ops
@@ -121,25 +121,21 @@ def test_gradients(attached: str, shape: tuple[int, ...]) -> None:
             assert worst <= 64 * 2.0**-23 * largest
 
 
-@few
+@every
 def test_opcheck(attached: str) -> None:
+    torch.library.opcheck(op(attached), tuple(inputs(attached, 4, 10, grad=True)))
+
+
+@every
+def test_opcheck_of_kernels(attached: str) -> None:
     operator = operator_of(attached)
-    arguments = inputs(attached, 4, 10, grad=True)
-    torch.library.opcheck(op(attached), tuple(arguments))
-    first = tuple(one.detach() if isinstance(one, torch.Tensor) else one for one in arguments)
-    other = overload(backward(operator))
-    program = backward(operator).program
-    given: list[Any] = []
+    arguments = inputs(attached, 4, 10)
+    torch.library.opcheck(overload(kernel(operator)), tuple(arguments))
     names = ("x", *forward(operator).program.operands)
-    for name in ("x", *program.operands):
-        given.append(first[names.index(name)] if name in names else torch.randn(4, 10))
-    torch.library.opcheck(other, (*given, *first[len(names) :]))
-
-
-@pytest.mark.parametrize("attached", [n for n in NAMES if n not in FEW], indirect=True)
-def test_opcheck_of_the_others(attached: str) -> None:
-    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(op(attached), tuple(inputs(attached, 4, 10, grad=True)), test_utils=checks)
+    known = dict(zip(names, arguments, strict=False))
+    other = backward(operator)
+    given = [known.get(name, torch.randn(4, 10)) for name in ("x", *other.program.operands)]
+    torch.library.opcheck(overload(other), (*given, *arguments[len(names) :]))
 
 
 @few
