@@ -33,7 +33,7 @@ using Run = void (*)(const void* const*, void* const*, const double*, int64_t, i
 constexpr ScalarType DTYPES[] = {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16};
 constexpr int64_t SIZES[] = {4, 2, 2};
 constexpr int64_t TOTAL_ROWS = 128, MOST_PARTS = 64;
-constexpr int MOST_VARIANTS = 4;
+constexpr int MOST_VARIANTS = 8;
 
 // One algorithm, for tensors of this size or more; bytes are those of x and y together.
 struct Variant {

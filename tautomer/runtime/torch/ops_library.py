@@ -13,7 +13,7 @@ from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.kernel import Isa, Kernel, kernel_for, kernel_of
 from tautomer.codegen.torch_library import TARGET_VERSION, index_of, index_of_dtype, library_text
 from tautomer.codegen.torch_operators import NAMESPACE, TorchOperator, backward, forward, kernel, signatures
-from tautomer.errors import ResourceError, TautomerError
+from tautomer.errors import InternalError, ResourceError, TautomerError
 from tautomer.machine import Machine
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.loaded import load
@@ -124,9 +124,13 @@ def _attach(operator: TorchOperator, dtype: str) -> None:
     glue = ctypes.CDLL(str(operators_library())).tautomer_torch_attach
     glue.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int64] * 3)
     type_index = index_of_dtype(dtype)
-    for one, when in forwards:
+    attached = [
         glue(index_of(kernel(operator)), type_index, _address(path, one.symbol), *when)
-    glue(index_of(backward(operator)), type_index, _address(path, other.symbol), 0, 0, 1)
+        for one, when in forwards
+    ]
+    attached.append(glue(index_of(backward(operator)), type_index, _address(path, other.symbol), 0, 0, 1))
+    if not all(attached):
+        raise InternalError("more algorithms than there is room for", where=operator.name)
 
 
 def _forward_kernels(
