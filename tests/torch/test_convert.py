@@ -14,6 +14,7 @@ from torch import nn
 import tautomer.torch
 from tautomer.errors import CheckFailedError, InputError
 from tautomer.runtime.torch import convert as convert_module
+from tautomer.runtime.torch.centring import Centring
 from tautomer.torch import CRMSNorm, RMSNorm, convert
 
 # norms converted, norms there are, centrings while the model runs: as for exports of the same models, but
@@ -71,10 +72,14 @@ def test_inputs_are_made_for_transformers_models() -> None:
     assert convert(copy.deepcopy(model)).converted == convert(model, example_inputs=inputs).converted
 
 
-def test_a_cache_in_the_output_is_no_obstacle() -> None:
-    model, _ = family("gpt2")
+def test_generation_with_a_cache_gives_the_same_tokens() -> None:
+    model, inputs = family("gpt2")
     model.config.use_cache = True
-    assert len(convert(model).converted) == 5
+    converted = copy.deepcopy(model)
+    assert len(convert(converted).converted) == 5  # a cache in the output is no obstacle
+    settings = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    expected = model.generate(inputs["input_ids"], **settings)
+    assert torch.equal(converted.generate(inputs["input_ids"], **settings), expected)
 
 
 @pytest.mark.parametrize("norm", ["rms", "crms"])
@@ -332,6 +337,7 @@ def _quantized() -> nn.Module:
     [
         (Stream().to("meta"), tokens(), "meta device"),
         (_quantized(), tokens(), "before it is quantized"),
+        (nn.Sequential(torch.ao.nn.quantized.dynamic.Linear(4, 4)), tokens(), "before it is quantized"),
         (Branching(), torch.randn(2, 4), "cannot be exported"),
         (Stream(), torch.randn(2, 4), "does not run on the example inputs"),
         (Stream(), None, "example_inputs"),
@@ -364,6 +370,23 @@ def test_a_failed_check_restores_the_model(monkeypatch: pytest.MonkeyPatch) -> N
     assert type(model.norm) is nn.LayerNorm
     assert len(model.embed._forward_hooks) == hooks
     assert not model._load_state_dict_post_hooks
+
+
+def test_a_conversion_that_breaks_off_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Stream()
+    before, apply, calls = copy.deepcopy(model.state_dict()), Centring.apply, []
+
+    def breaks(centring: Centring, tensor: torch.Tensor) -> None:
+        calls.append(centring.name)
+        if tensor.dtype == torch.float32 and len(calls) > 8:  # the float64 copy comes first
+            raise RuntimeError("a tensor that refuses")
+        apply(centring, tensor)
+
+    monkeypatch.setattr(Centring, "apply", breaks)
+    with pytest.raises(RuntimeError, match="refuses"):
+        convert(model, example_inputs=tokens())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert type(model.norm) is nn.LayerNorm
 
 
 def test_a_plan_that_forgets_a_writer_or_sees_a_mean_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

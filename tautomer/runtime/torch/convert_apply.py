@@ -68,21 +68,22 @@ def apply_plan(
     Raises:
         CheckFailedError: a boundary is not where the trace has it. The module is as it was.
     """
-    done = Applied()
-    hooks = _hooks(model, plan.boundaries, example)
-    for module in plan.norms:
-        _replace(model, module, norm, done)
-    for centring in plan.centrings:
-        tensor = tensor_of(model, centring.name)
-        if can_be_undone:
-            done.before(_restoring(tensor))
-        centring.apply(tensor)
-    for name, hook in hooks.items():
-        handle = _register(model.get_submodule(name), hook)
-        done.before(handle.remove)
-    loaded = CentreLoaded(plan.centrings)
-    handle = model.register_load_state_dict_post_hook(loaded)
-    done.before(handle.remove)
+    done, hooks = Applied(), _hooks(model, plan.boundaries, example)
+    try:
+        for module in plan.norms:
+            _replace(model, module, norm, done)
+        for centring in plan.centrings:
+            tensor = tensor_of(model, centring.name)
+            if can_be_undone:
+                done.before(_restoring(tensor))
+            centring.apply(tensor)
+        for name, hook in hooks.items():
+            done.before(_register(model.get_submodule(name), hook).remove)
+        loaded = CentreLoaded(plan.centrings)
+        done.before(model.register_load_state_dict_post_hook(loaded).remove)
+    except BaseException:
+        done.take_back()
+        raise
     return done
 
 

@@ -30,8 +30,15 @@ def require_convertible(model: nn.Module) -> None:
     """Refuses modules whose numbers cannot be read or changed.
 
     Raises:
-        InputError: it has parameters on the meta device, quantized, complex or sharded ones.
+        InputError: it has parameters on the meta device, or quantized ones.
     """
+    for name, module in model.named_modules():
+        if ".quantized" in type(module).__module__:
+            raise InputError(
+                f"it is a quantized {type(module).__name__}",
+                where=f"module '{name}'",
+                remedy="convert the model before it is quantized",
+            )
     for name, tensor in tensors_of(model):
         if tensor.is_meta:
             raise InputError(
