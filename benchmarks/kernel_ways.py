@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from onnx import parser
 
-from benchmarks.kernel_cases import Case, Tensor
+import tautomer
+from benchmarks.kernel_cases import Case, Operation, Tensor
+from benchmarks.rowwise_cases import Region
 from benchmarks.timing import bound, load
 from tautomer.codegen.algorithms import algorithms
 from tautomer.codegen.kernel import kernel_for
-from tautomer.patterns.operation import Definition
+from tautomer.patterns.operation import ROW_OPERANDS, Definition, definitions
+from tautomer.patterns.rowwise_reading import definition_in
 from tautomer.runtime import loaded
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.ort_kernels import isa_of
@@ -46,14 +52,19 @@ def moved(inputs: Sequence[Tensor]) -> Definition:
     return Definition("Moved", lambda m, x, residual: x + residual, operands=("residual",))
 
 
-def onnx_call(body: str, inputs: Mapping[str, Tensor]) -> tuple[Call, Any]:
-    """A call of a session, and its result."""
+def model_of(body: str, inputs: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """A model that computes y, of the shape of x, from inputs of fixed sizes."""
     sizes = [f"float[{','.join(map(str, value.shape))}] {name}" for name, value in inputs.items()]
     result = sizes[0].removesuffix(" x") + " y"
-    model = parser.parse_model(
+    return parser.parse_model(
         f'<ir_version: 10, opset_import: ["": 23, "com.microsoft": 1]>'
         f"g ({', '.join(sizes)}) => ({result}) {{ {body} }}"
     )
+
+
+def onnx_call(body: str, inputs: Mapping[str, Tensor]) -> tuple[Call, Any]:
+    """A call of a session, and its result."""
+    model = model_of(body, inputs)
     arrays = {name: value.numpy() for name, value in inputs.items()}
     session = load(model.SerializeToString())
     return bound(session, arrays), session.run(None, arrays)[0]
@@ -66,13 +77,70 @@ def _taken(out: Tensor) -> np.ndarray:
     return value
 
 
-def ways(case: Case, definition: Definition, inputs: Mapping[str, Tensor], compiled: bool) -> Ways:
+@dataclass(frozen=True)
+class Setting:
+    """A case made ready.
+
+    Attributes:
+        definition: what the kernel computes.
+        inputs: x and the other tensors, by name, in the order of torch's function.
+        operands: the names in the order of the kernel's inputs.
+        rows, columns: the size of the work.
+    """
+
+    definition: Definition
+    inputs: Mapping[str, Tensor]
+    operands: Sequence[str]
+    rows: int
+    columns: int
+
+    @property
+    def given(self) -> list[Tensor]:
+        """What the kernel reads."""
+        return [self.inputs[name] for name in self.operands]
+
+    @property
+    def full(self) -> list[Tensor]:
+        """The tensors of the size of x."""
+        return [value for value in self.inputs.values() if value.numel() == self.inputs["x"].numel()]
+
+
+def prepared(case: Case | Region) -> Setting:
+    """The inputs of a case, and the definition of the kernel that computes it."""
+    made = torch.Generator().manual_seed(1)
+    if isinstance(case, Region):
+        inputs = {"x": torch.randn(case.shape, generator=made) * case.operation.spread}
+        inputs |= {name: torch.randn(shape, generator=made) for name, shape in case.others.items()}
+        return _fused(case, inputs)
+    definition = next(one for one in definitions() if one.key == case.operation.key)
+    inputs = {"x": torch.randn(case.rows, case.columns, generator=made) * case.operation.spread}
+    for name in definition.operands:
+        shape = (case.columns,) if name in ROW_OPERANDS else (case.rows, case.columns)
+        inputs[name] = torch.randn(shape, generator=made)
+    return Setting(definition, inputs, list(inputs), case.rows, case.columns)
+
+
+def _fused(case: Region, inputs: Mapping[str, Tensor]) -> Setting:
+    """What the optimizer makes of the graph of a region: one operator."""
+    model = tautomer.optimize(model_of(case.operation.onnx[0], inputs), target="kernels", verify=False).model
+    (node,) = [node for node in model.graph if node.domain == "tautomer"]
+    attributes = {name: attribute.as_int() for name, attribute in node.attributes.items()}
+    definition = definition_in(model.functions[node.op_identifier()], attributes)
+    x = inputs["x"]
+    columns = prod(x.shape[attributes.get("axis", 1) :]) // attributes.get("groups", 1)
+    sizes = {name: float(attributes[name]) for name in definition.parameters}
+    names = [str(value.name) for value in node.inputs if value is not None]
+    return Setting(replace(definition, parameters=sizes), inputs, names, x.numel() // columns, columns)
+
+
+def ways(op: Operation, setting: Setting, compiled: bool) -> Ways:
     """What is timed: WHO/HOW -> a call, and what gives its result."""
-    op, values = case.operation, tuple(inputs.values())
+    definition, inputs = setting.definition, setting.inputs
+    values = tuple(inputs.values())
     out = {name: torch.full_like(values[0], torch.nan) for name in ("torch", OURS)}
     found: Ways = {}
     for name in ("", *algorithms(definition.key)):
-        call = native(definition, name, values, out[OURS], case.rows, case.columns)
+        call = native(definition, name, setting.given, out[OURS], setting.rows, setting.columns)
         found[f"{OURS}/{name or 'loops'}"] = call, partial(_taken, out[OURS])
     eager = partial(op.torch, *values)
     found["torch/"] = eager, eager

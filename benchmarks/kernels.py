@@ -21,10 +21,10 @@ import torch
 
 from benchmarks import kernel_threads, markdown
 from benchmarks.kernel_cases import CASES, Case
-from benchmarks.kernel_ways import OURS, moved, native, ways
+from benchmarks.kernel_ways import OURS, moved, native, prepared, ways
 from benchmarks.machine import describe
+from benchmarks.rowwise_cases import REGIONS, Region
 from benchmarks.timing import interleaved, with_allocator
-from tautomer.patterns.operation import ROW_OPERANDS, definitions
 
 LONG = 1 << 22  # columns of a row that no cache holds with its result
 LIMIT, PEERS = "limit", ("torch", "inductor", "onnxruntime", "numpy")
@@ -69,7 +69,7 @@ Against double precision, in parts of the largest element of the result.
 class Row:
     """One case: medians and quartiles of the ratios to ours, and errors, by peer."""
 
-    case: Case
+    case: Case | Region
     seconds: float
     algorithms: str
     limit: float
@@ -78,15 +78,11 @@ class Row:
     two_passes: dict[str, float]
 
 
-def measured(case: Case, rounds: int, compiled: bool, most: float) -> Row:
+def measured(case: Case | Region, rounds: int, compiled: bool, most: float) -> Row:
     """Checks and times one case."""
-    definition = next(one for one in definitions() if one.key == case.operation.key)
-    made = torch.Generator().manual_seed(1)
-    inputs = {"x": torch.randn(case.rows, case.columns, generator=made) * case.operation.spread}
-    for name in definition.operands:
-        shape = (case.columns,) if name in ROW_OPERANDS else (case.rows, case.columns)
-        inputs[name] = torch.randn(shape, generator=made)
-    found = ways(case, definition, inputs, compiled)
+    setting = prepared(case)
+    inputs, full = setting.inputs, setting.full
+    found = ways(case.operation, setting, compiled)
     exact = case.operation.torch(*(value.double() for value in inputs.values())).numpy()
     scale, errors = np.abs(exact).max(), {}
     for name, (call, result) in found.items():
@@ -95,10 +91,9 @@ def measured(case: Case, rounds: int, compiled: bool, most: float) -> Row:
         if not errors[name] < 1e-2:
             raise RuntimeError(f"{case.operation.key} of {name} is off by {errors[name]:.0e}")
     calls = {name: call for name, (call, _) in found.items()}
-    full = [value for name, value in inputs.items() if name not in ROW_OPERANDS]
     for name in ("", "stream"):
         copied = torch.empty_like(inputs["x"])
-        calls[f"{LIMIT}/{name}"] = native(moved(full), name, full, copied, case.rows, case.columns)
+        calls[f"{LIMIT}/{name}"] = native(moved(full), name, full, copied, setting.rows, setting.columns)
     seconds = interleaved(calls, rounds, most=most)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     best = {
@@ -180,8 +175,8 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     before, rounds, rows = os.getloadavg()[0], 9 if options.quick else 15, []
-    for case in CASES:
-        if case.columns >= 1 << 24 and options.quick:
+    for case in (*CASES, *REGIONS):
+        if isinstance(case, Case) and case.columns >= 1 << 24 and options.quick:
             continue
         if case.operation.key in (options.only or [case.operation.key]):
             print(f"{case.operation.key}, {case.name}", file=sys.stderr, flush=True)

@@ -209,13 +209,14 @@ class _Reading:
         found = [Read(x, "full")]
         for name, value in zip(definition.operands, self.given[1:], strict=False):
             read = self._broadcast(value)
-            if read.kind != definition.kind(name):
+            if read.kind not in (definition.kind(name), "number"):
                 raise Unfit(f"'{value.name}' does not have the shape of a row")
             found.append(read)
         return found
 
     def _broadcast(self, value: ir.Value) -> Read:
         """How a value goes with the result of a pointwise operation that reads it."""
+        value = self._repeated(value)
         fact = self.sizes.fact(value)
         if fact.dtype is not None and fact.dtype.is_integer():
             raise Unfit(f"it reads '{value.name}', which is of integers")
@@ -234,6 +235,14 @@ class _Reading:
                 raise Unfit(f"the condition '{value.name}' is broadcast")
             return Read(value, "truth")
         return Read(value, kind, segments)
+
+    def _repeated(self, value: ir.Value) -> ir.Value:
+        """The number that a tensor repeats, as a gain of ones does; else the tensor itself."""
+        made = value.producer()
+        if made is None or made.op_type != "Expand" or made.inputs[0] is None:
+            return value
+        fact = self.sizes.fact(made.inputs[0])
+        return made.inputs[0] if fact.constant and fact.size == 1 else value
 
     @staticmethod
     def _beside_rows(shape: Shape, onto: Shape, cut: Cut) -> tuple[str, int]:
