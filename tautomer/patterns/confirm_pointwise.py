@@ -17,6 +17,7 @@ from tautomer.patterns.probe import Array, far_points, points
 from tautomer.patterns.readings import Reading
 from tautomer.patterns.rows import apply
 from tautomer.patterns.special_values import POINTS, special_points
+from tautomer.patterns.weights import solved
 
 # Float64 rounding of a dozen operations is below 1e-14; torch's softplus, which switches to x above 20, is
 # off by 2e-9 in 20. The nearest miss known (a constant typed with 5 digits) is off by 3e-6.
@@ -42,7 +43,7 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
     for definition in definitions():
         if definition.rows or definition.composite:
             continue
-        for values in _candidates(definition, program.readings):
+        for values in _candidates(definition, program.readings, near):
             expected = _expected(definition, values)
             if expected is None:
                 continue
@@ -89,10 +90,19 @@ def _in_pieces(program: Program, x: Array, shape: tuple[int, ...], size: int) ->
     return np.concatenate(pieces)[: x.size]
 
 
-def _candidates(definition: Definition, readings: tuple[Reading, ...]) -> Iterator[tuple[float, ...]]:
+def _candidates(
+    definition: Definition, readings: tuple[Reading, ...], near: Array
+) -> Iterator[tuple[float, ...]]:
     """Parameter values worth trying: the default, the cone's numbers, what one operation makes of them."""
     if not definition.parameters:
         yield ()
+        return
+    if definition.weights:  # of a pointwise definition all parameters are, or none
+        found = solved(
+            definition, lambda w: apply(definition, FLOAT64, points(), parameters=w), near, readings
+        )
+        if found is not None:
+            yield tuple(found[name] for name in definition.parameters)
         return
     numbers = [reading.value for reading in readings if np.isfinite(reading.value) and reading.value != 0.0]
     pool: dict[float, None] = dict.fromkeys(numbers)

@@ -19,6 +19,7 @@ from tautomer.patterns.probe import Array
 from tautomer.patterns.row_samples import Formula, RowFit, RowSamples, fit_rows, sample_rows
 from tautomer.patterns.rows import apply
 from tautomer.patterns.special_values import special_rows
+from tautomer.patterns.weights import solved
 
 
 def confirm_rows(program: Program) -> Match | Refusal:
@@ -38,7 +39,7 @@ def confirm_rows(program: Program) -> Match | Refusal:
             or (definition.rows == "folded") != samples.structure.folded
         ):
             continue
-        for parameters in _candidates(definition, program, samples.x.shape[1]):
+        for parameters in _candidates(definition, program, samples):
             fit = fit_definition(samples, definition, parameters)
             if fit.gap <= 1.0:
                 operands = _operands(definition, fit, samples.leaves, program)
@@ -66,18 +67,30 @@ def _formula(definition: Definition, parameters: Mapping[str, float]) -> Formula
     return lambda x: apply(definition, FLOAT64, x, axes=(1,), parameters=parameters)
 
 
-def _candidates(definition: Definition, program: Program, length: int) -> Iterator[Mapping[str, float]]:
-    """The parameter of a row-wise definition is one positive number of the cone, or 0 when it is absent."""
+def _candidates(
+    definition: Definition, program: Program, samples: RowSamples
+) -> Iterator[Mapping[str, float]]:
+    """The scalar of a row-wise definition is one positive number of the cone, or 0 when it is absent."""
     if not definition.parameters:
         yield {}
         return
-    (name,) = definition.parameters
+    (name,) = (one for one in definition.parameters if one not in definition.weights)
+    length = samples.x.shape[1]
     numbers = [reading.value for reading in program.readings if 0.0 < reading.value < 10.0 * length]
     pool = dict.fromkeys(value for value in numbers if value < 10.0)
     pool |= dict.fromkeys((0.0, definition.parameters[name]))
     pool |= dict.fromkeys(value / length for value in numbers)
     for value in pool:
-        yield {name: value}
+        if not definition.weights:
+            yield {name: value}
+            continue
+
+        def formula(weights: Mapping[str, float], value: float = value) -> Array:
+            return _formula(definition, {name: value, **weights})(samples.x)
+
+        weights = solved(definition, formula, samples.y, program.readings)
+        if weights is not None:
+            yield {name: value, **weights}
 
 
 def _operands(

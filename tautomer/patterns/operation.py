@@ -30,6 +30,8 @@ _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 
 # Annotates a parameter that is one number, found among the constants of the sub-graph.
 Scalar = float
+# Annotates one that the result is affine in, so that it can be solved for.
+Weight = float
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Definition:
         source: the paper or specification of the formula.
         by_name: whether it is recognised only where a node has its name, because what computes the same is
             more likely to be a slip in another operation.
+        weights: the parameters that the result is affine in.
         results: names of what it gives; several where the function returns a tuple, all of x's shape.
     """
 
@@ -66,6 +69,7 @@ class Definition:
     source: str = ""
     by_name: bool = False
     results: tuple[str, ...] = ("y",)
+    weights: tuple[str, ...] = ()
 
     @property
     def composite(self) -> bool:
@@ -123,13 +127,18 @@ def operation(
         signature = inspect.signature(function)
         operands: list[str] = []
         parameters: dict[str, float] = {}
+        weights: list[str] = []
         for name, parameter in list(signature.parameters.items())[2:]:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                if parameter.annotation != "Scalar" or parameter.default is inspect.Parameter.empty:
+                if (
+                    parameter.annotation not in ("Scalar", "Weight")
+                    or parameter.default is inspect.Parameter.empty
+                ):
                     raise InternalError(
                         f"parameter {name} needs ': Scalar = default'", where=f"operation {op}"
                     )
                 parameters[name] = float(parameter.default)
+                weights += [name] if parameter.annotation == "Weight" else []
             elif name in ROW_OPERANDS or name in FULL_OPERANDS:
                 operands.append(name)
             else:
@@ -151,6 +160,7 @@ def operation(
             source,
             by_name,
             results,
+            tuple(weights),
         )
         if definition.key in _DEFINITIONS:
             raise InternalError("defined twice", where=f"operation {definition.key}")
@@ -193,6 +203,7 @@ def load_families() -> None:
         gelu,
         glu,
         norms,
+        polynomials,
         rectifiers,
         residual_norms,
         smooth,

@@ -97,6 +97,39 @@ def attention(q: Array, k: Array, v: Array, *masked_result: Array) -> float:
     return min(least(partial(distance, score=score, mask=mask), scales, np.inf) for score, mask in choices)
 
 
+def combined(parts: Sequence[Array], v: Array, fixed: Array | float = 0.0) -> float:
+    """A sum of parts with any factors but 0, any constant, and what is fixed."""
+    if any(part.shape != v.shape or not np.isfinite(part).all() for part in parts):
+        return np.inf
+    columns = np.stack([*(part.ravel() for part in parts), np.ones(v.size)], axis=1)
+    scale = 1.0 / np.maximum(np.abs(columns[:, :-1]).max(axis=1), 1e-6)
+    wanted = (v - fixed).ravel()
+    if not np.isfinite(wanted).all():
+        return np.inf
+    factors, *_ = np.linalg.lstsq(columns * scale[:, None], wanted * scale, rcond=None)
+    if np.abs(factors[:-1]).min() < 1e-6:
+        return np.inf
+    return deviation((columns @ factors).reshape(v.shape) + fixed, v)
+
+
+def poly_relu(u: Array, v: Array) -> float:
+    r = np.maximum(u, 0)
+    return combined([r**3, r**2, r], v)
+
+
+def poly_norm(u: Array, v: Array) -> float:
+    def distance(epsilon: float) -> float:
+        return combined([ref.rms_norm(u**power, epsilon=epsilon) for power in (3, 2, 1)], v)
+
+    return least(distance) if u.shape == v.shape and u.ndim > 1 and u.shape[-1] > 1 else np.inf
+
+
+def crrelu(u: Array, v: Array) -> float:
+    if u.shape != v.shape:
+        return np.inf
+    return combined([u * np.exp(-(u**2) / 2)], v, np.maximum(u, 0))
+
+
 SWISH = partial(with_alpha, operation=ref.swish, guess=swish_alpha)
 GELUS = [partial(ref.gelu, approximate=approximate) for approximate in ("none", "tanh")]
 
@@ -127,6 +160,9 @@ FITS: dict[str, tuple[int, Fit]] = {
     "Celu": (1, celu),
     "Softsign": (1, partial(pointwise, operation=ref.softsign)),
     "Tanh": (1, partial(pointwise, operation=ref.tanh)),
+    "PolyRelu": (1, poly_relu),
+    "PolyNorm": (1, poly_norm),
+    "CRRelu": (1, crrelu),
     "SwiGLU": (2, partial(gated, fit=SWISH)),
     "GeGLU": (2, partial(gated, fit=gelu)),
     "ReGLU": (2, partial(gated, fit=partial(pointwise, operation=ref.relu))),
