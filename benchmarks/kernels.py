@@ -143,7 +143,7 @@ def report(rows: Sequence[Row], rounds: int, before: float, threads: bool) -> st
     passes = [
         [row.case.name, *(f"{row.two_passes[name]:.2f}" for name in ("lane", "extended"))]
         for row in rows
-        if row.two_passes and row.case.columns >= LONG
+        if row.two_passes and isinstance(row.case, Case) and row.case.columns >= LONG
     ]
     return TEXT.format(
         passes=markdown.table(["size", "lane", "extended"], passes),

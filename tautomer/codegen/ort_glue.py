@@ -317,7 +317,8 @@ Status* compute(void* data, KernelContext* context) {
   for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, rows, &operands));
   const bool in_place = x.data == outputs[0];
   const int64_t bytes = x.count * what->element_size * (in_place ? 1 : 2);
-  const Variant* variant = variant_for(*state.kernel, bytes, rows.columns / rows.segments, in_place);
+  const int64_t piece = rows.axes ? rows.columns / rows.segments : x.count;  // of x, written as one
+  const Variant* variant = variant_for(*state.kernel, bytes, piece, in_place);
   const Run run = variant ? variant->run : state.kernel->run;
   const int64_t row_bytes = rows.columns * what->element_size;
   Job job{run, operands.data, outputs, state.parameters, rows.rows, 0, rows.columns};

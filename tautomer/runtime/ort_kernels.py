@@ -10,7 +10,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from tautomer.codegen.algorithms import has_parts
-from tautomer.codegen.cost_model import thresholds
+from tautomer.codegen.cost_model import thresholds_of
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
 from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
 from tautomer.errors import InputError, TautomerError
@@ -170,7 +170,7 @@ def ort_kernel(wanted: Wanted, isa: Isa, machine: Machine) -> tuple[OrtKernel, t
     dtype = _DTYPES[wanted.element_type]
     kernel = kernel_for(definition, dtype=dtype, isa=isa)
     variants, flags = [], dict.fromkeys(kernel.flags)
-    for one in thresholds(definition.key, dtype, machine):
+    for one in thresholds_of(definition, dtype, machine):
         other = kernel_for(definition, dtype=dtype, isa=isa, algorithm=one.algorithm)
         flags |= dict.fromkeys(other.flags)
         variants.append(OrtVariant(other.symbol, other.text, one, has_parts(definition.key, one.algorithm)))
