@@ -7,10 +7,10 @@ DEMO := examples/models/llama_tiny.onnx
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench clean
+.PHONY: help demo test test-torch check format docs bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,13 @@ demo: $(VENV)/base ## install the package and optimize the small transformer in 
 
 test: $(VENV)/dev ## install the development extras and run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# in an environment of its own, whose torch comes from wherever pip finds that version
+OTHER := $(VENV)-torch-$(TORCH)
+test-torch: ## run the torch tests on another version: make test-torch TORCH=2.11.0
+	$(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/pip install --quiet torch==$(TORCH) -e '.[dev]'
+	$(OTHER)/bin/python -m pytest tests/torch
 
 check: $(VENV)/dev ## ruff, mypy --strict, import floors
 	$(BIN)/ruff check .

@@ -61,9 +61,14 @@ def bound(session: onnxruntime.InferenceSession, inputs: Mapping[str, np.ndarray
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], None]], rounds: int, least: float = 0.02, most: float = 30
+    calls: Mapping[str, Callable[[], None]],
+    rounds: int,
+    least: float = 0.02,
+    most: float = 30,
+    *,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """CPU seconds a call for each round; calls take turns, in another order every round.
+    """Seconds a call for each round, by default of CPU; calls take turns, in another order every round.
 
     A call is repeated within its turn until about `least` seconds have passed; one that is short runs once
     before it is timed, since the call before it may have been another model's. After `most` seconds there are
@@ -72,21 +77,21 @@ def interleaved(
     counts = {}
     for name, call in calls.items():
         call()
-        start = time.process_time()
+        start = clock()
         call()
-        counts[name] = math.ceil(least / max(time.process_time() - start, 1e-6))
+        counts[name] = math.ceil(least / max(clock() - start, 1e-6))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     shuffled = random.Random(0)
-    begun = time.process_time()
+    begun = clock()
     for turn in range(rounds):
-        if turn >= 3 and time.process_time() - begun > most:
+        if turn >= 3 and clock() - begun > most:
             break
         for name in shuffled.sample(list(calls), len(calls)):
             call, count = calls[name], counts[name]
             if count > 1:
                 call()
-            start = time.process_time()
+            start = clock()
             for _ in range(count):
                 call()
-            seconds[name].append((time.process_time() - start) / count)
+            seconds[name].append((clock() - start) / count)
     return seconds

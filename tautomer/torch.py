@@ -3,6 +3,7 @@
     import tautomer.torch
     report = tautomer.torch.convert(model)
     tautomer.torch.load_kernels()  # before a graph runs that calls torch.ops.tautomer
+    tautomer.torch.refresh()  # after writing to the data of a weight of a model compiled with our backend
 
 Importing this imports torch.
 """
@@ -12,5 +13,6 @@ from __future__ import annotations
 from tautomer.runtime.torch.convert import Conversion, convert
 from tautomer.runtime.torch.norm_modules import CRMSNorm, RMSNorm
 from tautomer.runtime.torch.ops import load_kernels
+from tautomer.runtime.torch.prologue import refresh
 
-__all__ = ["CRMSNorm", "Conversion", "RMSNorm", "convert", "load_kernels"]
+__all__ = ["CRMSNorm", "Conversion", "RMSNorm", "convert", "load_kernels", "refresh"]

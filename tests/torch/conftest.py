@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from tautomer.codegen.torch_operators import operator_of
 from tautomer.errors import MissingToolError
@@ -25,3 +28,12 @@ def attached(kernels: None, request: pytest.FixtureRequest) -> str:
 
     assert attach(operator_of(request.param), "float32") == ""
     return str(request.param)
+
+
+@pytest.fixture
+def fresh_dynamo() -> Iterator[None]:
+    """Nothing compiled before counts, and nothing stays."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    yield
+    torch._dynamo.reset()

@@ -5,10 +5,48 @@ A new version of torch breaks here or nowhere.
 
 from __future__ import annotations
 
+import torch
 from torch._C._functorch import peek_interpreter_stack
+from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.backends.registry import lookup_backend
+from torch._dynamo.exc import RestartAnalysis, SkipFrame
+from torch._guards import TracingContext
+from torch._inductor import config as inductor_config
+from torch._inductor import list_mode_options
+from torch._logging._internal import trace_structured
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.traceback import preserve_node_meta
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-__all__ = ["is_transformed"]
+__all__ = [
+    "FakeTensor",
+    "FakeTensorMode",
+    "HigherOrderOperator",
+    "OpOverload",
+    "OpOverloadPacket",
+    "RestartAnalysis",
+    "SkipFrame",
+    "TracingContext",
+    "enable_python_dispatcher",
+    "inductor_config",
+    "is_traceable_wrapper_subclass",
+    "is_transformed",
+    "list_mode_options",
+    "lookup_backend",
+    "make_fx",
+    "preserve_node_meta",
+    "storage_reference",
+    "trace_structured",
+]
+
+
+def storage_reference(storage: torch.UntypedStorage) -> object:
+    """Keeps the identity of a storage, its `_cdata`, from being used again; does not keep its memory."""
+    return StorageWeakRef(storage)
 
 
 def is_transformed() -> bool:

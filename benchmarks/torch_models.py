@@ -1,0 +1,298 @@
+"""torch.compile with our backend beside inductor and eager torch: inference and training steps on this CPU.
+
+    python -m benchmarks.torch_models [--quick] [--only mlp] [--out benchmarks/results/torch_models.md]
+
+Norms, MLP blocks, residual chains and whole models, float32, random weights. The ways to run a case take
+turns in one process; ratios are those within a round. On one thread it is CPU time, on two wall time. Compile
+time is CPU time of this process and the compilers that it starts, without caches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from benchmarks.machine import describe
+from benchmarks.timing import interleaved, with_allocator
+from tautomer.runtime.torch.backend import tautomer
+
+PEERS, OURS = ("eager", "inductor"), "tautomer"
+FAR = 1e-3  # of the largest output; what is farther away computes something else
+TEXT = """# Models under torch.compile
+
+Float32, random weights. The columns are the times of eager torch and of inductor in times of ours: the median
+over {rounds} rounds within one process, and the quartiles. Below 1, in bold, ours is slower. One thread: CPU
+time; two threads: wall time. A training step is forward, backward and a step of SGD.
+
+{times}
+
+## Compile time
+
+CPU seconds from the first call to its end, caches off, this process and the C++ compilers that it starts.
+
+{compile}
+
+{facts} Load of the machine: {before:.1f} before, {after:.1f} after."""
+
+Call = Callable[[], Any]
+
+
+class Mlp(nn.Module):
+    """Two linear maps around a tanh-GELU, as in GPT-2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(nn.functional.gelu(self.up(x), approximate="tanh"))
+
+
+class Chain(nn.Module):
+    """Pre-norm residual additions: x + W norm(x), several times, and a last norm."""
+
+    def __init__(self, width: int, steps: int = 4) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(steps + 1))
+        self.maps = nn.ModuleList(nn.Linear(width, width) for _ in range(steps + 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.maps[-1](x)
+        for norm, linear in zip(self.norms[:-1], self.maps[:-1], strict=True):
+            x = x + linear(norm(x))
+        return self.norms[-1](x)
+
+
+class Sums(nn.Module):
+    """Residual additions and their norms alone: what stands between the matrix products of a transformer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+
+    def forward(self, x: torch.Tensor, *added: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        results = []
+        for norm, each in zip(self.norms, added, strict=True):
+            x = x + each
+            results.append(norm(x))
+        return (x, *results)
+
+
+class Logits(nn.Module):
+    """A transformers model that takes and gives one tensor."""
+
+    def __init__(self, cls: str, config: str, **sizes: Any) -> None:
+        super().__init__()
+        settings = getattr(transformers, config)(**sizes)
+        self.model = getattr(transformers, cls)._from_config(settings, attn_implementation="sdpa")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)[0]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: a module and its inputs; `trains` where a training step is asked for as well."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    inputs: Callable[[], tuple[torch.Tensor, ...]]
+    trains: bool = True
+
+
+def values(*shapes: tuple[int, ...]) -> Callable[[], tuple[torch.Tensor, ...]]:
+    return lambda: tuple(torch.randn(shape) for shape in shapes)
+
+
+def tokens() -> tuple[torch.Tensor, ...]:
+    return (torch.randint(0, 5000, (1, 128)),)
+
+
+_BODY = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+_TEXT = {**_BODY, "vocab_size": 5000, "use_cache": False}
+_GPT2 = {"n_embd": 256, "n_layer": 4, "n_head": 4, "vocab_size": 5000, "use_cache": False}
+CASES = (
+    Case("layer norm, 1024 x 768", lambda: nn.LayerNorm(768), values((1024, 768))),
+    Case("RMS norm, 1024 x 768", lambda: nn.RMSNorm(768), values((1024, 768))),
+    Case("GELU-tanh, 512 x 1024", lambda: nn.GELU("tanh"), values((512, 1024)), trains=False),
+    Case("MLP, 512 x 64", lambda: Mlp(64), values((512, 64))),
+    Case("MLP, 512 x 256", lambda: Mlp(256), values((512, 256))),
+    Case("MLP, 128 x 768", lambda: Mlp(768), values((128, 768))),
+    Case("sums and norms, 1024 x 768", lambda: Sums(768), values(*[(1024, 768)] * 4)),
+    Case("residual chain, 512 x 256", lambda: Chain(256), values((512, 256))),
+    Case("GPT-2", partial(Logits, "GPT2LMHeadModel", "GPT2Config", **_GPT2), tokens),
+    Case("ViT", partial(Logits, "ViTForImageClassification", "ViTConfig", **_BODY), values((1, 3, 224, 224))),
+    Case("BERT", partial(Logits, "BertForMaskedLM", "BertConfig", **_TEXT), tokens),
+    Case("Llama", partial(Logits, "LlamaForCausalLM", "LlamaConfig", **_TEXT), tokens),
+)
+
+
+@dataclass
+class Row:
+    """Seconds by way for one case and setting."""
+
+    case: str
+    setting: str
+    seconds: Mapping[str, Sequence[float]]
+
+
+@dataclass
+class Results:
+    """Everything that was measured."""
+
+    rows: list[Row] = field(default_factory=list)
+    compile_seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def _cpu() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _compiled(model: nn.Module, way: str) -> Callable[..., Any]:
+    if way == "eager":
+        return model
+    return torch.compile(model, backend=tautomer if way == OURS else way, dynamic=False)
+
+
+def _step(run: Callable[..., Any], model: nn.Module, inputs: Sequence[torch.Tensor]) -> Call:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        result = run(*inputs)
+        sum(each.square().mean() for each in (result if isinstance(result, tuple) else (result,))).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _without_gradients(run: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Call:
+    def call() -> Any:
+        with torch.no_grad():
+            return run(*inputs)
+
+    return call
+
+
+def measured(case: Case, rounds: int, results: Results) -> None:
+    """Compiles and times all ways of a case, in inference and in training."""
+    torch.manual_seed(0)
+    model, inputs = case.build().eval(), case.inputs()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    for training in (False, True) if case.trains else (False,):
+        torch._dynamo.reset()
+        calls: dict[str, Call] = {}
+        label = f"{case.name}, {'training' if training else 'inference'}"
+        expected = _without_gradients(model, inputs)()
+        for way in (*PEERS, OURS):
+            own = copy.deepcopy(model)
+            run = _compiled(own, way)
+            calls[way] = _step(run, own, inputs) if training else _without_gradients(run, inputs)
+            start = _cpu()
+            calls[way]()
+            results.compile_seconds.setdefault(label, {})[way] = _cpu() - start
+            if not training:
+                _check(calls[way](), expected, f"{label}, {way}")
+        for threads in (1,) if training else (1, 2):
+            torch.set_num_threads(threads)
+            clock = time.process_time if threads == 1 else time.perf_counter
+            seconds = interleaved(calls, rounds, clock=clock)
+            setting = "training step" if training else f"inference, {threads} thread{'s' * (threads > 1)}"
+            results.rows.append(Row(case.name, setting, seconds))
+        torch.set_num_threads(1)
+
+
+def _check(result: Any, expected: Any, label: str) -> None:
+    pairs = zip(*(x if isinstance(x, tuple) else (x,) for x in (result, expected)), strict=True)
+    for a, b in pairs:
+        away = float((a - b).abs().max() / b.abs().max())
+        if not away <= FAR:
+            raise SystemExit(f"{label}: {away:.2g} away from eager torch")
+
+
+def _ratio(row: Row, way: str) -> str:
+    pairs = zip(row.seconds[way], row.seconds[OURS], strict=True)
+    low, middle, high = statistics.quantiles([a / b for a, b in pairs], n=4)
+    mark = "**" * (middle < 1)
+    return f"{mark}{middle:.2f}{mark} ({low:.2f}-{high:.2f})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def report(results: Results, rounds: int, before: float) -> str:
+    """The tables."""
+    times = [
+        [
+            row.case,
+            row.setting,
+            f"{1e3 * statistics.median(row.seconds[OURS]):.2f}",
+            *(_ratio(row, w) for w in PEERS),
+        ]
+        for row in results.rows
+    ]
+    compile_times = [
+        [
+            label,
+            f"{found['inductor']:.1f}",
+            f"{found[OURS]:.1f}",
+            f"{found[OURS] / found['inductor'] - 1:+.0%}",
+        ]
+        for label, found in results.compile_seconds.items()
+    ]
+    return TEXT.format(
+        rounds=rounds,
+        times=_table(["case", "setting", "ours, ms", "eager", "inductor"], times),
+        compile=_table(["case", "inductor", "ours", "more"], compile_times),
+        facts=describe(["torch", "tautomer", "transformers"]),
+        before=before,
+        after=os.getloadavg()[0],
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the tables, and writes them when asked to."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.torch_models", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument(
+        "--only", action="append", default=[], help="cases whose name has this in it (repeatable)"
+    )
+    parser.add_argument("--out", type=Path, help="also write the tables here")
+    options = parser.parse_args(arguments)
+    with_allocator("benchmarks.torch_models", sys.argv[1:] if arguments is None else arguments)
+    before, rounds, results = os.getloadavg()[0], 5 if options.quick else 15, Results()
+    torch.set_num_threads(1)
+    with torch._inductor.config.patch(force_disable_caches=True, compile_threads=1):
+        for case in CASES:
+            if not options.only or any(part in case.name for part in options.only):
+                print(case.name, file=sys.stderr, flush=True)
+                measured(case, rounds, results)
+    text = report(results, rounds, before)
+    print(text)
+    if options.out is not None:
+        options.out.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

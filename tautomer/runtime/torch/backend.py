@@ -1,0 +1,116 @@
+"""`torch.compile(model, backend="tautomer")`: rewrites the graph and hands it over.
+
+    dynamo's graph -> pre-dispatch ATen -> the passes -> our kernels -> inductor
+
+In inference, values that depend on weights alone are taken out before the last step.
+
+Only the copy in ATen is changed. Where a step declines, or what came out cannot be compiled, dynamo's own
+graph is handed over as it was, with a warning that says what was not accelerated and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import fx
+
+from tautomer.errors import TautomerError
+from tautomer.remarks import Remark
+from tautomer.runtime.torch.capture import capture
+from tautomer.runtime.torch.compat import RestartAnalysis, SkipFrame, lookup_backend
+from tautomer.runtime.torch.ops_use import use_kernels
+from tautomer.runtime.torch.options import Options
+from tautomer.runtime.torch.rewriting import rewrite_graph
+from tautomer.runtime.torch.trace import log, trace_graph, trace_remarks
+from tautomer.runtime.torch.weight_values import take_weight_values, weights_are_fixed
+
+Compiled = Callable[..., Any]
+
+
+def tautomer(
+    graph: fx.GraphModule,
+    inputs: Sequence[Any],
+    *,
+    options: Mapping[str, Any] | None = None,
+    mode: str | None = None,
+) -> Compiled:
+    """The backend, as torch.compile calls it.
+
+    Args:
+        graph: dynamo's graph; left as it is.
+        inputs: an example of each input.
+        options: see `Options`.
+        mode: a mode of inductor.
+
+    Raises:
+        InputError: an unknown option, or, with `strict`, a graph that cannot be rewritten.
+    """
+    chosen = Options.parse(options, mode)
+    with _fallback(graph, chosen):
+        rewritten = _rewritten(graph, inputs, chosen)
+        if rewritten is not None:
+            return _compiled(rewritten, inputs, chosen)
+    return _hand_over(graph, inputs, chosen)
+
+
+def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> fx.GraphModule | None:
+    """The graph after the passes, or None where none of them changed anything."""
+    trace_graph("before", graph)
+    captured = capture(graph, inputs)
+    done = rewrite_graph(
+        captured,
+        inputs,
+        weights="prologue" if weights_are_fixed(captured, inputs) else "graph",
+        norm=chosen.norm,
+        target="inductor" if chosen.then == "inductor" else "torch",
+        verify=chosen.verify,
+    )
+    placed = use_kernels(done.module) if chosen.kernels and chosen.then == "inductor" else []
+    trace_remarks([*_of_graph_break(graph), *done.remarks, *placed])
+    if not done.changed and not any(each.kind == "passed" for each in placed):
+        return None
+    trace_graph("after", done.module)
+    return done.module
+
+
+def _compiled(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Compiled:
+    """The compiled graph, with what depends on weights alone computed only when they change."""
+    taken = take_weight_values(graph, inputs)
+    if taken is None:
+        return _hand_over(graph, inputs, chosen)
+    prologue, examples = taken
+    return prologue.before(_hand_over(graph, [*inputs, *examples], chosen))
+
+
+def _hand_over(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Compiled:
+    settings = {"config_patches": dict(chosen.inductor)} if chosen.inductor else {}
+    compiled: Compiled = lookup_backend(chosen.then)(graph, list(inputs), **settings)
+    return compiled
+
+
+def _of_graph_break(graph: fx.GraphModule) -> list[Remark]:
+    """Says that there is more of the model than this graph: a stream that ends here cannot be followed."""
+    reason = getattr(graph, "compile_subgraph_reason", None)
+    if reason is None or not reason.graph_break:
+        return []
+    first = reason.reason.strip().partition("\n")[0]
+    hint = "torch.compile(fullgraph=True) shows where; what crosses a graph break keeps its form"
+    return [Remark("analysis", "capture", "graph break", "output", first, hint)]
+
+
+@contextmanager
+def _fallback(graph: fx.GraphModule, chosen: Options) -> Iterator[None]:
+    """Leaves the block at an error, which is logged; what dynamo itself waits for goes through."""
+    try:
+        yield
+    except (RestartAnalysis, SkipFrame, IndexError):
+        raise
+    except Exception as error:
+        if chosen.strict:
+            raise
+        name = graph.meta.get("dynamo_compile_id", "?")
+        said = str(error) if isinstance(error, TautomerError) else f"{type(error).__name__}: {error}"
+        log.warning("graph %s is compiled without Tautomer's rewrites: %s", name, said)
+        log.debug("the error in full", exc_info=True)
