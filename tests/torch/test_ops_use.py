@@ -21,8 +21,8 @@ ROW = 24
 @pytest.fixture(autouse=True)
 def any_size(kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors count as large."""
-    least = dict.fromkeys(ops_gains._LEAST, (1, 1))
-    monkeypatch.setattr(ops_gains, "_LEAST", least)
+    least = dict.fromkeys(ops_gains._LEAST["float32"], (1, 1))
+    monkeypatch.setattr(ops_gains, "_LEAST", {"float32": least})
 
 
 def exported(function: Callable[..., Any], *inputs: torch.Tensor) -> torch.fx.GraphModule:
@@ -105,6 +105,12 @@ def test_the_sum_goes_on() -> None:
     assert names == ["add_layer_norm_v1.default"]
 
 
+def test_a_norm_that_gains_where_the_sum_with_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops_gains, "_LEAST", {"float32": {"rms_norm": (1, 1)}})
+    residual = next(case for case in CASES if case[0] == "residual")
+    assert used(*residual[1:2], *residual[2])[0] == ["rms_norm_v1.default"]
+
+
 def test_a_scale_that_is_computed_later_leaves_the_addition() -> None:
     def block(x: torch.Tensor, r: torch.Tensor, w: torch.Tensor) -> Any:
         total = x + r
@@ -156,9 +162,10 @@ def test_small_tensors_are_left_to_inductor(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     names, remarks = used(lambda x: torch.softmax(x, -1), X)
     assert names == ["aten.softmax.int"]
-    assert "as fast forward below" in remarks[0].reason
-    assert no_gain("softmax", 1 << 24, trains=True) == ""
-    assert "as fast in training" in no_gain("silu", 1 << 24, trains=True)
+    assert "as fast of float32 forward below" in remarks[0].reason
+    assert no_gain("softmax", "float32", 1 << 24, trains=True) == ""
+    assert "no gain" in no_gain("silu", "float32", 1 << 24, trains=True)
+    assert "no gain" in no_gain("softmax", "float16", 1 << 24, trains=True)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])

@@ -116,18 +116,20 @@ def _fits(operand: fx.Node, x: torch.Tensor) -> bool:
 
 def _place(graph: fx.Graph, node: fx.Node, site: Site, mutates: bool) -> Remark:
     """Puts an operator in, together with the addition before it where there is one."""
-    total = _addition(site, mutates)
-    name = f"add_{site.name}" if total is not None else site.name
-    at = total if total is not None and _ready(total, site) else node
-    if at is node:
-        name, total = site.name, None
     x = site.x.meta["val"]
     tensors = [one.meta["val"] for one in (site.x, *site.operands) if one is not None]
     trains = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
-    operator = operator_of(name)
-    declined = no_gain(name, x.numel(), trains=trains) or attach(operator, _dtype(x))
-    if declined:
-        return Remark("missed", RULE, _op(node), node.name, declined)
+
+    def declined(name: str) -> str:
+        return no_gain(name, _dtype(x), x.numel(), trains=trains) or attach(operator_of(name), _dtype(x))
+
+    total, name = _addition(site, mutates), f"add_{site.name}"
+    if total is None or not _ready(total, site) or declined(name):
+        total, name = None, site.name
+        reason = declined(name)
+        if reason:
+            return Remark("missed", RULE, _op(node), node.name, reason)
+    operator, at = operator_of(name), node if total is None else total
     first = total.args if total is not None else (site.x,) if site.gate is None else (site.x, site.gate)
     inputs = (*first, *site.operands)
     with graph.inserting_before(at):
