@@ -22,8 +22,9 @@ from test_kernels import DEFINITIONS, ISAS, ULP, at_offset, build, expected, ker
 from test_kernels import gplusplus as gplusplus
 
 from tautomer.codegen.algorithms import algorithms, has_parts
-from tautomer.codegen.kernel import AVX512, PORTABLE, Isa
+from tautomer.codegen.kernel import AVX512, PORTABLE, Isa, kernel_for
 from tautomer.errors import InputError
+from tautomer.patterns.operation import Definition
 
 Floats = NDArray[np.float32]
 Libraries = Callable[[Isa], ctypes.CDLL]
@@ -216,3 +217,25 @@ def test_what_can_be_asked_for() -> None:
     for name in ("extended", "lane"):
         with pytest.raises(InputError, match=f"no algorithm {name}"):
             kernel("Softmax", "float16", name, PORTABLE)
+
+
+@pytest.mark.parametrize("algorithm", ["block", "extended", "lane"])
+def test_a_nan_with_digits_fills_its_row(libraries: Libraries, algorithm: str) -> None:
+    """Of either sign, with digits where an exponent is read: arithmetic on bits must not make it a number."""
+    isa = list(ISAS.values())[-1]
+    for bits in (0x7FC001FF, 0xFFC00001, 0x7F800001, 0xFFFFFFFF):
+        x = np.random.default_rng(31).normal(size=(3, 2500)).astype(np.float32)
+        x[1, 1234] = np.array(bits, np.uint32).view(np.float32)
+        y = run(libraries(isa), kernel("Softmax", "float32", algorithm, isa), x)
+        assert np.isnan(y[1]).all()
+        assert np.isfinite(y[[0, 2]]).all()
+
+
+def test_a_maximum_looks_for_nan_unless_a_sum_shows_it() -> None:
+    isa = list(ISAS.values())[-1]
+    assert "MaxOrNan" not in kernel("Softmax", "float32", "", isa).text
+    assert "MaxOrNan" not in kernel("LogSoftmax", "float32", "", isa).text
+    below = Definition("Below", lambda m, x: x - m.max(x), rows="axis")
+    assert "MaxOrNan g0;" in kernel_for(below, isa=isa).text
+    hidden = Definition("Hidden", lambda m, x: m.maximum(m.sum(m.exp(x - m.max(x))), 0.0) * x, rows="axis")
+    assert "MaxOrNan g0;" in kernel_for(hidden, isa=isa).text
