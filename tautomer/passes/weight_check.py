@@ -48,7 +48,7 @@ def unfit(work: Workspace, value: ir.Value, growth: float = 2.0) -> str:
         return expression
     dtype = work.facts.get(value).dtype
     assert dtype is not None
-    if all(work.is_valueless(name) for name in expression.sources):
+    if any(work.is_valueless(name) for name in expression.sources):
         return ""  # nothing is folded: the graph computes with what it is given
     if dtype == ir.DataType.DOUBLE:
         return f"'{printable(value.name or '')}' is in DOUBLE, and folding computes in no wider type"

@@ -45,6 +45,7 @@ rows(
             "relu": "Relu",
             "mish": "Mish",
             "hardswish": "HardSwish",
+            "sign": "Sign",
             "floor": "Floor",
             "ceil": "Ceil",
         }.items()

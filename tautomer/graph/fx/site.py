@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _SINGLE = 4  # bytes
+_COMPUTED = "a number that the graph computes, as dynamic shapes make it do"
 
 
 class Opaque(Exception):
@@ -82,7 +83,7 @@ class Site:
         """
         held = getattr(self.given(name), "meta", {}).get("val")
         if not is_plain(held):
-            raise Opaque(f"its {name} is no plain tensor")
+            raise Opaque(_what_it_is(name, held))
         return held
 
     def number(self, name: str) -> Any:
@@ -96,7 +97,7 @@ class Site:
         held = self.given(name)
         each = held if isinstance(held, (list, tuple)) else [held]
         if any(isinstance(x, (torch.fx.Node, torch.SymInt, torch.SymFloat)) for x in each):
-            raise Opaque(f"its {name} is a node of the graph, not a number")
+            raise Opaque(f"its {name} is {_COMPUTED}")
         return held
 
     def expect(self, **numbers: Any) -> None:
@@ -115,7 +116,7 @@ class Site:
             wide = self.result.dtype.is_floating_point and self.result.element_size() > _SINGLE
             kind = np.float64 if wide else np.float32 if self.result.dtype.is_floating_point else None
             return Operand(self._reader.constant(np.asarray(held, kind)), path)
-        return Operand(self._tensor(held), path)
+        return Operand(self._tensor(name, held), path)
 
     def rounded(self, name: str) -> Operand:
         """The same, the number rounded to the type of the result, as torch does where nothing is computed."""
@@ -133,12 +134,12 @@ class Site:
     def tensors(self, name: str) -> list[Operand]:
         """An argument that is a list of tensors."""
         held, path = self._arguments[name]
-        return [Operand(self._tensor(each), (*path, index)) for index, each in enumerate(held)]
+        return [Operand(self._tensor(name, each), (*path, index)) for index, each in enumerate(held)]
 
-    def _tensor(self, held: Any) -> ir.Value:
+    def _tensor(self, name: str, held: Any) -> ir.Value:
         value = self._reader.values.get(held)
         if value is None or not is_plain(held.meta.get("val")):
-            raise Opaque("an argument is no plain tensor")
+            raise Opaque(_what_it_is(name, getattr(held, "meta", {}).get("val")))
         return value
 
     def of_one_type(self, *names: str) -> None:
@@ -203,3 +204,11 @@ class Site:
     def attributes(self) -> Mapping[str, Any]:
         """The arguments by name."""
         return {name: held for name, (held, _) in self._arguments.items()}
+
+
+def _what_it_is(name: str, held: Any) -> str:
+    """Why an argument is no operand."""
+    import torch
+
+    number = isinstance(held, (bool, int, float, torch.SymInt, torch.SymFloat, torch.SymBool))
+    return f"its {name} is {_COMPUTED}" if number else f"its {name} is no plain tensor"

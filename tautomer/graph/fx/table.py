@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from tautomer.graph.fx.operators import OPERATORS
 from tautomer.graph.fx.site import Operand, Site
 
 if TYPE_CHECKING:
@@ -141,8 +140,6 @@ def reading_of(target: Any) -> Reading | None:
 def writing_of(node: ir.Node) -> Writing | None:
     """How an IR node is written, or None when torch has no form of it."""
     _load()
-    if node.domain == "tautomer":
-        return OPERATORS.get(node.op_type)
     if node.domain not in ("", "ai.onnx"):
         return None
     for row in _ROWS.get(node.op_type, ()):
