@@ -134,3 +134,30 @@ def test_half_precision_is_folded_in_float64_and_rounded_once() -> None:
     centred = (table - table.mean(-1, keepdim=True)).to(torch.bfloat16)
     stored = dict(result.model.named_parameters())
     assert any(held.shape == (50, WIDTH) and torch.equal(held, centred) for held in stored.values())
+
+
+def test_where_every_node_has_a_meaning_the_whole_is_compared_exactly() -> None:
+    result = tautomer.optimize(Block(), (TOKENS,), target="inductor")
+    legs = result.verification["legs"]
+    assert legs["algebra"]["status"] == legs["constants"]["status"] == "passed"
+    assert (
+        legs["constants"]["checked"] >= 4
+    )  # the table, the writer and its bias, the reader of the last norm
+
+
+def test_a_rule_that_is_wrong_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: the bias of the writer is forgotten."""
+    from tautomer.passes import centring_plan
+
+    centre = centring_plan._centre_constant
+
+    def forgetful(work: object, node: object, index: int, digits: object) -> None:
+        if getattr(node, "op_type", "") != "Add":
+            centre(work, node, index, digits)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(centring_plan, "_centre_constant", forgetful)
+    with pytest.raises(CheckFailedError, match=r"the mean of 'add' is|an error of"):
+        tautomer.optimize(Block(), (TOKENS,), target="inductor", norm="rms")
+    result = tautomer.optimize(Block(), (TOKENS,), target="inductor")
+    assert result.after.get("aten.rms_norm.default", 0) == 0
+    assert any("taken back" in remark.reason for remark in result.remarks)

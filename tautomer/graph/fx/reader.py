@@ -30,6 +30,7 @@ OPSET = 24
 _IR_VERSION = 10
 _WRITTEN = "it shares storage with something that the graph writes to"
 # They look at types and sizes; no value is read.
+_GUARDS = "_guards_fn"
 _METADATA_CHECKS = ("aten._assert_tensor_metadata.default",)
 
 
@@ -212,9 +213,13 @@ class Reader:
         return True
 
     def _call_module(self, node: torch.fx.Node) -> None:
-        self._opaque(node)
+        if node.target == _GUARDS and node.all_input_nodes:
+            self._fx.behind.setdefault(node.all_input_nodes[-1], []).append(node)
+        else:
+            self._opaque(node)
 
-    _call_method = _call_module
+    def _call_method(self, node: torch.fx.Node) -> None:
+        self._opaque(node)
 
     def _output(self, node: torch.fx.Node) -> None:
         for held, path in _nodes(node.args[0], ("args", 0)):

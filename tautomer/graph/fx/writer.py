@@ -79,7 +79,7 @@ class _Writer:
         for value, node in self._fx.origin.items():
             if node in self._copied:
                 self._emit.known[value] = self._copied[node]
-        for node in old.graph.nodes:
+        for node in list(self._copied):
             self._behind(node)
         scaffold = set(self._fx.scaffold)
         for made in self._fx.model.graph:

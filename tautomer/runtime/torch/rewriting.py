@@ -17,6 +17,7 @@ from tautomer.patterns.recognise import recognise
 from tautomer.remarks import Remark
 from tautomer.runtime.evidence import Trust
 from tautomer.runtime.torch.evidence import TorchWitness
+from tautomer.runtime.torch.exact_legs import exact_legs
 from tautomer.target import Target, torch_target_of
 
 WeightMode = Literal["graph", "prologue", "fold"]
@@ -125,4 +126,12 @@ def _attempt(
     if differs:
         return differs
     reason = "each site in exact arithmetic; the whole by the numeric criterion on the example values"
-    return Rewritten(written.module, remarks, True, {"verdict": "EQUAL", "reason": reason})
+    legs: dict[str, Any] = {}
+    if choices.weights == "ahead":
+        original = read_fx(gm, constants=parameters, values=values)
+        found = exact_legs(original, fx, values, done.expressions)
+        failed = next((name for name, leg in found.items() if leg.passed is False), None)
+        if failed is not None:
+            return f"{failed}: {found[failed].detail.get('reason', 'the graphs differ')}"
+        legs = {"legs": {name: leg.as_json() for name, leg in found.items()}}
+    return Rewritten(written.module, remarks, True, {"verdict": "EQUAL", "reason": reason, **legs})
