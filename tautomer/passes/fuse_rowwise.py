@@ -21,7 +21,7 @@ from tautomer.graph.naming import label
 from tautomer.passes.rowwise_body import Written, written_region
 from tautomer.passes.rowwise_nodes import Sizes, Unfit
 from tautomer.passes.rowwise_region import Region, Regions
-from tautomer.passes.runtime_fusions import left_to_the_runtime
+from tautomer.passes.runtime_fusions import between_convolutions, left_to_the_runtime
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.rowwise import obstacle
@@ -95,6 +95,8 @@ class _Fusing:
         """Why a region is not worth an operator, or ""."""
         if len(region.computing) < 2:
             return next(iter(region.refused.values()), "")
+        if not region.reduces and between_convolutions((v for v, _ in region.operands), region.result):
+            return "the runtime keeps images in a layout of its own between convolutions"
         fact = self.sizes.fact(region.result)
         assert fact.dtype is not None
         reason = obstacle(self.work.version, region.cut.layout, fact.dtype)

@@ -58,6 +58,13 @@ class Region:
         return tuple(node for node in self.nodes if node.op_type not in MOVES)
 
     @property
+    def reduces(self) -> bool:
+        """Whether it does anything with a row as a whole."""
+        rows = {"LayerNormalization", "RMSNormalization", "Softmax", "LogSoftmax", "InstanceNormalization"}
+        names = rows | {"GroupNormalization"} | REDUCTIONS.keys()
+        return any(node.op_type in names for node in self.nodes)
+
+    @property
     def moved(self) -> int:
         """How many tensors of full size are read and written when every node runs for itself."""
         total = sum(1 for node in self.nodes if node.op_type == "Expand")

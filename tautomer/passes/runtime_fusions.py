@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -10,6 +10,7 @@ from tautomer.graph.facts import Facts
 
 _AFTER_CONVOLUTION = frozenset({"Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid"})
 _FOLDED_INTO_CONVOLUTION = frozenset({"Add", "Mul", "BatchNormalization"})
+_IMAGES = frozenset({"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
 _SCALES = frozenset({"Mul", "Div"})
 
 
@@ -53,6 +54,16 @@ def _fused_after(made: ir.Node, node: ir.Node, others: Sequence[ir.Value], facts
         if (op == "Add" and constant and rank == 2) or (op in _SCALES and _is_scale(node, facts)):
             return "the runtime computes it with the product before it"
     return ""
+
+
+def between_convolutions(read: Iterable[ir.Value], result: ir.Value) -> bool:
+    """Whether a value is computed from what a convolution gives, or read by one, without a step between.
+
+    onnxruntime keeps images in a layout of its own there, which its pointwise operators know and ours do not.
+    """
+    made = (value.producer() for value in read)
+    users = (user for user, _ in result.uses())
+    return any(node is not None and node.op_type in _IMAGES for node in (*made, *users))
 
 
 def _is_scale(node: ir.Node, facts: Facts) -> bool:

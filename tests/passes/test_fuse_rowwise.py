@@ -192,6 +192,11 @@ ALONE = {
         "(float[batch, 3, 8, 8] x) => (float[batch, 4, 6, 6] y)",
         {"k": numbers(4, 3, 3, 3)},
     ),
+    "a residual between convolutions": (
+        "c = Conv(x, k) s = Add(c, r) y = Relu(s)",
+        "(float[batch, 4, 8, 8] x, float[batch, 4, 8, 8] r) => (float[batch, 4, 8, 8] y)",
+        {"k": numbers(4, 4, 1, 1)},
+    ),
     "a scale that a product takes": (
         "p = MatMul(x, w) s = Mul(p, one) y = Relu(s)",
         "(float[batch, 24] x) => (float[batch, 8] y)",
