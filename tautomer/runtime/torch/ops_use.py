@@ -22,6 +22,7 @@ from torch import fx
 from tautomer.codegen.storage import DTYPES
 from tautomer.codegen.torch_operators import forward, operator_of
 from tautomer.remarks import Remark
+from tautomer.runtime.torch.compat import OpOverload
 from tautomer.runtime.torch.ops_gains import no_gain
 from tautomer.runtime.torch.ops_library import attach
 from tautomer.runtime.torch.ops_rules import overload
@@ -59,8 +60,7 @@ def use_kernels(graph: fx.GraphModule) -> list[Remark]:
         "passed" for each operator that was put in, and "missed" with the reason for each that was not.
     """
     mutates = any(
-        isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-        for node in graph.graph.nodes
+        isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.graph.nodes
     )
     remarks: list[Remark] = []
     for node in list(graph.graph.nodes):
