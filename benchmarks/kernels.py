@@ -31,9 +31,10 @@ LIMIT, PEERS = "limit", ("torch", "inductor", "onnxruntime", "numpy")
 TEXT = """# Generated kernels
 
 Float32, one thread, CPU time. A peer's column is its time in times of ours: the median over {rounds} rounds,
-and the quartiles. Below 1, in bold, the peer is faster. Limit: the time of a loop that only reads the inputs
-and writes the output, with regular stores or past the caches, whichever is faster, in parts of ours.
-Algorithms: the fastest of ours, and the others in times of it; `loops` follows from the definition.
+or as many as fit into {seconds:g} s of processor time but three at least, and the quartiles. Below 1, in
+bold, the peer is faster. Limit: the time of a loop that only reads the inputs and writes the output, with
+regular stores or past the caches, whichever is faster, in parts of ours. Algorithms: the fastest of ours,
+and the others in times of it; `loops` follows from the definition.
 
 torch writes to `out=` where it has that, torch and inductor otherwise allocate, from an allocator that keeps
 its memory. onnxruntime runs a model of the operation with bound inputs and outputs. The cost of a call is in
@@ -121,7 +122,7 @@ def measured(case: Case | Region, rounds: int, compiled: bool, most: float) -> R
     return Row(case, middle[best[OURS]], ", ".join(others), ratios[LIMIT][1], ratios, kept, two)
 
 
-def report(rows: Sequence[Row], rounds: int, before: float, threads: bool) -> str:
+def report(rows: Sequence[Row], rounds: int, seconds: float, before: float, threads: bool) -> str:
     """The tables."""
 
     def ratio(row: Row, who: str) -> str:
@@ -153,6 +154,7 @@ def report(rows: Sequence[Row], rounds: int, before: float, threads: bool) -> st
         slower="\n".join(slower) or "None of these cases.",
         facts=describe(["onnxruntime", "tautomer", "torch", "numpy"]),
         rounds=rounds,
+        seconds=seconds,
         before=before,
         after=os.getloadavg()[0],
     )
@@ -181,7 +183,13 @@ def main(arguments: list[str] | None = None) -> int:
         if case.operation.key in (options.only or [case.operation.key]):
             print(f"{case.operation.key}, {case.name}", file=sys.stderr, flush=True)
             rows.append(measured(case, rounds, not options.quick, options.seconds))
-    text = report(rows, rounds, before, not options.quick and "Softmax" in (options.only or ["Softmax"]))
+    text = report(
+        rows,
+        rounds,
+        options.seconds,
+        before,
+        not options.quick and "Softmax" in (options.only or ["Softmax"]),
+    )
     markdown.publish(text, options.out)
     return 0
 
