@@ -76,6 +76,9 @@ class _Fusing:
         for value in self.work.centred:
             if (node := value.producer()) is not None:
                 excluded[node] = "its mean will be looked at"
+        for node in nodes:
+            if all(self.sizes.here.get(value).constant for value in node.outputs):
+                excluded[node] = "it is constant, and computed ahead"
         regions = Regions(nodes, self.sizes, self.work.version, excluded)
         for root in regions.roots():
             best = regions.best(root)
