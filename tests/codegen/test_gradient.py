@@ -52,7 +52,14 @@ _FUNCTIONS: dict[str, Any] = {
     "sum": lambda a: a.sum(-1, keepdims=True),
     "max": lambda a: a.max(-1, keepdims=True),
 }
-_RELATIONS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal}
+_RELATIONS = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "==": np.equal,
+    "!=": np.not_equal,
+}
 
 
 def evaluated(program: Program, values: dict[str, Any]) -> list[Array]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _ABSENT = {"scale": 1.0, "bias": 0.0}
-_RELATIONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq"}
+_RELATIONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 
 
 def meaning(signature: Signature, *, batched: bool = False) -> Callable[..., Any]:
