@@ -52,7 +52,7 @@ class Group:
 
     Attributes:
         fx: the FX node.
-        nodes: in order; the last one computes what the FX node does. None for a node that only moves parts.
+        nodes: in order; the last one computes what the FX node does.
         ports: its arguments.
         results: the values that carry its results.
         parts: for a node with several results, the FX nodes that take one each, with its position.

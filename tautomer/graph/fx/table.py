@@ -41,7 +41,6 @@ class Row:
         constant: ONNX attributes with a value of their own.
         number: whether the last operand may be a Python number in torch.
         floats: whether it is the same on floats only.
-        typed: whether all operands must have the type of the result.
         written: whether it is used to write, too.
     """
 
@@ -53,14 +52,12 @@ class Row:
     constant: Mapping[str, Any] = field(default_factory=dict)
     number: bool = False
     floats: bool = True
-    typed: bool = True
     written: bool = True
 
     def read(self, site: Site) -> ir.Value:
         """The node as ONNX has it."""
         site.expect(**self.fixed)
-        if self.typed:
-            site.of_one_type(*self.inputs)
+        site.of_one_type(*self.inputs)
         if self.floats:
             site.of_floats()
         own = {name: site.number(argument) for name, argument in self.attributes.items()}

@@ -75,6 +75,7 @@ def rewrite_graph(
     done = _attempt(gm, values, wanted, Choices(norm, weights=_WEIGHTS[weights]), verify, constants)
     if isinstance(done, Rewritten):
         return done
+    # a rewrite of sites alone may be right where one of whole streams is not
     again = _attempt(
         gm, values, wanted, Choices(sites_only=True, weights=_WEIGHTS[weights]), verify, constants
     )
