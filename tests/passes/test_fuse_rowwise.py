@@ -197,6 +197,12 @@ ALONE = {
         "(float[batch, 4, 8, 8] x, float[batch, 4, 8, 8] r) => (float[batch, 4, 8, 8] y)",
         {"k": numbers(4, 4, 1, 1)},
     ),
+    "weights, which are computed ahead": (
+        "m = ReduceMean <axes = [-1]> (w) c = Sub(w, m) t = Tanh(c) y = MatMul(x, t)",
+        "(float[batch, 24] x) => (float[batch, 8] y)",
+        {"w": numbers(24, 8)},
+        17,
+    ),
     "a scale that a product takes": (
         "p = MatMul(x, w) s = Mul(p, one) y = Relu(s)",
         "(float[batch, 24] x) => (float[batch, 8] y)",

@@ -135,11 +135,3 @@ def test_a_wrong_join_is_refused_by_its_own_evidence(name: str, monkeypatch: pyt
     result = joined(outputs="float[batch, 4, 7] logits, float[batch, 4, 6] h2")
     assert ours(result.model) == {"LayerNormalization": 3}
     assert len(reasons(result)) == 2 and all("exact arithmetic" in reason for reason in reasons(result))
-
-
-def test_what_centres_weights_is_computed_ahead_and_fused_with_nothing() -> None:
-    result = joined(norm="rms")
-    read = {value for node in result.model.graph for value in node.inputs if value is not None}
-    produced = {value.producer() for value in read} - {None}
-    assert not [node.op_type for node in produced if all(v.const_value is not None for v in node.inputs)]
-    assert not [op for op in ours(result.model) if op.startswith("Rowwise")]
