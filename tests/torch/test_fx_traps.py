@@ -211,3 +211,19 @@ def test_fake_parameters_are_constants_without_a_value() -> None:
     assert calls(done.module, "rms_norm") == 2
     with torch.no_grad():
         assert close(graph(*real), done.module(*real))
+
+
+def test_float64_is_rewritten_to_its_own_precision() -> None:
+    block = Block().double()
+    names = [name for name, _ in block.named_parameters()]
+
+    def call(*values: torch.Tensor) -> Any:
+        return torch.func.functional_call(block, dict(zip(names, values, strict=False)), values[-1:])
+
+    real = [*block.parameters(), TOKENS]
+    graph = _traced(call, *real)
+    done = rewrite_graph(graph, real, norm="rms")
+    assert calls(done.module, "rms_norm") == 2
+    with torch.no_grad():
+        # a few dozen roundings of 1e-16
+        assert torch.allclose(graph(*real), done.module(*real), rtol=1e-12, atol=1e-12)
