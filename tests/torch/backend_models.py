@@ -61,7 +61,7 @@ def compiled(
     model: Callable[..., Any], then: str = "aot_eager", dynamic: bool | None = None, **options: Any
 ) -> Any:
     """The model through the backend; what cannot be rewritten is an error unless the test says otherwise."""
-    chosen = {"then": then, "strict": True, "norm": "rms", **options}
+    chosen = {"then": then, "strict": True, "norm": "rms", "verify": True, **options}
     return torch.compile(model, backend=tautomer, dynamic=dynamic, options=chosen)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import fx
 
 from tautomer.errors import TautomerError
@@ -67,7 +68,9 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
         target="inductor" if chosen.then == "inductor" else "torch",
         verify=chosen.verify,
     )
-    placed = use_kernels(done.module) if chosen.kernels and chosen.then == "inductor" else []
+    # in a training step of residual sums and norms they were slower than what inductor fuses
+    fits = chosen.kernels and chosen.then == "inductor" and not torch.is_grad_enabled()
+    placed = use_kernels(done.module) if fits else []
     trace_remarks([*_of_graph_break(graph), *done.remarks, *placed])
     if not done.changed and not any(each.kind == "passed" for each in placed):
         return None

@@ -20,8 +20,9 @@ class Options:
     Attributes:
         then: the backend that gets the rewritten graph.
         norm: the form of layer normalisations, as in `tautomer.optimize`.
-        kernels: whether inductor gets our kernels where they were measured to gain on its own code.
-        verify: whether rewrites are checked: each exactly, the whole graph on the example inputs.
+        kernels: whether inductor gets our kernels, in inference, where they were measured to gain.
+        verify: whether rewrites are checked: each exactly, the whole graph on the example inputs. Takes
+            seconds for small graphs, and minutes for large ones.
         strict: whether a graph that cannot be rewritten is an error; otherwise it is handed on as it was,
             with a warning.
         inductor: settings of inductor for this compilation, by their names in torch._inductor.config.
@@ -30,7 +31,7 @@ class Options:
     then: Then = "inductor"
     norm: Norm = "auto"
     kernels: bool = True
-    verify: bool = True
+    verify: bool = False
     strict: bool = False
     inductor: Mapping[str, Any] = field(default_factory=dict)
 
