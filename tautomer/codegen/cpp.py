@@ -72,9 +72,10 @@ class Writer:
         return name if name in self.segments else f"load_part({name}_row + i, {count})"
 
     def loaded_first(self, name: str) -> str:
-        """The first element of a tensor's row."""
-        first = f"load_part({name}_row, 1)"
-        return f"all({first}[0])" if name in self.segments else first
+        """The first vector of a tensor's row, or less where the row is shorter."""
+        if name in self.segments:
+            return f"all(load_part({name}_row, 1)[0])"
+        return f"load_part({name}_row, columns < LANES ? columns : LANES)"
 
     def by_segments(self, names: Collection[str]) -> bool:
         """Whether a pass that reads these tensors goes through a row part by part."""

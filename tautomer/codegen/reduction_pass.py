@@ -47,6 +47,7 @@ def reduction_pass(
         f"for (int64_t from = {'start' if parts else '0'}, to; from < {end}; from = to) {{",
         f"  to = {end} - from < {step} ? {end} : from + {step};",
         *(f"  {accumulator(node, plan)} g{k};" for k, node in enumerate(reductions)),
+        *(f"  Sum h{k};" for k, node in enumerate(reductions) if node in made.squared),
         "  int64_t i = from;",
         "  for (; i + 4 * LANES <= to; i += 4 * LANES) {",
         *(f"    {line}" for line in (*ahead, *made.steps(_PLACES))),
@@ -58,17 +59,41 @@ def reduction_pass(
         *(f"    {line}" for line in made.tail()),
         "  }",
         *(f"  {_closed(node, k)}" for k, node in enumerate(reductions)),
+        *(
+            f"  squares{node.index} += h{k}.value();"
+            for k, node in enumerate(reductions)
+            if node in made.squared
+        ),
         "}",
     ]
-    return [
+    saved = kept is None and all(node in plan.squares for node in reductions)
+    statements = [
         f"const auto {made.terms} = [&]({', '.join(parameters)}) INLINE_LAMBDA {{",
         *(f"  {line}" for line in write.elements(values)),
         *(f"  r{k} = {named(value)};" for k, value in enumerate(values)),
         "};",
         *made.pivots(),
-        *(f"double {named(node)} = {_start(node)};" for node in reductions),
+        *(f"{'' if saved else 'double '}{named(node)} = {_start(node)};" for node in reductions),
+        *(f"double squares{node.index} = 0.0;" for node in made.squared),
         *(write.over_segments(names, loop) if parts else loop),
+        *(
+            f"const double taken{node.index} = {named(node)} * {named(node)} / (double)columns;"
+            for node in made.squared
+        ),
         *(f"{named(node)} += pivot{node.index} * (double)columns;" for node in made.wide),
+    ]
+    return _unless_known(statements, plan, reductions) if saved else statements
+
+
+def _unless_known(statements: list[str], plan: Schedule, reductions: Sequence[Node]) -> list[str]:
+    """Sums of squares from those of an earlier pass; the statements are for rows where they are not exact."""
+    pairs = [(node, plan.squares[node]) for node in reductions]
+    exact = " && ".join(f"taken{total.index} <= {named(node)}" for node, total in pairs)
+    return [
+        *(f"double {named(node)} = squares{total.index} - taken{total.index};" for node, total in pairs),
+        f"if (__builtin_expect(!({exact}), 0)) {{",
+        *(f"  {line}" for line in statements),
+        "}",
     ]
 
 
@@ -107,17 +132,24 @@ class _Pass:
         """The sums that need more digits than float32 has."""
         return [node for node in self.reductions if node in self.plan.wide]
 
-    def pivots(self) -> list[str]:
-        """The first term of each sum that needs more digits; from every term it is subtracted.
+    @property
+    def squared(self) -> list[Node]:
+        """Those whose squares relative to the pivot are summed, too."""
+        return [node for node in self.reductions if node in self.plan.squares.values()]
 
-        sum t = sum (t - t_0) + n t_0. What float32 loses is then relative to how far the terms lie from each
-        other, and so is the result, which has a multiple of the sum subtracted. A first term far from all
-        others makes the largest element of the result itself.
+    def pivots(self) -> list[str]:
+        """The middle of the first terms of each sum that needs more digits; from every term it is subtracted.
+
+        sum t = sum (t - p) + n p. What float32 loses is then relative to how far the terms lie from each
+        other, and so is the result, which has a multiple of the sum subtracted. First terms far from all
+        others make the largest element of the result themselves.
         """
         if not self.wide:
             return []
         results = [f"pivots{node.index}" for node in self.reductions]
-        first = [f"const float pivot{node.index} = pivots{node.index}[0];" for node in self.wide]
+        first = [
+            f"const float pivot{node.index} = middle(pivots{node.index}, columns);" for node in self.wide
+        ]
         return [*self._computed(results, [self.write.loaded_first(name) for name in self.names]), *first]
 
     def steps(self, places: str) -> list[str]:
@@ -158,5 +190,8 @@ class _Pass:
     def _gathered(self, node: Node, k: int, place: str) -> str:
         if node.op == "max":
             return f"g{k}.take(g{k}.{place}, r{k}{place});"
+        if node in self.squared:
+            difference = f"const V d = r{k}{place} - pivot{node.index};"
+            return f"{{ {difference} g{k}.{place} += d; h{k}.{place} += d * d; }}"
         pivot = f" - pivot{node.index}" if node in self.plan.wide else ""
         return f"g{k}.{place} += r{k}{place}{pivot};"

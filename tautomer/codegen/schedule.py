@@ -8,8 +8,10 @@ when nothing is lost by that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tautomer.codegen.centred_squares import centred_squares
 from tautomer.codegen.expression import REDUCTIONS, Node, reachable
 from tautomer.codegen.trace import Program
 
@@ -26,12 +28,14 @@ class Schedule:
         kept: a value of the last of those passes that is worth keeping, or None.
         wide: the sums that need more digits than float32 has.
         plain: the maxima that need not look for NaN: the result has it from a sum over the same elements.
+        squares: sum (t - m)^2 -> sum t of the mean m, whose pass gives the sum of squares too.
     """
 
     passes: tuple[tuple[Node, ...], ...]
     kept: Node | None
     wide: frozenset[Node]
     plain: frozenset[Node]
+    squares: Mapping[Node, Node]
 
 
 def schedule(program: Program) -> Schedule:
@@ -51,7 +55,7 @@ def schedule(program: Program) -> Schedule:
         for node in reductions
         if node.op == "max" and any(_shows(one.args[0], node.args[0]) for one in sums)
     )
-    return Schedule(passes, kept, wide, plain)
+    return Schedule(passes, kept, wide, plain, centred_squares(passes, wide))
 
 
 def _shows(node: Node, source: Node) -> bool:

@@ -56,6 +56,12 @@ struct Sum {
   V a = {}, b = {}, c = {}, d = {};
   INLINE double value() const { return total((a + b) + (c + d)); }
 };
+
+// a number in the middle of the first elements of a row
+INLINE float middle(V first, int64_t columns) {
+  const int64_t count = columns < LANES ? columns : LANES;
+  return total(pick(first_lanes(count), first, V{}) * (1.0f / (float)count));
+}
 """
 
 _MAX = """\

@@ -13,7 +13,7 @@
 #include <f16cintrin.h>
 #endif
 
-namespace kernel_7931b84c3a85aa8e4e9e21ec4f482425 {
+namespace kernel_efdd1929573d080ada42274c4f4685c0 {
 
 constexpr int LANES = 8;
 #define INLINE inline __attribute__((always_inline))
@@ -72,8 +72,14 @@ struct Sum {
   INLINE double value() const { return total((a + b) + (c + d)); }
 };
 
+// a number in the middle of the first elements of a row
+INLINE float middle(V first, int64_t columns) {
+  const int64_t count = columns < LANES ? columns : LANES;
+  return total(pick(first_lanes(count), first, V{}) * (1.0f / (float)count));
+}
+
 extern "C" __attribute__((visibility("default")))
-void tautomer_7931b84c3a85aa8e4e9e21ec4f482425(const void* const* inputs, void* const* outputs, const double* parameters,
+void tautomer_efdd1929573d080ada42274c4f4685c0(const void* const* inputs, void* const* outputs, const double* parameters,
             int64_t first, int64_t last, int64_t columns) {
   const S* const x_all = (const S*)inputs[0];
   const S* const scale_all = (const S*)inputs[1];
@@ -91,12 +97,14 @@ void tautomer_7931b84c3a85aa8e4e9e21ec4f482425(const void* const* inputs, void* 
       r0 = x;
     };
     V pivots4;
-    terms0(load_part(x_row, 1), pivots4);
-    const float pivot4 = pivots4[0];
+    terms0(load_part(x_row, columns < LANES ? columns : LANES), pivots4);
+    const float pivot4 = middle(pivots4, columns);
     double u4 = 0.0;
+    double squares4 = 0.0;
     for (int64_t from = 0, to; from < columns; from = to) {
       to = columns - from < BLOCK ? columns : from + BLOCK;
       Sum g0;
+      Sum h0;
       int64_t i = from;
       for (; i + 4 * LANES <= to; i += 4 * LANES) {
         V r0a;
@@ -107,66 +115,71 @@ void tautomer_7931b84c3a85aa8e4e9e21ec4f482425(const void* const* inputs, void* 
         terms0(load(x_row + i + 2 * LANES), r0c);
         V r0d;
         terms0(load(x_row + i + 3 * LANES), r0d);
-        g0.a += r0a - pivot4;
-        g0.b += r0b - pivot4;
-        g0.c += r0c - pivot4;
-        g0.d += r0d - pivot4;
+        { const V d = r0a - pivot4; g0.a += d; h0.a += d * d; }
+        { const V d = r0b - pivot4; g0.b += d; h0.b += d * d; }
+        { const V d = r0c - pivot4; g0.c += d; h0.c += d * d; }
+        { const V d = r0d - pivot4; g0.d += d; h0.d += d * d; }
       }
       for (; i + LANES <= to; i += LANES) {
         V r0a;
         terms0(load(x_row + i), r0a);
-        g0.a += r0a - pivot4;
+        { const V d = r0a - pivot4; g0.a += d; h0.a += d * d; }
       }
       if (i < to) {
         V r0a;
         terms0(load_part(x_row + i, to - i), r0a);
         const I there = first_lanes(to - i);
         r0a = pick(there, r0a, all(pivot4));
-        g0.a += r0a - pivot4;
+        { const V d = r0a - pivot4; g0.a += d; h0.a += d * d; }
       }
       u4 += g0.value();
+      squares4 += h0.value();
     }
+    const double taken4 = u4 * u4 / (double)columns;
     u4 += pivot4 * (double)columns;
     const double u6 = u4 / count;
     const V b6 = all((float)u6);
     const V l6 = all(low_part(u6));
-    const auto terms1 = [&](V x, V& r0) INLINE_LAMBDA {
-      const V t7 = (x - b6) - l6;
-      const V t8 = t7 * t7;
-      r0 = t8;
-    };
-    double u9 = 0.0;
-    for (int64_t from = 0, to; from < columns; from = to) {
-      to = columns - from < BLOCK ? columns : from + BLOCK;
-      Sum g0;
-      int64_t i = from;
-      for (; i + 4 * LANES <= to; i += 4 * LANES) {
-        V r0a;
-        terms1(load(x_row + i), r0a);
-        V r0b;
-        terms1(load(x_row + i + 1 * LANES), r0b);
-        V r0c;
-        terms1(load(x_row + i + 2 * LANES), r0c);
-        V r0d;
-        terms1(load(x_row + i + 3 * LANES), r0d);
-        g0.a += r0a;
-        g0.b += r0b;
-        g0.c += r0c;
-        g0.d += r0d;
+    double u9 = squares4 - taken4;
+    if (__builtin_expect(!(taken4 <= u9), 0)) {
+      const auto terms1 = [&](V x, V& r0) INLINE_LAMBDA {
+        const V t7 = (x - b6) - l6;
+        const V t8 = t7 * t7;
+        r0 = t8;
+      };
+      u9 = 0.0;
+      for (int64_t from = 0, to; from < columns; from = to) {
+        to = columns - from < BLOCK ? columns : from + BLOCK;
+        Sum g0;
+        int64_t i = from;
+        for (; i + 4 * LANES <= to; i += 4 * LANES) {
+          V r0a;
+          terms1(load(x_row + i), r0a);
+          V r0b;
+          terms1(load(x_row + i + 1 * LANES), r0b);
+          V r0c;
+          terms1(load(x_row + i + 2 * LANES), r0c);
+          V r0d;
+          terms1(load(x_row + i + 3 * LANES), r0d);
+          g0.a += r0a;
+          g0.b += r0b;
+          g0.c += r0c;
+          g0.d += r0d;
+        }
+        for (; i + LANES <= to; i += LANES) {
+          V r0a;
+          terms1(load(x_row + i), r0a);
+          g0.a += r0a;
+        }
+        if (i < to) {
+          V r0a;
+          terms1(load_part(x_row + i, to - i), r0a);
+          const I there = first_lanes(to - i);
+          r0a = pick(there, r0a, V{});
+          g0.a += r0a;
+        }
+        u9 += g0.value();
       }
-      for (; i + LANES <= to; i += LANES) {
-        V r0a;
-        terms1(load(x_row + i), r0a);
-        g0.a += r0a;
-      }
-      if (i < to) {
-        V r0a;
-        terms1(load_part(x_row + i, to - i), r0a);
-        const I there = first_lanes(to - i);
-        r0a = pick(there, r0a, V{});
-        g0.a += r0a;
-      }
-      u9 += g0.value();
     }
     const double u10 = u9 / count;
     const double u11 = u10 + u3;
