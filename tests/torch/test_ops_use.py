@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from tautomer.remarks import Remark
-from tautomer.runtime.torch import ops_gains
+from tautomer.runtime.torch import backend, ops_gains
 from tautomer.runtime.torch.ops_gains import no_gain
 from tautomer.runtime.torch.ops_use import use_kernels
 
@@ -55,6 +56,11 @@ def rows(*shape: int) -> torch.Tensor:
     return torch.randn(*shape)
 
 
+def with_sigmoid(x: torch.Tensor, cubic: float = 0.044715) -> torch.Tensor:
+    """The GELU with tanh as the passes write it for inductor."""
+    return x * torch.sigmoid((x + x * x * x * cubic) * 1.5957691669464111)
+
+
 X, W, B = rows(5, ROW), rows(ROW), rows(ROW)
 CASES: list[tuple[str, Callable[..., Any], tuple[torch.Tensor, ...], str]] = [
     (
@@ -76,6 +82,12 @@ CASES: list[tuple[str, Callable[..., Any], tuple[torch.Tensor, ...], str]] = [
     (
         "between products",
         lambda x, w, v: functional.gelu((x @ w).view(5, 1, ROW), approximate="tanh").view(5, ROW) @ v,
+        (X, rows(ROW, ROW), rows(ROW, 2)),
+        "gelu_tanh_v1.default",
+    ),
+    (
+        "between products, with a sigmoid",
+        lambda x, w, v: with_sigmoid(x @ w) @ v,
         (X, rows(ROW, ROW), rows(ROW, 2)),
         "gelu_tanh_v1.default",
     ),
@@ -194,6 +206,54 @@ def test_in_a_compiled_model(training: bool) -> None:
             block(X).square().sum().backward()
             for a, b in zip(got, block.parameters(), strict=True):
                 torch.testing.assert_close(a, b.grad, rtol=1e-4, atol=1e-4)
+
+
+def read_on_the_way(x: torch.Tensor) -> torch.Tensor:
+    cube = x * x * x
+    return x * torch.sigmoid((x + cube * 0.044715) * 1.5957691669464111) + cube
+
+
+MISSES: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda x: with_sigmoid(x, 0.044716),
+    lambda x: x.abs() * torch.sigmoid((x + x * x * x * 0.044715) * 1.5957691669464111),
+    lambda x: x * torch.sigmoid((x + x * x * 0.044715) * 1.5957691669464111),
+    lambda x: x * torch.sigmoid(torch.add(x, x * x * x * 0.044715, alpha=2) * 1.5957691669464111),
+    read_on_the_way,
+]
+
+
+@pytest.mark.parametrize("function", MISSES, ids=["cubic", "factor", "square", "alpha", "read on the way"])
+def test_products_with_a_sigmoid_that_are_no_gelu(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    assert used(lambda x, w, v: function(x @ w) @ v, X, rows(ROW, ROW), rows(ROW, 2)) == ([], [])
+
+
+def test_a_gelu_with_a_sigmoid_that_inductor_fuses_is_left_alone() -> None:
+    names, remarks = used(lambda x, w: with_sigmoid(x @ w) + 1.0, X, rows(ROW, ROW))
+    assert names == []
+    assert ["fuses it with" in one.reason for one in remarks] == [True]
+
+
+@pytest.mark.parametrize("spelling", ["tanh", "by hand"])
+def test_the_backend_places_the_kernel_of_a_gelu_with_tanh(
+    spelling: str, fresh_dynamo: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_hand(x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+    block = nn.Sequential(nn.Linear(ROW, ROW), nn.GELU("tanh"), nn.Linear(ROW, ROW))
+    if spelling == "by hand":
+        block[1].forward = by_hand  # type: ignore[method-assign]
+    handed: list[torch.fx.GraphModule] = []
+
+    def kept(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        handed.append(graph)
+        return graph
+
+    monkeypatch.setattr(backend, "lookup_backend", lambda then: kept)  # takes inductor's place
+    with torch.no_grad():
+        compiled = torch.compile(block, backend=backend.tautomer, options={"strict": True})
+        torch.testing.assert_close(compiled(X), block(X), rtol=1e-5, atol=1e-5)
+    assert targets(handed[0]) == ["aten.linear.default", "gelu_tanh_v1.default", "aten.linear.default"]
 
 
 def test_the_same_graph_gives_the_same_graph() -> None:

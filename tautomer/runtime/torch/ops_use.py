@@ -26,8 +26,10 @@ from tautomer.runtime.torch.compat import OpOverload
 from tautomer.runtime.torch.ops_gains import no_gain
 from tautomer.runtime.torch.ops_library import attach
 from tautomer.runtime.torch.ops_rules import overload
+from tautomer.runtime.torch.ops_tanh import tanh_gelu
 
 RULE = "kernels"
+_FUSED = "inductor fuses it with what is around it"
 aten = torch.ops.aten
 
 
@@ -41,6 +43,7 @@ class Site:
         operands: a scale and a bias, as nodes or None.
         numbers: its parameters.
         gate: a second tensor of the shape of x.
+        inner: nodes that go with it, each after those that read it.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Site:
     operands: tuple[fx.Node | None, ...] = ()
     numbers: tuple[float, ...] = ()
     gate: fx.Node | None = None
+    inner: tuple[fx.Node, ...] = ()
 
 
 def use_kernels(graph: fx.GraphModule) -> list[Remark]:
@@ -144,9 +148,8 @@ def _place(graph: fx.Graph, node: fx.Node, site: Site, mutates: bool) -> Remark:
         if old is not None:
             old.replace_all_uses_with(new)
             graph.erase_node(old)
-            for one in old.all_input_nodes:  # the activation of what was gated
-                if one.target in _GATED and not one.users:
-                    graph.erase_node(one)
+    for old in site.inner:
+        graph.erase_node(old)
     return Remark("passed", RULE, _op(node), node.name, f"as {operator.named()}")
 
 
@@ -208,12 +211,20 @@ def _gelu(node: fx.Node) -> Site | str:
     (x,) = node.args
     approximate = node.kwargs.get("approximate", "none")
     if not isinstance(x, fx.Node) or not _between_products(node, x):
-        return "inductor fuses it with what is around it"
+        return _FUSED
     return Site("gelu_tanh" if approximate == "tanh" else "gelu", x)
 
 
+def _product(node: fx.Node) -> Site | str | None:
+    """silu(x) * gate, gelu(x) * gate, or the GELU with tanh as the passes write it."""
+    found = tanh_gelu(node)
+    if found is None:
+        return _gated(node)
+    x, inner = found
+    return Site("gelu_tanh", x, inner=inner) if _between_products(node, x) else _FUSED
+
+
 def _gated(node: fx.Node) -> Site | str | None:
-    """silu(x) * gate, or gelu(x) * gate."""
     factors = [one for one in node.args if isinstance(one, fx.Node)]
     if node.kwargs or len(factors) != 2:
         return None
@@ -222,11 +233,11 @@ def _gated(node: fx.Node) -> Site | str | None:
             continue
         (x,) = active.args
         if not isinstance(x, fx.Node) or not _between_products(node, x, gate):
-            return "inductor fuses it with what is around it"
+            return _FUSED
         exact = active.kwargs.get("approximate", "none") == "none"
         if active.target is aten.silu.default:
-            return Site("swiglu", x, numbers=(1.0,), gate=gate)
-        return Site("geglu" if exact else "geglu_tanh", x, gate=gate)
+            return Site("swiglu", x, numbers=(1.0,), gate=gate, inner=(active,))
+        return Site("geglu" if exact else "geglu_tanh", x, gate=gate, inner=(active,))
     return None
 
 
@@ -255,7 +266,7 @@ _GATED = (aten.silu.default, aten.gelu.default)
 _READ: dict[Any, Callable[[fx.Node], Site | str | None]] = {
     aten.layer_norm.default: _layer_norm,
     aten.rms_norm.default: _rms_norm,
-    aten.mul.Tensor: _gated,
+    aten.mul.Tensor: _product,
     aten.gelu.default: _gelu,
     aten.softmax.int: _softmax("softmax"),
     aten.log_softmax.int: _softmax("log_softmax"),
