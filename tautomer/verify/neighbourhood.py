@@ -1,14 +1,14 @@
 """One rewrite on its own neighbourhood: the value before and the value after, from the same leaves, exactly.
 
 If every rewrite keeps the value that it replaces, the whole model keeps its outputs. The neighbourhood is
-small, so this is cheap, and it holds where the whole model cannot be evaluated, for instance around an
-operator that nobody has given a meaning.
+small, and of its rows a few are enough, so this is cheap, and it holds where the whole model cannot be
+evaluated, for instance around an operator that nobody has given a meaning.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.call import call_of
+from tautomer.graph.fact import Shape
 from tautomer.graph.facts import Facts, bind_symbols, propagate
 from tautomer.graph.semantics.casts import lift
 from tautomer.graph.semantics.domain import Mathematics, Unsupported
@@ -28,13 +29,17 @@ from tautomer.patterns.rowwise import is_rowwise
 from tautomer.verify.ball import Ball
 from tautomer.verify.classes import CLASSES
 from tautomer.verify.exact import BallArithmetic, Outcome, compare_values
+from tautomer.verify.few_rows import few_rows
 from tautomer.verify.interpreter import run_function
 from tautomer.verify.numerics import filled, judge
 from tautomer.verify.provenance import weight
 from tautomer.verify.single import Float32
 
 _SMALL = (2, 3, 5, 7)  # for the symbols; every operation works on rows, and a few rows show what it does
-_LARGEST = 1 << 17  # elements of a tensor beyond which a site is left to the check of the whole model
+_LARGEST = (
+    1 << 17
+)  # elements of few rows of a tensor beyond which a site is left to the check of the whole model
+_SIZED = ("Expand", "Reshape")  # a shape is an input
 _SEEDS = (1, 2)
 _SAME = 2.0**-36  # a thousandth of a rounding in float32
 
@@ -88,21 +93,20 @@ class Neighbourhood:
         new: ir.Value,
         leaves: Mapping[ir.Value, ir.Value],
     ) -> str:
-        shapes = [self._facts.get(origin).shape for origin in leaves.values()]
-        if any(shape is None for shape in shapes):
+        if any(self._facts.get(origin).shape is None for origin in leaves.values()):
             return "its neighbourhood cannot be evaluated: the shape of an input is not known"
-        largest = max((math.prod(shape) for shape in shapes if shape is not None), default=1)
-        if largest > _LARGEST:
+        shapes = few_rows(self.model, self._facts, (old, new), leaves)
+        if max((math.prod(shapes[leaf]) for leaf in leaves), default=1) > _LARGEST:
             self.skipped += 1
             return ""
         self.checked += 1
 
         def compared(seed: int, weights: int | None) -> Outcome:
             exact = BallArithmetic()
-            walk = _Walk(self.model, self._facts, exact.domain, weights)
-            for index, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True)):
+            walk = _Walk(self.model, self._facts, shapes, exact.domain, weights)
+            for index, leaf in enumerate(leaves):
                 rng = np.random.default_rng(100 * seed + index)
-                walk.values[leaf] = exact.domain.constant(rng.standard_normal(shape))
+                walk.values[leaf] = exact.domain.constant(rng.standard_normal(shapes[leaf]))
             return compare_values(exact, walk.value(old), walk.value(new))
 
         for seed in _SEEDS:
@@ -115,32 +119,31 @@ class Neighbourhood:
                 return f"its neighbourhood cannot be evaluated exactly: {error}"
             if outcome.different or outcome.undecided:
                 return f"{outcome.different} of {outcome.elements} elements differ in exact arithmetic"
-        return self._judged(old, new, leaves)
+        return self._judged(old, new, tuple(leaves), shapes)
 
     def _judged(
         self,
         old: ir.Value,
         new: ir.Value,
-        leaves: Mapping[ir.Value, ir.Value],
+        leaves: Sequence[ir.Value],
+        shapes: Mapping[ir.Value, Shape],
     ) -> str:
         """Rounding and special values in float32, on rows of every class; "" when all is well."""
-        facts = self._facts
 
         def evaluated(value: ir.Value, m: Mathematics, inputs: Mapping[str, Any]) -> dict[str, Any]:
-            walk = _Walk(self.model, facts, m, None)
+            walk = _Walk(self.model, self._facts, shapes, m, None)
             for index, leaf in enumerate(leaves):
                 walk.values[leaf] = m.constant(inputs[str(index)])
             concrete = m.nearest if isinstance(m, Ball) else m.concrete
             return {"y": concrete(walk.value(value)).astype(np.float32 if m is single else np.float64)}
 
         single, double = Float32(), Float64()
-        shapes = [facts.get(origin).shape or () for origin in leaves.values()]
-        if not shapes or not shapes[0]:
+        if not leaves or not shapes[leaves[0]]:
             return ""
         rng = np.random.default_rng(11)
-        base = {str(i): rng.standard_normal(shape).astype(np.float32) for i, shape in enumerate(shapes)}
+        base = {str(i): rng.standard_normal(shapes[x]).astype(np.float32) for i, x in enumerate(leaves)}
         for each in CLASSES:
-            inputs = {**base, "0": each.rows(shapes[0], np.float32, 1)}
+            inputs = {**base, "0": each.rows(shapes[leaves[0]], np.float32, 1)}
             finite = all(np.all(np.isfinite(x)) for x in inputs.values())
 
             def oracle(x: Mapping[str, Any], finite: bool = finite) -> dict[str, Any]:
@@ -180,10 +183,11 @@ class _Walk:
         self,
         model: ir.Model,
         facts: Facts,
+        shapes: Mapping[ir.Value, Shape],
         m: Mathematics,
         seed: int | None,
     ) -> None:
-        self._model, self._facts, self._m, self._seed = model, facts, m, seed
+        self._model, self._facts, self._shapes, self._m, self._seed = model, facts, shapes, m, seed
         self.values: dict[ir.Value, Any] = {}
 
     def value(self, value: ir.Value | None) -> Any:
@@ -221,6 +225,8 @@ class _Walk:
         else:
             call = call_of(node, self._model.opset_imports.get(node.domain, 0))
             inputs = [None if operand is None else self.values[operand] for operand in node.inputs]
+            if call.domain == "" and call.op_type in _SIZED and value in self._shapes and len(inputs) > 1:
+                inputs[1] = np.array(self._shapes[value], np.int64)  # the stored one is that of all rows
             function = self._model.functions.get((node.domain, node.op_type, node.overload))
             if function is not None and node.domain != DOMAIN:
                 raise Unsupported(node.op_type, "a function of the model")

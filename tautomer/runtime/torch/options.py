@@ -21,8 +21,8 @@ class Options:
         then: the backend that gets the rewritten graph.
         norm: the form of layer normalisations, as in `tautomer.optimize`.
         kernels: whether inductor gets our kernels, in inference, where they were measured to gain.
-        verify: whether rewrites are checked: each exactly, the whole graph on the example inputs. Takes
-            seconds for small graphs, and minutes for large ones.
+        verify: whether rewrites are checked: each exactly on a few rows, the whole graph on the example
+            inputs, which takes a few forward passes in float64.
         strict: whether a graph that cannot be rewritten is an error; otherwise it is handed on as it was,
             with a warning.
         inductor: settings of inductor for this compilation, by their names in torch._inductor.config.
@@ -31,7 +31,7 @@ class Options:
     then: Then = "inductor"
     norm: Norm = "auto"
     kernels: bool = True
-    verify: bool = False
+    verify: bool = True
     strict: bool = False
     inductor: Mapping[str, Any] = field(default_factory=dict)
 

@@ -126,7 +126,8 @@ def _attempt(
     differs = evidence.differs(written, done.centred)
     if differs:
         return differs
-    reason = "each site in exact arithmetic; the whole by the numeric criterion on the example values"
+    but = f" but {evidence.skipped} that were too large" if evidence.skipped else ""
+    reason = f"each site{but} in exact arithmetic; the whole by the numeric criterion on the example values"
     legs: dict[str, Any] = {}
     if choices.weights == "ahead":
         original = read_fx(gm, constants=parameters, values=values)
