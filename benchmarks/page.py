@@ -41,8 +41,8 @@ ours is faster. The load of the machine is told because it was not idle; the qua
 
 Kernels. The figures were reached by hand on another processor, with AVX-512, twice the L2 and a wider path to
 memory. Here a vector has eight numbers: an exponential takes .19 ns, and the two of an element of one long
-row .38, beside .31 for reading it and writing past the caches and .25 for reading it once more. Of
-LayerNormalization the three passes over a row in the nearest cache are only in part hidden behind memory.
+row .38, beside .31 for reading it and writing past the caches and .25 for reading it once more. Of a norm the
+arithmetic on a row in the nearest cache is only in part hidden behind memory.
 
 {bars}
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from tautomer.patterns import probe
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
 from tautomer.patterns.match import Match, Operand, Refusal
 from tautomer.patterns.operation import Definition, definitions
@@ -80,15 +81,17 @@ def _candidates(
     pool = dict.fromkeys(value for value in numbers if value < 10.0)
     pool |= dict.fromkeys((0.0, definition.parameters[name]))
     pool |= dict.fromkeys(value / length for value in numbers)
+    # rows of every kind; a graph of fixed sizes may bring thousands, on which the result is compared after
+    x, y = samples.x[: probe.ROWS], samples.y[: probe.ROWS]
     for value in pool:
         if not definition.weights:
             yield {name: value}
             continue
 
         def formula(weights: Mapping[str, float], value: float = value) -> Array:
-            return _formula(definition, {name: value, **weights})(samples.x)
+            return _formula(definition, {name: value, **weights})(x)
 
-        weights = solved(definition, formula, samples.y, program.readings)
+        weights = solved(definition, formula, y, program.readings)
         if weights is not None:
             yield {name: value, **weights}
 
