@@ -28,6 +28,8 @@ SECTIONS: dict[str, tuple[str, int | None]] = {
 }
 LINKED = {
     "recognition": "what is found in exports of real architectures, beside other tools",
+    "rowwise": "chains of pointwise operations and row reductions, in an earlier run",
+    "torch_check": "whole models through the torch.compile backend: outputs, gradients, training",
     "recentring": "which layer normalisations become RMSNormalization, by architecture",
 }
 HEAD = """# Benchmarks
