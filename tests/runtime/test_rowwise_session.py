@@ -93,6 +93,35 @@ def test_kernels_give_what_the_model_gave_for_every_size(
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
 
 
+# x / max(sqrt(variance of batches + e), v x + sqrt(variance + e)) * g + b: v x may be nearly minus the root
+EVONORM_B0 = """<ir_version: 9, opset_import: ["": 18]>
+evonorm (float[batch, 6, h, w] x) => (float[batch, 6, h, w] y) {
+    m = ReduceMean <keepdims = 1> (x, axes) c = Sub(x, m) q = Mul(c, c)
+    i = ReduceMean <keepdims = 1> (q, axes) j = Add(i, e) r = Sqrt(j) u = Mul(x, v)
+    n = Add(u, r) k = Max(n, floor) d = Div(x, k) o = Mul(d, g) y = Add(o, b)
+}"""
+
+
+@needs_compiler
+def test_a_formula_that_cancels_on_some_inputs_keeps_its_kernel(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    proto = onnx.parser.parse_model(EVONORM_B0)
+    channels = {name: RANDOM.uniform(0.5, 1.5, (1, 6, 1, 1)).astype("f") for name in ("v", "g", "b", "floor")}
+    stored = {"axes": np.array([2, 3]), "e": np.float32(1e-5), **channels}
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in stored.items())
+    result = tautomer.optimize(proto, target="kernels")
+    assert [node.domain for node in result.model.graph] == ["tautomer"]
+    result.save(tmp_path / "b0.onnx")
+    with caplog.at_level(logging.WARNING, "tautomer.session"):
+        ours = tautomer.session(tmp_path / "b0.onnx")
+    assert not caplog.records
+    inputs = {"x": RANDOM.standard_normal((2, 6, 5, 7)).astype("f")}
+    stock = onnxruntime.InferenceSession(proto.SerializeToString(), providers=CPU)
+    # the denominator is at least the root of one half, and the sum in it of order 1
+    np.testing.assert_allclose(ours.run(None, inputs)[0], stock.run(None, inputs)[0], rtol=1e-5, atol=5e-6)
+
+
 def hostile(proto: onnx.ModelProto, how: str) -> onnx.ModelProto:
     """The file with a function that somebody changed by hand."""
     function = next(one for one in proto.functions if any(node.op_type == "Sqrt" for node in one.node))
