@@ -1,0 +1,89 @@
+"""A kernel in Triton: the text of a module that defines one, and how to call it.
+
+    NAME[grid](x, *operands, *results, *parameters, rows, columns, ROWS=..., BLOCK=...)
+
+Pointwise kernels take `elements` instead of rows and columns, and no ROWS. Tensors are stored in any of
+float32, float16 and bfloat16, each as it is; the arithmetic is in float32. Results that are added up over the
+rows are written as one row of partial sums in float32 for each program of the grid.
+
+The text is the same for all types, sizes and devices: Triton compiles it for those that it is called with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from tautomer.codegen.trace import Program
+from tautomer.codegen.triton_loops import looped_rows
+from tautomer.codegen.triton_math import helper_text
+from tautomer.codegen.triton_pointwise import pointwise
+from tautomer.codegen.triton_rows import whole_rows
+from tautomer.errors import InputError
+from tautomer.patterns.operation import WHOLE_PARAMETERS
+
+Form = Literal["pointwise", "rows", "loops"]
+_WRITERS = {"pointwise": pointwise, "rows": whole_rows, "loops": looped_rows}
+_SIZES = {"pointwise": ("elements",), "rows": ("rows", "columns"), "loops": ("rows", "columns")}
+_HEAD = """\
+import triton
+import triton.language as tl
+"""
+
+
+@dataclass(frozen=True)
+class TritonKernel:
+    """A kernel as text.
+
+    Attributes:
+        name: of the function: a hash of the text, so no name of a model gets into it.
+        text: the module.
+        form: "pointwise"; "rows", a whole row at a time; or "loops", block by block.
+        program: what it computes.
+        numbers: the names of the scalar arguments between the tensors and the constants, in order.
+        constants: the names of the sizes of a tile.
+    """
+
+    name: str
+    text: str
+    form: Form
+    program: Program
+    numbers: tuple[str, ...]
+    constants: tuple[str, ...]
+
+
+def triton_kernel(program: Program, *, looped: bool = False) -> TritonKernel:
+    """Writes the kernel of a program.
+
+    Args:
+        program: what to compute.
+        looped: whether rows are read block by block.
+
+    Raises:
+        InputError: what is added up over the rows is not done block by block.
+    """
+    form: Form = "pointwise" if not program.rows else "loops" if looped else "rows"
+    if form == "loops" and program.totals:
+        raise InputError("sums over rows of any length are not written", where="Triton kernel")
+    return _written(program, form)
+
+
+@cache
+def _written(program: Program, form: Form) -> TritonKernel:
+    lines, helpers = _WRITERS[form](program)
+    tensors = ("x", *program.operands, *program.names)
+    numbers = (*(name for name in program.parameters if name not in WHOLE_PARAMETERS), *_SIZES[form])
+    numbers += tuple(name for name in WHOLE_PARAMETERS if name in program.parameters)
+    constants = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK")
+    arguments = [
+        *(f"{name}_ptr" for name in tensors),
+        *numbers,
+        *(f"{one}: tl.constexpr" for one in constants),
+    ]
+    body = "".join(f"    {line}\n" for line in lines)
+    definition = f"@triton.jit\ndef NAME({', '.join(arguments)}):\n{body}"
+    text = "\n\n".join(filter(None, (_HEAD, helper_text(helpers), definition)))
+    name = f"tautomer_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return TritonKernel(name, text.replace("NAME", name), form, program, numbers, constants)
