@@ -99,5 +99,5 @@ HELPERS = frozenset(_TEXTS)
 
 
 def helper_text(names: Collection[str]) -> str:
-    """The functions of these names, as part of a module that has imported triton, and its language as `tl`."""
+    """The functions of these names, as part of a module that has imported triton and its language as tl."""
     return "\n\n".join(text for name, text in _TEXTS.items() if name in names)

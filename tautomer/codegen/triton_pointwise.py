@@ -1,4 +1,4 @@
-"""Pointwise programs in Triton: a program of the grid computes BLOCK elements, one after the other in memory."""
+"""Pointwise programs in Triton: a program of the grid computes BLOCK neighbouring elements."""
 
 from __future__ import annotations
 
