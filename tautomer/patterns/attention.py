@@ -21,10 +21,10 @@ from tautomer.patterns.attention_operands import Walked, walk_key, walk_query, w
 from tautomer.patterns.computation_type import rounding_cast
 from tautomer.patterns.cones import Cone, ConeFinder
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, LARGEST, Program, compile_cone
-from tautomer.patterns.operation import Definition, definition_of
+from tautomer.patterns.operation import Definition
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognised import Recognised
-from tautomer.patterns.rows import apply
+from tautomer.patterns.score_functions import SCORE_FUNCTIONS, weights_of
 from tautomer.remarks import Remark
 
 _MAX_BACK = 48
@@ -32,29 +32,14 @@ _MAX_SCORES = 1 << 22
 _TOLERANCE = 1e-9  # float64 rounding of a softmax row
 # What a mask adds to a score to remove it: far below any score, so that the function gives 0.
 _REMOVED = -1e30
-
-
-# The score functions, by the definitions that they are.
-SCORES = {
-    "softmax": "Softmax",
-    "softmax1": "SoftmaxPlusOne",
-    "sigmoid": "Sigmoid",
-    "relu": "Relu",
-    "relu2": "SquaredRelu",
-}
-
-
-def score_of(m: Any, name: str, scores: Any) -> Any:
-    """The weights that a score function makes of scores, over the last axis."""
-    definition = definition_of(SCORES[name])
-    assert definition is not None
-    return apply(definition, m, scores, axes=(len(m.shape(scores)) - 1,) if definition.rows else ())
+# What is swept twice has numbers of its own beside scale and bias.
+_SCORES = tuple(one.name for one in SCORE_FUNCTIONS.values() if one.kind != "two sweeps")
 
 
 def score_attention(m: Any, q: Any, k: Any, v: Any, *, score: str = "softmax", scale: float = 1.0) -> Any:
-    """f(q k^T * scale + bias) v, f in softmax, softmax1, sigmoid, relu, relu2; masks add to the scores."""
+    """f(q k^T * scale + bias) v, f a score function; masks add to the scores."""
     scores = m.matmul(q, m.move(lambda x: np.swapaxes(x, -1, -2), k)) * scale
-    return m.matmul(score_of(m, score, scores), v)
+    return m.matmul(weights_of(m, SCORE_FUNCTIONS[score], scores), v)
 
 
 DEFINITION = Definition(
@@ -180,7 +165,7 @@ def _hypotheses(program: Program, kinds: list[Any]) -> Iterator[_Weights]:
         signs = (1, -1) if kind == ir.DataType.BOOL else (1,)
         choices = [(*choice, sign) for choice in choices for sign in signs]
     capped = any(call.op_type == "Tanh" for call in program.calls)
-    for score in SCORES:
+    for score in _SCORES:
         for scale in scales:
             for bias in biases if score != "softmax" else [0.0]:
                 for masks in choices:
@@ -227,7 +212,7 @@ def _holds(trial: _Trial, weights: _Weights) -> bool:
         if mask is None:
             return False
         total = np.where(mask, total, _REMOVED) if mask.dtype == bool else total + mask
-    expected = score_of(FLOAT64, weights.score, total)
+    expected = weights_of(FLOAT64, SCORE_FUNCTIONS[weights.score], total)
     return bool(np.allclose(trial.found, expected, rtol=_TOLERANCE, atol=1e-13))
 
 
