@@ -3,6 +3,7 @@
     import tautomer.torch
     report = tautomer.torch.convert(model)
     tautomer.torch.load_kernels()  # before a graph runs that calls torch.ops.tautomer
+    tautomer.torch.export_onnx(module, (x,), "model.onnx")  # with the functions of operators of ours
     tautomer.torch.refresh()  # after writing to the data of a weight of a model compiled with our backend
 
 Importing this imports torch.
@@ -12,7 +13,18 @@ from __future__ import annotations
 
 from tautomer.runtime.torch.convert import Conversion, convert
 from tautomer.runtime.torch.norm_modules import CRMSNorm, RMSNorm
+from tautomer.runtime.torch.onnx_export import export_onnx, onnx_translations, with_bodies
 from tautomer.runtime.torch.ops import load_kernels
 from tautomer.runtime.torch.prologue import refresh
 
-__all__ = ["CRMSNorm", "Conversion", "RMSNorm", "convert", "load_kernels", "refresh"]
+__all__ = [
+    "CRMSNorm",
+    "Conversion",
+    "RMSNorm",
+    "convert",
+    "export_onnx",
+    "load_kernels",
+    "onnx_translations",
+    "refresh",
+    "with_bodies",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from fx_models import close
@@ -14,6 +13,8 @@ from torch import nn
 
 import tautomer
 from tautomer.errors import CheckFailedError, InputError
+from tautomer.runtime.torch import ops_gains
+from tautomer.runtime.torch.ops_use import use_kernels
 
 _BATCH = ({0: torch.export.Dim("batch", min=1, max=64)},)
 
@@ -52,18 +53,23 @@ def test_a_program_is_taken_too() -> None:
     assert close(block(TOKENS), result.model(TOKENS))
 
 
-def test_the_result_is_exported_to_onnx(tmp_path: Path) -> None:
-    ort = pytest.importorskip("onnxruntime")
-    block = Block()
-    program = tautomer.optimize(block, (TOKENS,), target="inductor", export=True).model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = torch.onnx.export(program, (TOKENS,), dynamo=True, opset_version=23, verbose=False)
-    assert made is not None
-    made.save(tmp_path / "block.onnx")
-    session = ort.InferenceSession(tmp_path / "block.onnx", providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {session.get_inputs()[0].name: TOKENS.numpy()})
-    assert close(block(TOKENS), torch.from_numpy(np.asarray(found)))
+def test_the_program_is_packaged_with_operators_of_ours(
+    kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By AOTInductor, which compiles C++ for ten seconds: the smallest model that has both."""
+    monkeypatch.setattr(ops_gains, "_LEAST", {"float32": {"rms_norm": (1, 1)}})
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8)).eval(), torch.randn(3, 8)
+    result = tautomer.optimize(model, (x,), target="inductor", norm="rms")
+    with torch.no_grad(), warnings.catch_warnings():
+        assert [remark.kind for remark in use_kernels(result.model)] == ["passed"]
+        program = torch.export.export(result.model, (x,))
+        warnings.simplefilter("ignore", FutureWarning)  # of torch, about torch
+        package = torch._inductor.aoti_compile_and_package(
+            program,
+            package_path=str(tmp_path / "model.pt2"),
+            inductor_configs={"aot_inductor.compile_wrapper_opt_level": "O0"},
+        )
+        assert close(model(x), torch._inductor.aoti_load_package(package)(x))
 
 
 def test_torch_by_itself_keeps_its_layer_norm() -> None:

@@ -5,6 +5,8 @@ A new version of torch breaks here or nowhere.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch._C._functorch import peek_interpreter_stack
 from torch._dispatch.python import enable_python_dispatcher
@@ -38,6 +40,7 @@ __all__ = [
     "list_mode_options",
     "lookup_backend",
     "make_fx",
+    "onnx_recorder",
     "preserve_node_meta",
     "storage_reference",
     "trace_structured",
@@ -52,3 +55,10 @@ def storage_reference(storage: torch.UntypedStorage) -> object:
 def is_transformed() -> bool:
     """Whether torch.func or forward mode is at work on what is called now."""
     return forward_ad._current_level >= 0 or peek_interpreter_stack() is not None
+
+
+def onnx_recorder() -> Any:
+    """What writes nodes while torch.onnx.export translates: it has `opset`, and `eval` of a schema."""
+    from onnxscript import evaluator
+
+    return evaluator.default()

@@ -95,6 +95,8 @@ def rewrite_module(
     taken_back = next((remark for remark in done.remarks if "taken back" in remark.reason), None)
     if taken_back is not None and norm != "auto":
         raise CheckFailedError(taken_back.reason, remedy="nothing was changed; verify=False does without")
+    if done.changed:
+        done.module.eval()  # as the module was
     return done
 
 
