@@ -1,4 +1,4 @@
-"""Small JSON files of ours in the cache folder: read with suspicion, written whole."""
+"""Small files of ours in the cache folder: read with suspicion, written whole."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ _LARGEST = 1 << 16
 
 
 def read(place: Path) -> Any:
-    """The document of a file that is ours and that only we can write.
+    """The document of a JSON file, see `read_bytes`.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(read_bytes(place))
+
+
+def read_bytes(place: Path) -> bytes:
+    """What is in a file that is ours and that only we can write.
 
     Raises:
         UnusableFolderError: others may write the folder.
         OSError: there is none, or it is no file of ours.
-        ValueError: it is no JSON.
-        RecursionError: it is nested too deeply.
     """
     cache_folder.check_ours(place.parent)
     # never through a link, and never waiting for the other end of a pipe
@@ -31,11 +39,16 @@ def read(place: Path) -> Any:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
             raise OSError("not a file of ours")
-        return json.loads(file.read(_LARGEST))
+        return file.read(_LARGEST)
 
 
 def write(place: Path, document: Any) -> None:
-    """Puts the document there: all of it at once, so that nobody reads a part.
+    """Puts a document there as JSON, see `write_bytes`."""
+    write_bytes(place, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def write_bytes(place: Path, content: bytes) -> None:
+    """Puts the content there: all of it at once, so that nobody reads a part.
 
     Raises:
         UnusableFolderError: others may write the folder.
@@ -47,8 +60,8 @@ def write(place: Path, document: Any) -> None:
     cache_folder.check_ours(place.parent)
     aside = place.with_name(f"{place.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(json.dumps(document, indent=1) + "\n")
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
         aside.replace(place)
     finally:
         with contextlib.suppress(OSError):

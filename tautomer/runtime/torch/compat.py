@@ -18,6 +18,7 @@ from torch._inductor import list_mode_options
 from torch._logging._internal import trace_structured
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.traceback import preserve_node_meta
@@ -27,6 +28,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 __all__ = [
     "FakeTensor",
     "FakeTensorMode",
+    "FunctionalTensorMode",
     "HigherOrderOperator",
     "OpOverload",
     "OpOverloadPacket",
@@ -37,6 +39,7 @@ __all__ = [
     "inductor_config",
     "is_traceable_wrapper_subclass",
     "is_transformed",
+    "keeps_triton_operators",
     "list_mode_options",
     "lookup_backend",
     "make_fx",
@@ -62,3 +65,10 @@ def onnx_recorder() -> Any:
     from onnxscript import evaluator
 
     return evaluator.default()
+
+
+def keeps_triton_operators() -> bool:
+    """Whether a graph is exported, in which operators stay what they are."""
+    from torch.export._trace import custom_triton_ops_decomposition_disabled
+
+    return bool(custom_triton_ops_decomposition_disabled())

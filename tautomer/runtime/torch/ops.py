@@ -18,7 +18,7 @@ import torch
 from tautomer.codegen.storage import DTYPES
 from tautomer.codegen.torch_operators import OPERATORS, TorchOperator, forward, operator_of
 from tautomer.errors import InputError
-from tautomer.runtime.torch.ops_library import attach, operators_library
+from tautomer.runtime.torch.ops_library import attach, attach_cuda, operators_library
 from tautomer.runtime.torch.ops_rules import overload
 from tautomer.runtime.torch.ops_stock import stock
 
@@ -54,6 +54,8 @@ def call(name: str, x: torch.Tensor, *operands: torch.Tensor | None, **parameter
 def kernel(operator: TorchOperator, x: torch.Tensor) -> Any:
     """torch's operator that runs our kernel on tensors like this one; None where there is none."""
     dtype = str(x.dtype).removeprefix("torch.")
+    if x.device.type == "cuda":
+        return None if attach_cuda(operator, x) else overload(forward(operator))
     if x.device.type != "cpu" or dtype not in DTYPES or attach(operator, dtype):
         return None
     return overload(forward(operator))

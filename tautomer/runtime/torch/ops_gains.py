@@ -6,6 +6,8 @@ operator, some microseconds that fused code does not have, costs more than the k
 
 from __future__ import annotations
 
+from typing import Any
+
 Least = tuple[int | None, int | None]
 
 # type -> operator -> the least number of elements of x, forward alone and in training; None: was not faster
@@ -50,3 +52,38 @@ def no_gain(name: str, dtype: str, elements: int, *, trains: bool) -> str:
     if elements < least:
         return f"inductor's own code is as fast {how} below {least} elements, and it has {elements}"
     return ""
+
+
+# architecture -> type -> operator -> the least elements of a row, forward alone and in training
+_LEAST_COLUMNS: dict[str, dict[str, dict[str, Least]]] = {}
+
+
+def no_gain_on_gpu(name: str, dtype: str, x: Any, *, trains: bool) -> str:
+    """Why an operator on a GPU is left to inductor, or "".
+
+    Args:
+        name: the operator, without version.
+        dtype: of x.
+        x: a tensor like those that it works on.
+        trains: whether its gradient is computed too.
+    """
+    architecture = _architecture(x)
+    least = _LEAST_COLUMNS.get(architecture, {}).get(dtype, {}).get(name, (None, None))[trains]
+    how = f"of {dtype} {'in training' if trains else 'forward'} on {architecture}"
+    if least is None:
+        return f"no gain on inductor's own code was measured {how}"
+    if x.shape[-1] < least:
+        return f"inductor's own code is as fast {how} below rows of {least}, and these have {x.shape[-1]}"
+    return ""
+
+
+def _architecture(x: Any) -> str:
+    """Of the device that a tensor lies on, as in sm_90."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "a device that is not here"
+    if torch.version.hip:
+        return str(torch.cuda.get_device_properties(x.device).gcnArchName).partition(":")[0]
+    major, minor = torch.cuda.get_device_capability(x.device)
+    return f"sm_{major}{minor}"

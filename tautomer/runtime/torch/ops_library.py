@@ -12,7 +12,15 @@ from typing import Any
 from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.kernel import Isa, Kernel, kernel_for, kernel_of
 from tautomer.codegen.torch_library import TARGET_VERSION, index_of, index_of_dtype, library_text
-from tautomer.codegen.torch_operators import NAMESPACE, TorchOperator, backward, forward, kernel, signatures
+from tautomer.codegen.torch_operators import (
+    NAMESPACE,
+    OPERATORS,
+    TorchOperator,
+    backward,
+    forward,
+    kernel,
+    signatures,
+)
 from tautomer.errors import InternalError, ResourceError, TautomerError
 from tautomer.machine import Machine
 from tautomer.runtime.kernel_cache import library
@@ -23,6 +31,7 @@ from tautomer.runtime.torch.ops_check import check_of
 
 _LOG = logging.getLogger("tautomer.torch")
 _LOCK = threading.RLock()
+_KEPT: list[Any] = []  # definitions end with the object that made them
 
 
 def attach(operator: TorchOperator, dtype: str) -> str:
@@ -52,6 +61,40 @@ def _attached(operator: TorchOperator, dtype: str) -> str:
         _LOG.warning("torch runs %s of %s by its own operators: %s", operator.name, dtype, error)
         return str(error)
     return ""
+
+
+def attach_cuda(operator: TorchOperator, x: Any) -> str:
+    """Makes the operators run on tensors of a GPU; their kernels are compiled when they are first launched.
+
+    Args:
+        operator: which.
+        x: a tensor like those that it is to run on.
+
+    Returns:
+        Why it runs without a kernel of ours, or "".
+    """
+    from tautomer.runtime.torch.ops_cuda import no_kernel
+
+    reason = no_kernel(forward(operator), x)
+    if not reason:
+        with _LOCK:
+            _known()
+    return reason
+
+
+@cache
+def _known() -> None:
+    """Makes torch know the operators; without a C++ compiler, without kernels for the CPU."""
+    import torch
+
+    from tautomer.runtime.torch import ops_rules
+
+    if _loaded():
+        library = torch.library.Library(NAMESPACE, "FRAGMENT")
+        _KEPT.append(library)
+        for one in (*map(forward, OPERATORS), *signatures()):
+            library.define(one.schema)
+        ops_rules.register_all()
 
 
 @cache

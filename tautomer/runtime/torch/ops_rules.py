@@ -21,6 +21,7 @@ from tautomer.codegen.torch_operators import (
     kernel,
 )
 from tautomer.patterns.operation import FULL_OPERANDS, ROW_OPERANDS
+from tautomer.runtime.torch.ops_cuda import register_cuda
 from tautomer.runtime.torch.ops_meaning import meaning
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ def register_all() -> None:
             torch.library.register_vmap(f"{NAMESPACE}::{one.name}", _batched(one))
         signature = forward(operator)
         if any(name in FULL_OPERANDS for name in signature.program.operands):
-            library.impl(signature.name, _widened(signature), "AutocastCPU")
+            library.impl(signature.name, _widened(signature, "cpu"), "AutocastCPU")
+            library.impl(signature.name, _widened(signature, "cuda"), "AutocastCUDA")
         library.impl(signature.name, _differentiable(operator), "Autograd")
+    register_cuda(library)
 
 
 def overload(signature: Signature) -> Any:
@@ -107,10 +110,10 @@ def _batched(signature: Signature) -> Callable[..., Any]:
     return rule
 
 
-def _widened(signature: Signature) -> Callable[..., Any]:
+def _widened(signature: Signature, device: str) -> Callable[..., Any]:
     """Under autocast, tensors of different types meet as in x + residual: in the widest of them.
 
-    Nothing is narrowed: torch computes norms on the CPU in the type that comes in, too.
+    Nothing is narrowed, and results have the type that comes in, as torch's norms on the CPU.
     """
     import torch
 
@@ -124,7 +127,7 @@ def _widened(signature: Signature) -> Callable[..., Any]:
             widest = torch.promote_types(widest, given[i].dtype)
         for i in places:
             given[i] = given[i].to(widest)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(device, enabled=False):
             return overload(signature)(*given)
 
     return rule

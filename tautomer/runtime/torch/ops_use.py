@@ -23,8 +23,8 @@ from tautomer.codegen.storage import DTYPES
 from tautomer.codegen.torch_operators import forward, operator_of
 from tautomer.remarks import Remark
 from tautomer.runtime.torch.compat import OpOverload
-from tautomer.runtime.torch.ops_gains import no_gain
-from tautomer.runtime.torch.ops_library import attach
+from tautomer.runtime.torch.ops_gains import no_gain, no_gain_on_gpu
+from tautomer.runtime.torch.ops_library import attach, attach_cuda
 from tautomer.runtime.torch.ops_rules import overload
 from tautomer.runtime.torch.ops_tanh import tanh_gelu
 
@@ -94,8 +94,8 @@ def _site(node: fx.Node) -> Site | str | None:
     x, y = found.x.meta.get("val"), node.meta.get("val")
     if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor):
         return "its type is not known"
-    if x.device.type != "cpu":
-        return "kernels are for the CPU"
+    if x.device.type not in ("cpu", "cuda"):
+        return f"there are no kernels for {x.device.type}"
     dtype = _dtype(x)
     if dtype not in DTYPES or y.dtype != x.dtype:
         return f"there is no kernel from {dtype} to {_dtype(y)}"
@@ -125,7 +125,10 @@ def _place(graph: fx.Graph, node: fx.Node, site: Site, mutates: bool) -> Remark:
     trains = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
 
     def declined(name: str) -> str:
-        return no_gain(name, _dtype(x), x.numel(), trains=trains) or attach(operator_of(name), _dtype(x))
+        operator = operator_of(name)
+        if x.device.type == "cuda":
+            return no_gain_on_gpu(name, _dtype(x), x, trains=trains) or attach_cuda(operator, x)
+        return no_gain(name, _dtype(x), x.numel(), trains=trains) or attach(operator, _dtype(x))
 
     total, name = _addition(site, mutates), f"add_{site.name}"
     if total is None or not _ready(total, site) or declined(name):

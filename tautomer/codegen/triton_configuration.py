@@ -1,0 +1,76 @@
+"""The tile of a Triton kernel, by the size of what it works on: rows and columns, and warps that share it.
+
+A thread holds some 16 elements of a row: enough loads in flight to keep the memory busy, and few enough that
+registers do not run out. A row is done block by block where even 1024 threads cannot hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tautomer.codegen.expression import reachable
+from tautomer.codegen.trace import Program
+
+# registers of 32 bits that the threads of a program of the grid share; a thread's own needs beside elements
+_REGISTERS, _OTHER = 1 << 16, 20
+_MOST_REGISTERS = 255
+_MOST_WARPS = 32
+_PER_THREAD = 16
+_LEAST_TILE = 2048
+_POINTWISE = (1024, 4)
+_LOOPED = (4096, 8)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How a kernel is launched.
+
+    Attributes:
+        rows: of a tile; 0 for a pointwise kernel.
+        block: columns of a tile, or elements; a power of two.
+        warps: of 32 threads.
+        looped: whether rows are read block by block.
+    """
+
+    rows: int
+    block: int
+    warps: int
+    looped: bool = False
+
+    @property
+    def constants(self) -> Mapping[str, int]:
+        """The constants of the kernel."""
+        return {"ROWS": self.rows, "BLOCK": self.block} if self.rows else {"BLOCK": self.block}
+
+
+def configuration(program: Program, columns: int, itemsize: int) -> Configuration | None:
+    """The configuration for rows of a length; None where there is no kernel for it.
+
+    Args:
+        program: what the kernel computes.
+        columns: elements of a row, at least 1; of no meaning where there are no rows.
+        itemsize: bytes of an element as it is stored.
+    """
+    if not program.rows:
+        return Configuration(0, *_POINTWISE)
+    block = max(16, 1 << (columns - 1).bit_length())
+    rows = max(1, _LEAST_TILE // block) if not program.totals else 1
+    warps = max(1, min(_MOST_WARPS, rows * block // (32 * _PER_THREAD)))
+    if program.totals:
+        warps = max(4, warps) if block >= 512 else 1
+    while warps <= _MOST_WARPS:
+        per_thread = max(1, rows * block // (32 * warps))
+        needed = _OTHER + per_thread * _live(program, itemsize)
+        if needed <= min(_MOST_REGISTERS, _REGISTERS // (32 * warps)):
+            return Configuration(rows, block, warps)
+        warps *= 2
+    return None if program.totals else Configuration(1, *_LOOPED, looped=True)
+
+
+def _live(program: Program, itemsize: int) -> float:
+    """Registers per element: for the tensors that wait for a reduction, as compilers need them."""
+    nodes = reachable(program.results)
+    full = sum(node.op in ("x", "operand") for node in nodes) - len(program.of_kind("row"))
+    rows = len(program.of_kind("row"))
+    return 0.3 + 0.9 * full + (0.25 if itemsize == 2 else 0.5) * rows + 1.0 * len(program.totals)

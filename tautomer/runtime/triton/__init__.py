@@ -1,0 +1,1 @@
+"""Kernels in Triton: their files, what the compiler makes of them, how they are launched."""

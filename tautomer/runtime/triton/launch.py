@@ -1,0 +1,114 @@
+"""Running a program on tensors of a GPU by its Triton kernel.
+
+    y, total = run(program, [x, residual, scale, bias], [1e-5])
+
+Under a compiler of torch the launch is recorded in the graph, so that it compiles it in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tautomer.codegen.trace import Program
+from tautomer.codegen.triton_configuration import Configuration, configuration
+from tautomer.codegen.triton_kernel import TritonKernel, triton_kernel
+from tautomer.errors import InputError
+from tautomer.patterns.operation import WHOLE_PARAMETERS
+from tautomer.runtime.triton.modules import function_of
+
+if TYPE_CHECKING:
+    import torch
+
+# programs of the grid that share the rows where results are added up over them, by multiprocessor
+_PROGRAMS_PER_PROCESSOR = 4
+_PROGRAMS = 512
+
+
+def run(
+    program: Program,
+    tensors: Sequence[torch.Tensor],
+    numbers: Sequence[float],
+    *,
+    chosen: Configuration | None = None,
+    traced: bool = False,
+) -> tuple[torch.Tensor, ...]:
+    """Computes the results of a program.
+
+    Args:
+        program: what to compute.
+        tensors: x and the operands, on one device, of float32, float16 or bfloat16; those that are not
+            contiguous are copied.
+        numbers: the parameters.
+        chosen: how to launch it; by default as `configuration` says.
+        traced: whether the launch is to be recorded in a graph.
+
+    Returns:
+        The results in x's shape and type; those that are added up over the rows in the shape of a row and in
+        float32.
+
+    Raises:
+        InputError: rows that are too long for a kernel.
+    """
+    import torch
+
+    x = tensors[0]
+    columns = x.shape[-1] if program.rows else 1
+    whole = [
+        torch.empty(x.shape[:-1] if program.folded else x.shape, dtype=x.dtype, device=x.device)
+        for name in program.names
+        if name not in program.totals
+    ]
+    if not traced and x.numel() == 0:
+        totals = [torch.zeros(columns, dtype=torch.float32, device=x.device) for _ in program.totals]
+        return (*whole, *totals)
+    found = chosen or configuration(program, int(columns), x.element_size())
+    if found is None:
+        raise InputError(f"no kernel for rows of {columns} elements", where="Triton kernel")
+    kernel = triton_kernel(program, looped=found.looped)
+    rows = x.numel() // columns
+    programs = _programs(found, rows, x.device, traced) if program.totals else 0
+    partial = [torch.empty((programs, columns), dtype=torch.float32, device=x.device) for _ in program.totals]
+    given = [tensor.contiguous() for tensor in tensors]
+    # the totals are the last results
+    arguments = (*given, *whole, *partial, *_numbers(kernel, numbers, rows, columns))
+    # positive tiles of a pointwise kernel are made of elements
+    tiles = -(-rows // (found.rows or found.block))
+    _launcher(kernel, traced)[(programs or tiles,)](*arguments, **found.constants, **_options(found, traced))
+    return (*whole, *(one.sum(0) for one in partial))
+
+
+def _numbers(kernel: TritonKernel, numbers: Sequence[float], rows: Any, columns: Any) -> list[Any]:
+    sizes = {"elements": rows, "rows": rows, "columns": columns}
+    by_name = dict(zip(kernel.program.parameters, numbers, strict=True))
+    whole = {name: int(by_name[name]) for name in WHOLE_PARAMETERS if name in by_name}
+    known: dict[str, Any] = {**by_name, **sizes, **whole}
+    return [known[name] for name in kernel.numbers]
+
+
+def _programs(found: Configuration, rows: Any, device: torch.device, traced: bool) -> int:
+    """How many programs share the rows; more than there are rows of tiles write zeros."""
+    import torch
+
+    most = _PROGRAMS
+    if device.type == "cuda":
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        most = processors * max(1, min(_PROGRAMS_PER_PROCESSOR, 32 // found.warps))
+    return most if not isinstance(rows, int) else min(most, -(-rows // found.rows))
+
+
+def _options(found: Configuration, traced: bool) -> dict[str, Any]:
+    warps = found.warps
+    import torch
+
+    if torch.version.hip:
+        warps = max(1, warps // 2)  # theirs are of 64 threads
+    # the compilers of torch know no name for the second
+    return {"num_warps": warps} if traced else {"num_warps": warps, "enable_fp_fusion": True}
+
+
+def _launcher(kernel: TritonKernel, traced: bool) -> Any:
+    import torch
+
+    function = function_of(kernel)
+    return torch.library.wrap_triton(function) if traced else function
