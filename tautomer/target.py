@@ -36,6 +36,8 @@ class Target:
             pairs of elements and ratio, by elements. Operations that are here may be written as ours.
         slow_tanh: whether a sigmoid is faster than a tanh.
         fuses_rowwise: whether kernels of ours run what pointwise operations and row reductions make together.
+        sparse_from: elements of a matrix from which on it gains to skip the rows whose factor is zero; None
+            where no kernel does.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Target:
     gains: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     slow_tanh: bool = False
     fuses_rowwise: bool = False
+    sparse_from: int | None = None
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
         """The forms an operation may take here, best first."""
@@ -151,6 +154,7 @@ KERNELS = replace(
     costs={**ONNXRUNTIME.costs, "LayerNormalization": 0.26, "RMSNormalization": 0.2},
     gains=_GAINS,
     fuses_rowwise=True,
+    sparse_from=1 << 16,
 )
 
 # Torch as it runs by itself, operator by operator: its rms_norm is made of several, its layer_norm is one.

@@ -26,7 +26,7 @@ from tautomer.patterns.operation import Definition
 __all__ = ["AVX2", "AVX512", "PORTABLE", "Isa", "Kernel", "kernel_for", "kernel_of", "unsupported"]
 
 # Contraction to fused multiplications and additions is wanted; nothing that drops NaN or reorders sums is.
-_FLAGS = (
+FLAGS = (
     "-std=c++17",
     "-O2",
     "-ffp-contract=fast",
@@ -116,7 +116,7 @@ def _assembled(program: Program, loops: Loops, dtype: str, isa: Isa, float_rows:
     row_type = "float" if float_rows else "S"
     body = "\n".join((*parts, *loops.helpers, function(program, loops, row_type)))
     body = interleaved(body) if loops.long_chains else body
-    flags = (*_FLAGS, *isa.flags)
+    flags = (*FLAGS, *isa.flags)
     digest = hashlib.sha256("\0".join((isa.name, *flags, body)).encode()).hexdigest()[:32]
     return Kernel(
         f"tautomer_{digest}",

@@ -43,6 +43,15 @@ struct Kernel {
   List<Parameter> parameters;
 };
 
+// What operators of a kind have in common: those that work on rows, or others.
+struct Family {
+  Status* (*create)(const CustomOp*, const Api*, const KernelInfo*, void** kernel);
+  Status* (*compute)(void* kernel, KernelContext*);
+  void (*destroy)(void* kernel);
+  Status* (*infer)(const CustomOp*, ShapeContext*);
+  size_t (*may_inplace)(int** inputs, int** outputs);
+};
+
 // An operator for one element type.
 struct Description {
   const char* name;
@@ -54,6 +63,8 @@ struct Description {
   const char* kinds;  // how inputs go with x: the first letters of full, row, column, number, group, segment
   size_t outputs;
   List<Kernel> kernels;
+  const Family* family;
+  const void* own;  // what the family wants to know of it
 };
 
 // What onnxruntime is given for it.

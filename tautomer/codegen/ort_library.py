@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from tautomer.codegen.ort_abi import ELEMENT_TYPES, declarations
 from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
 from tautomer.codegen.ort_register import REGISTER
+from tautomer.codegen.ort_sparse import GLUE as SPARSE_GLUE
+from tautomer.codegen.sparse_kernel import PARTS
 from tautomer.errors import InternalError
 from tautomer.machine import Variant
 from tautomer.patterns.operation import KINDS, WHOLE_PARAMETERS
@@ -84,17 +86,36 @@ class OrtKernel:
         return ((self.symbol, self.text), *((one.symbol, one.text) for one in self.variants))
 
 
-def library_text(entries: Sequence[OrtKernel]) -> str:
+@dataclass(frozen=True)
+class OrtSparse:
+    """The sparse linear maps of one element type.
+
+    Attributes:
+        op: the operator's name in the domain `tautomer`.
+        inputs: names of its inputs.
+        symbol, text: of the kernel, see `codegen.sparse_kernel`.
+        element_type: the ONNX name of the type of all inputs and of the output.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    symbol: str
+    text: str
+    element_type: str
+
+
+def library_text(entries: Sequence[OrtKernel], sparse: Sequence[OrtSparse] = ()) -> str:
     """The C++ file of a library that exports `RegisterCustomOps`.
 
     Args:
         entries: the kernels. Those of one operator and element type differ in their text attributes; where a
             node does not say them, the first kernel is taken.
+        sparse: sparse linear maps, of each operator and type one.
 
     Raises:
         InternalError: an entry that makes no sense, or entries that contradict each other.
     """
-    if not entries:
+    if not entries and not sparse:
         raise InternalError("a library without kernels")
     for entry in entries:
         _check(entry)
@@ -106,15 +127,19 @@ def library_text(entries: Sequence[OrtKernel]) -> str:
     # is the same function that is declared here
     lines.append("#pragma GCC visibility push(default)")
     functions = dict.fromkeys(one for entry in entries for one in entry.functions)
-    lines += dict.fromkeys(text for _, text in functions)
-    lines += [f'extern "C" void {symbol}({_ARGUMENTS});' for symbol, _ in functions]
+    lines += dict.fromkeys((*(text for _, text in functions), *(one.text for one in sparse)))
+    symbols = [symbol for symbol, _ in functions]
+    symbols += [one.symbol + part for one in sparse for part in PARTS]
+    lines += [f'extern "C" void {symbol}({_ARGUMENTS});' for symbol in dict.fromkeys(symbols)]
     shared = dict.fromkeys(one.symbol for entry in entries for one in entry.variants if one.parts)
     for symbol in shared:
         lines.append(f'extern "C" void {symbol}_partial({_PART}, double*);')
         lines.append(f'extern "C" void {symbol}_finish({_PART}, const double*, const double*);')
     lines.append("#pragma GCC visibility pop")
-    lines += ["namespace {", declarations(), _limits(entries), GLUE, REGISTER]
+    lines += ["namespace {", declarations(), _limits(entries, sparse), GLUE, REGISTER]
     rows = [_operator(number, kernels, lines) for number, kernels in enumerate(operators.values())]
+    lines += [SPARSE_GLUE] if sparse else []
+    rows += [_sparse(number, one, lines) for number, one in enumerate(sparse)]
     lines += _array("Description", "descriptions", rows)
     lines += [
         "}  // namespace",
@@ -152,11 +177,11 @@ def _check(entry: OrtKernel) -> None:
         raise InternalError("an operand of a row's shape, and no rows", where=f"kernel of {entry.op}")
 
 
-def _limits(entries: Sequence[OrtKernel]) -> str:
+def _limits(entries: Sequence[OrtKernel], sparse: Sequence[OrtSparse]) -> str:
     """Constants of the glue."""
-    parameters = max(1, *(len(entry.parameters) for entry in entries))
-    inputs = 1 + max(len(entry.operands) for entry in entries)
-    outputs = max(entry.results for entry in entries)
+    parameters = max((1, *(len(entry.parameters) for entry in entries)))
+    inputs = max((1, *(1 + len(entry.operands) for entry in entries), *(len(one.inputs) for one in sparse)))
+    outputs = max((1, *(entry.results for entry in entries)))
     return (
         f"constexpr size_t MOST_PARAMETERS = {parameters}, MOST_INPUTS = {inputs}, MOST_AXES = 64;\n"
         f"constexpr size_t MOST_OUTPUTS = {outputs};\n"
@@ -197,7 +222,23 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
     return (
         f"{{{_quoted(one.op)}, {code}, {size}, {one.row_axes}, {str(one.grouped).lower()}, "
         f"{_list(f'inputs_{number}', inputs)}, {_quoted(kinds)}, {one.results}, "
-        f"{_list(f'kernels_{number}', rows)}}}"
+        f"{_list(f'kernels_{number}', rows)}, &ROWS{'_WITH_SUM' if one.results > 1 else ''}, nullptr}}"
+    )
+
+
+def _sparse(number: int, one: OrtSparse, lines: list[str]) -> str:
+    """The table row of a sparse linear map; what it refers to is appended to the lines."""
+    for name in (one.op, one.symbol, *one.inputs):
+        if not _NAME.fullmatch(name):
+            raise InternalError(f"'{name}' is no name", where=f"kernel of {one.op}")
+    inputs = [_quoted(name) for name in one.inputs]
+    lines += _array("char* const", f"sparse_inputs_{number}", inputs)
+    functions = ", ".join(one.symbol + part for part in PARTS)
+    lines.append(f"const SparseFunctions sparse_{number} = {{{functions}}};")
+    code, size = ELEMENT_TYPES[one.element_type]
+    return (
+        f"{{{_quoted(one.op)}, {code}, {size}, 0, false, {_list(f'sparse_inputs_{number}', inputs)}, "
+        f'"", 1, {{nullptr, 0}}, &SPARSE, &sparse_{number}}}'
     )
 
 

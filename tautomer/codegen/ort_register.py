@@ -75,6 +75,24 @@ Status* infer(const CustomOp* described, ShapeContext* context) {
   return nullptr;
 }
 
+// A result may take the place of x, and a second one that of the first operand, which is then a full tensor.
+size_t may_inplace(int** inputs, int** outputs) {
+  static int first[] = {0};
+  *inputs = *outputs = first;
+  return size_t(1);
+}
+
+size_t both_may_inplace(int** inputs, int** outputs) {
+  static int both[] = {0, 1};
+  *inputs = *outputs = both;
+  return size_t(2);
+}
+
+void destroy(void* state) { delete static_cast<State*>(state); }
+
+const Family ROWS = {create, compute, destroy, infer, may_inplace};
+const Family ROWS_WITH_SUM = {create, compute, destroy, infer, both_may_inplace};
+
 Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {
   Op* op = new (std::nothrow) Op{};
   if (!op) return api->CreateStatus(FAIL, "tautomer: out of memory");
@@ -90,22 +108,11 @@ Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {
   op->GetInputCharacteristic = [](const CustomOp*, size_t) { return 0; };  // neither optional nor variadic
   op->GetOutputCharacteristic = [](const CustomOp*, size_t) { return 0; };
   op->GetInputMemoryType = [](const CustomOp*, size_t) { return 0; };  // where the provider has it
-  op->CreateKernelV2 = create;
-  op->KernelComputeV2 = compute;
-  op->KernelDestroy = [](void* state) { delete static_cast<State*>(state); };
-  op->InferOutputShapeFn = infer;
-  // a result may take the place of x, and a second one that of the first operand, which is then a full tensor
-  op->GetMayInplace = [](int** inputs, int** outputs) {
-    static int first[] = {0};
-    *inputs = *outputs = first;
-    return size_t(1);
-  };
-  if (what.outputs > 1)
-    op->GetMayInplace = [](int** inputs, int** outputs) {
-      static int both[] = {0, 1};
-      *inputs = *outputs = both;
-      return size_t(2);
-    };
+  op->CreateKernelV2 = what.family->create;
+  op->KernelComputeV2 = what.family->compute;
+  op->KernelDestroy = what.family->destroy;
+  op->InferOutputShapeFn = what.family->infer;
+  op->GetMayInplace = what.family->may_inplace;
   op->ReleaseMayInplace = [](int*, int*) {};
   return api->CustomOpDomain_Add(domain, op);
 }

@@ -23,6 +23,7 @@ from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
 from tautomer.passes.recentre import Norm, Recentre
 from tautomer.passes.safe_softmax import SafeSoftmax
+from tautomer.passes.sparse_linear import SparseLinear
 from tautomer.passes.workspace import Evidence, Workspace
 from tautomer.patterns.recognise import Recognition
 from tautomer.remarks import Remark
@@ -94,6 +95,7 @@ def rewrite(
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         Raise(target),
         *(() if choices.sites_only else streams),
+        SparseLinear(target),
         SafeSoftmax(target),
         JoinNorms(target),
         LowerTanh(target),

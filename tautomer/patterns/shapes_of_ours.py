@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from tautomer.graph.facts import Fact, Facts, extend, propagate
+from tautomer.patterns import sparse_linear  # noqa: F401 - importing is registering its shape rule
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import definitions
 from tautomer.patterns.rowwise import is_rowwise

@@ -21,6 +21,8 @@ from tautomer.patterns.operation import WHOLE_PARAMETERS, Definition, definition
 from tautomer.patterns.rowwise import is_rowwise
 from tautomer.patterns.rowwise_reading import definition_in
 from tautomer.patterns.shapes_of_ours import facts_of
+from tautomer.patterns.sparse_linear import is_sparse
+from tautomer.runtime.ort_sparse import misfit
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,13 @@ class Candidates:
     Attributes:
         nodes: how many nodes of the domain there are.
         wanted: operator -> the kernels that its nodes need, all of them.
+        sparse: sparse linear maps, each with the ONNX name of an element type.
         declined: operator -> why its nodes run their function body.
     """
 
     nodes: int = 0
     wanted: dict[str, list[Wanted]] = field(default_factory=dict)
+    sparse: dict[tuple[str, str], None] = field(default_factory=dict)
     declined: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,11 +67,18 @@ def kernels_for(model: ir.Model) -> Candidates:
         if node.op_type in found.declined:
             continue
         fit: Wanted | str = "it stands in a function, where types are not known"
-        if not in_function:
+        if not in_function and is_sparse(node.op_type):
+            fit = misfit(node, facts)
+            if not fit:
+                dtype = facts.get(node.inputs[0]).dtype or node.inputs[0].dtype  # type: ignore[union-attr]
+                found.sparse[node.op_type, dtype.name] = None  # type: ignore[union-attr]
+                continue
+        elif not in_function:
             fit = _fit(node, model, facts, read)
         if isinstance(fit, str):
             found.declined[node.op_type] = f"'{label(node)}': {fit}"
             found.wanted.pop(node.op_type, None)
+            found.sparse = {one: None for one in found.sparse if one[0] != node.op_type}
         elif fit not in (wanted := found.wanted.setdefault(node.op_type, [])):
             if any(fit.axes != other.axes for other in wanted):
                 found.declined[node.op_type] = f"'{label(node)}': its nodes have rows of other axes"

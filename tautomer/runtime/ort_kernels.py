@@ -12,7 +12,7 @@ import onnx_ir as ir
 from tautomer.codegen.algorithms import has_parts
 from tautomer.codegen.cost_model import thresholds_of
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
-from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
+from tautomer.codegen.ort_library import OrtKernel, OrtSparse, OrtVariant, library_text
 from tautomer.errors import InputError, TautomerError
 from tautomer.machine import Machine
 from tautomer.patterns.operation import definitions
@@ -20,6 +20,7 @@ from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.machine import machine_of, this_machine
 from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
 from tautomer.runtime.ort_check import check_of
+from tautomer.runtime.ort_sparse import DTYPES, sparse_of
 from tautomer.runtime.tuned import tuned
 
 __all__ = ["Candidates", "Source", "Unavailable", "all_kernels", "kernels_for", "library_for", "source_of"]
@@ -28,8 +29,6 @@ ISAS = ("native", "avx512", "avx2", "portable")
 _KNOWN = (AVX512, AVX2, PORTABLE)
 # whose caches stand for those of all processors of an instruction set
 _NOMINAL = {"native": "native", "avx512": "x86-64-v4", "avx2": "x86-64-v3", "portable": "x86-64"}
-# ONNX's name of an element type -> the one that kernels have
-_DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,20 @@ class Source:
         text: the C++ text.
         flags: what the compiler needs besides its usual flags.
         kernels: what it holds.
+        sparse: the sparse linear maps among it.
     """
 
     text: str
     flags: tuple[str, ...]
     kernels: tuple[tuple[Wanted, OrtKernel], ...]
+    sparse: tuple[OrtSparse, ...] = ()
 
     @property
     def operators(self) -> tuple[str, ...]:
         """The names that are registered."""
-        return tuple(dict.fromkeys(kernel.op for _, kernel in self.kernels))
+        return tuple(
+            dict.fromkeys((*(kernel.op for _, kernel in self.kernels), *(o.op for o in self.sparse)))
+        )
 
 
 class _Written(NamedTuple):
@@ -90,11 +93,11 @@ def library_for(model: ir.Model, isa: str = "native") -> Path | Unavailable:
             usable += [_Written(one, *ort_kernel(one, known, machine)) for one in wanted]
         except TautomerError as error:
             reasons.append(str(error))
-    if not usable:
+    if not usable and not found.sparse:
         return Unavailable("; ".join(reasons) or "no node has an operator of ours")
-    source = _joined(usable)
+    source = _joined(usable, [sparse_of(*one, known) for one in found.sparse])
     try:
-        return library(source.text, source.flags, check=check_of(source.kernels))
+        return library(source.text, source.flags, check=check_of(source.kernels, source.sparse))
     except TautomerError as error:
         return Unavailable(str(error))
 
@@ -112,7 +115,7 @@ def all_kernels(ops: Collection[str] = ()) -> list[Wanted]:
             raise InputError(
                 f"no kernel is written for '{op}'", remedy=f"choose among {', '.join(sorted(names))}"
             )
-    return [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in _DTYPES]
+    return [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in DTYPES]
 
 
 def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine | None = None) -> Source:
@@ -132,10 +135,13 @@ def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine |
     return _joined([_Written(one, *ort_kernel(one, found, sized)) for one in kernels])
 
 
-def _joined(written: Sequence[_Written]) -> Source:
-    flags = dict.fromkeys(flag for one in written for flag in one.flags)
-    text = library_text([one.kernel for one in written])
-    return Source(text, tuple(flags), tuple((one.wanted, one.kernel) for one in written))
+def _joined(written: Sequence[_Written], sparse: Sequence[tuple[OrtSparse, tuple[str, ...]]] = ()) -> Source:
+    flags = dict.fromkeys(
+        flag for each in (*(one.flags for one in written), *(f for _, f in sparse)) for flag in each
+    )
+    text = library_text([one.kernel for one in written], [one for one, _ in sparse])
+    kernels = tuple((one.wanted, one.kernel) for one in written)
+    return Source(text, tuple(flags), kernels, tuple(one for one, _ in sparse))
 
 
 def isa_of(name: str) -> Isa:
@@ -165,9 +171,9 @@ def ort_kernel(wanted: Wanted, isa: Isa, machine: Machine) -> tuple[OrtKernel, t
     from tautomer.codegen.kernel import kernel_for
 
     definition = wanted.definition
-    if wanted.element_type not in _DTYPES:
+    if wanted.element_type not in DTYPES:
         raise InputError(f"no kernel is written for {wanted.element_type}", where=definition.key)
-    dtype = _DTYPES[wanted.element_type]
+    dtype = DTYPES[wanted.element_type]
     kernel = kernel_for(definition, dtype=dtype, isa=isa)
     variants, flags = [], dict.fromkeys(kernel.flags)
     for one in thresholds_of(definition, dtype, machine):

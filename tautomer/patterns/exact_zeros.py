@@ -1,0 +1,48 @@
+"""Which activations give exact zeros: those whose formula is 0 over a good part of what they are given.
+
+Nobody lists them. A definition says it of itself, at the numbers that the operation has: max(x, 0) is 0 for
+half of all x, in exact arithmetic and in any other, while a GELU only comes near it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tautomer.graph.semantics.mathematics import Float64
+from tautomer.patterns.operation import Definition, definitions
+from tautomer.patterns.rows import apply
+
+_GRID = np.linspace(-4.0, 4.0, 65)  # of what activations are usually given
+_LEAST_SHARE = 0.25
+
+
+def has_exact_zeros(definition: Definition, parameters: Mapping[str, float] | None = None) -> bool:
+    """Whether an operation is 0 for a quarter of usual x or more, and not for all.
+
+    Args:
+        definition: any.
+        parameters: the numbers that the operation has; those of the definition where it says none.
+    """
+    if definition.rows or len(definition.results) > 1 or any(name != "gate" for name in definition.operands):
+        return False
+    share = float(np.mean(_at(definition, 1.5, parameters) == 0.0))
+    return _LEAST_SHARE <= share < 1.0
+
+
+def without_gate(definition: Definition) -> Definition | None:
+    """The activation that a gated one multiplies by its gate, where ONNX has it: Relu of ReGLU."""
+    for one in definitions():
+        plain = not (one.rows or one.operands or one.domain or one.parameters)
+        if plain and np.array_equal(_at(one, 1.0), _at(definition, 1.0)):
+            return one
+    return None
+
+
+def _at(definition: Definition, gate: float, parameters: Mapping[str, float] | None = None) -> NDArray[Any]:
+    operands = {name: np.full_like(_GRID, gate) for name in definition.operands}
+    given = {name: value for name, value in (parameters or {}).items() if name in definition.parameters}
+    return np.asarray(apply(definition, Float64(), _GRID, operands=operands, parameters=given))
