@@ -1,0 +1,209 @@
+"""Triton kernels and models on a GPU beside eager torch and inductor: checks, then times.
+
+    python -m benchmarks.gpu [--only NAME] [--minutes 5] [--out DIR] [--rehearse]
+
+Every kernel is first compared with float64. Times are of the device, in turns, medians; kernels are replayed
+from CUDA graphs over sets of inputs that no cache holds. What fails is a row with its error. Sections share
+the time that is left; what there is no time for is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu_case import OURS, Case, Check, Place
+
+
+@dataclass(frozen=True)
+class Section:
+    """Checks or cases.
+
+    Attributes:
+        name: by which it is asked for.
+        module: of benchmarks.
+        function: of the module: gives the checks or cases.
+        share: of the time, in parts.
+    """
+
+    name: str
+    module: str
+    function: str
+    share: float
+
+
+SECTIONS = (
+    Section("check-rows", "gpu_rows", "checks", 3),
+    Section("check-attention", "gpu_attention", "checks", 3),
+    Section("check-compiled", "gpu_compiled", "checks", 3),
+    Section("check-models", "gpu_models", "checks", 2),
+    Section("norms", "gpu_rows", "cases", 5),
+    Section("softmax", "gpu_rows", "softmax_cases", 2),
+    Section("attention", "gpu_attention", "cases", 5),
+    Section("models", "gpu_models", "cases", 5),
+    Section("tuning", "gpu_rows", "tuning", 4),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the tables, and writes them as JSON; 1 where a check failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", help="a section (repeatable), or the start of its name")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for everything (default: 5)")
+    parser.add_argument("--out", type=Path, help="a folder for gpu.json")
+    parser.add_argument("--rehearse", action="store_true", help="tiny tensors on the CPU, interpreted")
+    options = parser.parse_args(arguments)
+    if options.rehearse and os.environ.get("TRITON_INTERPRET") != "1":
+        # triton looks at this when it is imported
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu",
+            *(sys.argv[1:] if arguments is None else arguments),
+        ]
+        os.execve(sys.executable, command, {**os.environ, "TRITON_INTERPRET": "1"})
+    return Run(options.rehearse, options.minutes, options.out).all(options.only or [""])
+
+
+class Run:
+    """One run.
+
+    Args:
+        rehearsal: see `Place`.
+        minutes: for everything.
+        out: a folder for the results.
+    """
+
+    def __init__(self, rehearsal: bool, minutes: float, out: Path | None) -> None:
+        import torch
+
+        if not rehearsal and not torch.cuda.is_available():
+            raise SystemExit("there is no GPU here; --rehearse runs everything on the CPU once")
+        self.place = Place("cpu" if rehearsal else "cuda", rehearsal)
+        self.begun, self.end = time.monotonic(), time.monotonic() + 60 * minutes
+        self.out = out
+        self.results: dict[str, Any] = {"facts": self.facts(), "checks": [], "cases": []}
+        self.ceilings: dict[str, float] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """What it runs on."""
+        import torch
+        import triton
+
+        name = "the CPU, interpreted"
+        if not self.place.rehearsal:
+            name = torch.cuda.get_device_name()
+        versions = {"torch": torch.__version__, "triton": triton.__version__}
+        return {"device": name, **versions, "python": sys.version.split()[0]}
+
+    def all(self, wanted: list[str]) -> int:
+        """Runs the sections."""
+        from benchmarks.gpu_timing import ceilings, told
+
+        print(json.dumps(self.results["facts"]), flush=True)
+        sections = [one for one in SECTIONS if any(one.name.startswith(name) for name in wanted)]
+        try:
+            self.ceilings = dict(ceilings(self.place))
+        except Exception as error:
+            print(f"ceilings: {told(error)}", flush=True)
+        self.results["ceilings"] = self.ceilings
+        print(f"copy {self.ceilings.get('copy', 0) / 1e12:.2f} TB/s read and written,", end=" ")
+        print(f"matrix product {self.ceilings.get('matrix', 0) / 1e12:.0f} TFLOP/s", flush=True)
+        for index, section in enumerate(sections):
+            left = sum(one.share for one in sections[index:])
+            until = time.monotonic() + (self.end - time.monotonic()) * section.share / left
+            try:
+                self.section(section, until)
+            except Exception as error:
+                print(f"{section.name}: {told(error)}", flush=True)
+                self.results["checks"].append({"name": section.name, "failed": told(error)})
+            self.write()
+        failed = [one for one in self.results["checks"] if one.get("failed")]
+        print(f"{len(self.results['checks'])} checks, {len(failed)} failed", flush=True)
+        for one in failed:
+            print(f"  {one['name']}: {one['failed']}", flush=True)
+        return 1 if failed else 0
+
+    def section(self, section: Section, until: float) -> None:
+        """Runs one section until its time is over."""
+        print(f"\n{section.name} ({until - time.monotonic():.0f} s)", flush=True)
+        module = import_module(f"benchmarks.{section.module}")
+        work: list[Check | Case] = getattr(module, section.function)(self.place)
+        before = time.monotonic()
+        for done, one in enumerate(work):
+            if time.monotonic() > until and not self.place.rehearsal:
+                print(f"no time for {len(work) - done} of {len(work)}", flush=True)
+                self.results["cases"].append({"section": section.name, "left out": len(work) - done})
+                break
+            if isinstance(one, Check):
+                self.check(one)
+            else:
+                self.case(section, one, until)
+        print(f"{section.name}: {time.monotonic() - before:.0f} s", flush=True)
+
+    def check(self, check: Check) -> None:
+        """Runs one check, with outputs that are NaN before they are written."""
+        import torch
+
+        from benchmarks.gpu_timing import told
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            error = check.error()
+            failed = "" if error <= check.limit else f"off by {error:.2e}, at most {check.limit:.1e}"
+        except Exception as caught:
+            error, failed = float("nan"), told(caught)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        row = {"name": check.name, "error": error, "limit": check.limit, "failed": failed}
+        self.results["checks"].append(row)
+        if failed:
+            print(f"FAILED {check.name}: {failed}", flush=True)
+
+    def case(self, section: Section, case: Case, until: float) -> None:
+        """Times one case and prints a line."""
+        import torch
+
+        from benchmarks.gpu_timing import seconds
+
+        times = seconds(case, self.place, most=max(0.5, min(3.0, until - time.monotonic())))
+        numbers = {name: one for name, one in times.items() if isinstance(one, float)}
+        row = {"section": section.name, "name": case.name, "size": case.size, "bar": case.bar, "times": times}
+        first = OURS if OURS in times else min(numbers, key=numbers.__getitem__, default="")
+        cells = []
+        if first in numbers:
+            row |= self.fractions(case, numbers[first])
+            cells.append(f"{first} {1e6 * numbers[first]:.1f} us")
+            cells += [f"{100 * row[name]:.1f} % of {name}" for name in ("copy", "matrix") if name in row]
+            row["ratios"] = {name: numbers[name] / numbers[first] for name in numbers if name != first}
+            cells += [f"{name} {ratio:.3f}" for name, ratio in row["ratios"].items()]
+        cells += [f"{name}: {one}" for name, one in times.items() if isinstance(one, str)]
+        self.results["cases"].append(row)
+        print(f"{case.name:<22} {case.size:<16} {', '.join(cells)}", flush=True)
+        if not self.place.rehearsal:
+            torch.cuda.empty_cache()
+
+    def fractions(self, case: Case, time_of_ours: float) -> dict[str, float]:
+        """Of what the device reaches."""
+        needed = {"copy": float(case.bytes), "matrix": case.flops}
+        return {
+            name: needed[name] / time_of_ours / top for name, top in self.ceilings.items() if needed.get(name)
+        }
+
+    def write(self) -> None:
+        """Everything so far."""
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.results["seconds"] = time.monotonic() - self.begun
+            (self.out / "gpu.json").write_text(json.dumps(self.results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

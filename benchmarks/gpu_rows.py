@@ -1,0 +1,227 @@
+"""Kernels over rows and elements on a GPU: checks of all operators, and cases of norms, softmax, activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_case import OURS, Call, Case, Check, Place, relative
+from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
+from tautomer.codegen.triton_configuration import Configuration, configuration
+from tautomer.runtime.torch.ops_meaning import meaning
+from tautomer.runtime.torch.ops_stock import stock
+from tautomer.runtime.triton.launch import run
+
+# how far the norm of the error may be off: a rounding of the results, and for float32 of the sums
+_LIMITS = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
+_SHAPES = ((5, 37), (3, 1), (67, 768), (2, 3, 1024), (9, 4099), (0, 768))
+_LONG = ((3, 16384), (5, 32768), (2, 70001))
+_NUMBER = 0.375
+
+
+def inputs(
+    signature: Signature, shape: tuple[int, ...], dtype: str, device: str, seed: int
+) -> list[torch.Tensor]:
+    """Random tensors of an operator; rows of several scales, a scale and bias of their own type."""
+    torch.manual_seed(seed)
+    kind = getattr(torch, dtype)
+    found = []
+    for of in ("full", *signature.program.kinds):
+        size = shape[-1:] if of == "row" else shape
+        found.append(torch.randn(size, device=device).to(kind))
+    return found
+
+
+def numbers(signature: Signature) -> list[float]:
+    """The parameters: none is the default."""
+    return [_NUMBER for _ in signature.program.parameters]
+
+
+def checks(place: Place) -> list[Check]:
+    """Every operator, forward and backward."""
+    found = []
+    for operator in OPERATORS:
+        for signature in (forward(operator), backward(operator)):
+            for dtype in ("bfloat16", "float32", "float16"):
+                shapes = _SHAPES if dtype != "float16" else _SHAPES[2:3]
+                shapes += _LONG if signature.program.rows and dtype != "float16" else ()
+                for shape in shapes[:2] if place.rehearsal else shapes:
+                    name = f"{signature.name} {dtype} {'x'.join(map(str, shape))}"
+                    columns = shape[-1] if signature.program.rows else 1
+                    if configuration(signature.program, columns, 4 if dtype == "float32" else 2) is None:
+                        continue
+                    error = partial(_error, signature, shape, dtype, place)
+                    found.append(Check(name, error, _LIMITS[dtype]))
+    for name in ("softmax", "layer_norm", "add_rms_norm"):
+        signature = forward(operator_of(name))
+        looped = Configuration(2, 16, 1, looped=True)
+        error = partial(_error, signature, (5, 37), "float32", place, looped)
+        found.append(Check(f"{signature.name} float32 5x37 block by block", error, _LIMITS["float32"]))
+    return found
+
+
+def _error(
+    signature: Signature,
+    shape: tuple[int, ...],
+    dtype: str,
+    place: Place,
+    chosen: Configuration | None = None,
+) -> float:
+    tensors = inputs(signature, shape, dtype, place.device, seed=1)
+    out = run(signature.program, tensors, numbers(signature), chosen=chosen)
+    expected = meaning(signature)(*(one.double() for one in tensors), *numbers(signature))
+    return relative(out, expected if isinstance(expected, tuple) else (expected,))
+
+
+def cases(place: Place) -> list[Case]:
+    """The sizes that bars are set for, in bfloat16."""
+    found = []
+    elements = place.size(1 << 26, 1 << 8)
+    for columns in (768, 1024, 2048, 4096, 8192, 16384):
+        for name in ("rms_norm", "layer_norm", "add_rms_norm", "add_layer_norm"):
+            found.append(_case(name, elements, place.size(columns, 48), place, "90 %, 1.5x eager, inductor"))
+    for columns in (768, 2048, 4096, 8192):
+        for name in ("rms_norm", "layer_norm", "add_rms_norm"):
+            size = place.size(columns, 48)
+            found.append(_case(name, 2 * elements, size, place, "", gradient=True))
+    for name in ("gelu", "gelu_tanh", "silu", "swiglu", "geglu_tanh"):
+        found.append(_case(name, elements, place.size(4096, 64), place, ""))
+    return found
+
+
+def softmax_cases(place: Place) -> list[Case]:
+    """From rows that fit into registers to rows that fit nowhere."""
+    found = []
+    for columns in (1024, 4096, 16384, 32768, 65536, 131072, 262144):
+        bar = "90 %" if columns <= 65536 else "85 %"
+        elements = max(place.size(1 << 26, 1 << 8), place.size(columns, 64) * place.size(528, 2))
+        found.append(_case("softmax", elements, place.size(columns, 64), place, bar))
+    for columns in (32768, 131072):
+        elements = max(place.size(1 << 26, 1 << 8), place.size(columns, 64) * place.size(528, 2))
+        found.append(_case("log_softmax", elements, place.size(columns, 64), place, ""))
+    for columns in (65536, 262144):
+        few = place.size(16 * columns, 128)
+        found.append(_case("softmax", few, place.size(columns, 64), place, "few rows"))
+    return found
+
+
+def _case(name: str, elements: int, columns: int, place: Place, bar: str, *, gradient: bool = False) -> Case:
+    operator = operator_of(name)
+    signature = (backward if gradient else forward)(operator)
+    rows = max(1, elements // columns)
+    full = 1 + len(signature.program.of_kind("full"))
+    written = len(signature.program.names) - len(signature.program.totals)
+    size = 2 * rows * columns
+    sets = 2 if full * size >= 100 << 20 else min(8, -(-(100 << 20) // (full * size)))
+    return Case(
+        f"{name}{' backward' if gradient else ''}",
+        f"{rows} x {columns}",
+        partial(_peers, name, signature, (rows, columns), sets, place, gradient),
+        sets=1 if place.rehearsal else sets,
+        bytes=(full + written) * size,
+        graph=not gradient,  # autograd goes back on the streams of the forward pass
+        bar=bar,
+    )
+
+
+def _peers(
+    name: str, signature: Signature, shape: tuple[int, int], sets: int, place: Place, gradient: bool
+) -> Mapping[str, Callable[[], Call]]:
+    given = [inputs(signature, shape, "bfloat16", place.device, seed) for seed in range(sets)]
+    values = numbers(signature)
+
+    def ours() -> Call:
+        return lambda index: run(signature.program, given[index], values)
+
+    if gradient:
+        return {OURS: ours, **_backward_peers(name, signature, given, values)}
+    function = stock(name)
+
+    def eager() -> Call:
+        return lambda index: function(*given[index], *values)
+
+    def inductor() -> Call:
+        torch._dynamo.reset()
+        compiled = torch.compile(function, dynamic=False, fullgraph=True)
+        return lambda index: compiled(*given[index], *values)
+
+    return {OURS: ours, "eager": eager, "inductor": inductor}
+
+
+def _backward_peers(
+    name: str, signature: Signature, given: list[list[torch.Tensor]], values: list[float]
+) -> Mapping[str, Callable[[], Call]]:
+    """The gradients of torch's own operator, from tensors that its forward pass has kept."""
+    program = forward(operator_of(name)).program
+
+    def gradients(function: Callable[..., Any]) -> Call:
+        graphs = []
+        for tensors in given:
+            by_name = dict(zip(("x", *signature.program.operands), tensors, strict=True))
+            leaves = [by_name["x"]]
+            for one, kind in zip(program.operands, program.kinds, strict=True):
+                leaves.append(by_name.get(one, by_name["x" if kind == "full" else "scale"]))
+            leaves = [one.detach().clone().requires_grad_() for one in leaves]
+            outputs = function(*leaves, *values)
+            seeds = [by_name[one] for one in ("gradient", "sum_gradient") if one in by_name]
+            graphs.append((outputs if isinstance(outputs, tuple) else (outputs,), leaves, seeds))
+        return lambda index: torch.autograd.grad(
+            graphs[index][0], graphs[index][1], graphs[index][2], retain_graph=True
+        )
+
+    def inductor() -> Call:
+        torch._dynamo.reset()
+        return gradients(torch.compile(stock(name), dynamic=False, fullgraph=True))
+
+    return {"eager": lambda: gradients(stock(name)), "inductor": inductor}
+
+
+def tuning(place: Place) -> list[Case]:
+    """One kernel by many configurations: which is the best for a size."""
+    found = []
+    elements = place.size(1 << 26, 1 << 8)
+    for name in ("rms_norm", "add_layer_norm"):
+        for columns in (768, 2048, 4096, 8192, 16384):
+            found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
+    for columns, tiles in (
+        (65536, ((1, 65536, 32, False), (1, 4096, 8, True), (1, 8192, 8, True), (1, 8192, 16, True))),
+        (262144, ((1, 4096, 8, True), (1, 8192, 16, True), (1, 16384, 32, True), (1, 2048, 4, True))),
+    ):
+        found.append(_tuned("softmax", max(elements, columns * place.size(528, 0)), columns, tiles, place))
+    for tiles in (((0, 1024, 4, False), (0, 2048, 4, False), (0, 4096, 8, False), (0, 512, 2, False)),):
+        found.append(_tuned("gelu_tanh", elements, 4096, tiles, place))
+    return found[:1] if place.rehearsal else found
+
+
+Tile = tuple[int, int, int, bool]
+
+
+def _candidates(columns: int) -> tuple[Tile, ...]:
+    block = 1 << (columns - 1).bit_length()
+    tiles = [
+        (rows, block, warps, False)
+        for rows in (1, 2, 4)
+        for warps in (2, 4, 8, 16, 32)
+        if 8 <= rows * block // (32 * warps) <= 32 and rows * block <= max(4096, block)
+    ]
+    return tuple(tiles)
+
+
+def _tuned(name: str, elements: int, columns: int, tiles: tuple[Tile, ...], place: Place) -> Case:
+    case = _case(name, elements, columns, place, "")
+    signature, shape = forward(operator_of(name)), (max(1, elements // columns), columns)
+
+    def prepare() -> Mapping[str, Callable[[], Call]]:
+        given = [inputs(signature, shape, "bfloat16", place.device, seed) for seed in range(case.sets)]
+        values = numbers(signature)
+
+        def by(tile: Tile) -> Callable[[], Call]:
+            chosen = Configuration(*tile)
+            return lambda: lambda index: run(signature.program, given[index], values, chosen=chosen)
+
+        return {f"{'x'.join(map(str, tile[:2]))}/{tile[2]}{' loop' * tile[3]}": by(tile) for tile in tiles}
+
+    return Case(f"{name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes)
