@@ -1,4 +1,4 @@
-"""Kernels over rows and elements on a GPU: checks of all operators, and cases of norms, softmax, activations."""
+"""Kernels over rows and elements on a GPU: checks of all operators; cases of norms, softmax, activations."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _programs(found: Configuration, rows: Any, device: torch.device, traced: boo
     import torch
 
     most = _PROGRAMS
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():
         processors = torch.cuda.get_device_properties(device).multi_processor_count
         most = processors * max(1, min(_PROGRAMS_PER_PROCESSOR, 32 // found.warps))
     return most if not isinstance(rows, int) else min(most, -(-rows // found.rows))
