@@ -1,0 +1,76 @@
+"""The kernel of attention: C++ text for one form and instruction set, and how to call it.
+
+    extern "C" void SYMBOL(const void* const* inputs, void* const* outputs, const double* parameters,
+                           int64_t first, int64_t last, int64_t unused);
+
+does the units [first, last) of batch * kv_heads * blocks * splits, where blocks is rows * (heads / kv_heads)
+/ block, rounded up. Different units may run on different threads, each with scratch memory of its own.
+
+    inputs      q, k, v, and as the form has them mask, lengths (int64), slopes and sink (float32) outputs
+    y; the logarithms of the sums of exponentials, float32 [batch, heads, rows], or null; scratch of
+                SYMBOL_scratch(parameters) bytes; where splits > 1, float32 [units, block, width + 2], the
+                width rounded up to whole vectors
+    parameters  see attention_numbers: numbers, sizes, and the steps of each tensor in elements, for batch,
+                head, query or key, and channel
+
+Where the keys are split, SYMBOL_joined, called the same way, does the units / splits blocks afterwards.
+Splits are for what sweeps once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from tautomer.codegen.attention_loops import CALL, constants, loops_text
+from tautomer.codegen.attention_pack import pack_text
+from tautomer.codegen.attention_scores import mask_types, scores_text
+from tautomer.codegen.attention_tile import tile_text
+from tautomer.codegen.attention_weights import factor_of, weights_text
+from tautomer.codegen.frame import unit
+from tautomer.codegen.isa import Isa
+from tautomer.codegen.kernel import FLAGS
+from tautomer.codegen.storage import storage
+from tautomer.codegen.vector_type import reductions, vector_type
+from tautomer.patterns.attention_form import AttentionForm
+
+
+@dataclass(frozen=True)
+class AttentionKernel:
+    """A kernel as text.
+
+    Attributes:
+        form: what it computes; its head dimensions are any.
+        symbol: the name of its function: a hash of the text.
+        text: one complete C++17 translation unit; several can be one after the other in one.
+        flags: what the compiler needs to be told.
+    """
+
+    form: AttentionForm
+    symbol: str
+    text: str
+    flags: tuple[str, ...]
+
+
+def attention_kernel(form: AttentionForm, isa: Isa) -> AttentionKernel:
+    """Writes the kernel of a form; head dimensions are numbers of a call, and make no other kernel."""
+    form = replace(form, head=0, value_head=0)
+    factor = factor_of(form, isa)
+    parts = (
+        vector_type(isa),
+        reductions({"Sum", "Max"}, isa),
+        storage(form.dtype, isa),
+        constants(form, factor),
+        weights_text(form, isa),
+        CALL,
+        tile_text(isa),
+        pack_text(isa),
+        mask_types(form),
+        scores_text(form, isa),
+        loops_text(form, isa),
+    )
+    body = "\n".join(parts)
+    flags = (*FLAGS, *isa.flags)
+    digest = hashlib.sha256("\0".join((isa.name, *flags, body)).encode()).hexdigest()[:32]
+    text = unit(isa, digest, body) + "#undef NOINLINE\n#undef ENTRY\n#undef SHUFFLES\n"
+    return AttentionKernel(form, f"tautomer_{digest}", text, flags)
