@@ -45,7 +45,7 @@ _WHISPER = {
     **ENDS,
     **ALONE,
 }
-_SWIN = {"patch_size": 2, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
+_SWIN = {"patch_size": 4, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2}
 _CONVNEXT = {"hidden_sizes": [16, 32], "depths": [2, 2], "num_stages": 2}
 
 _gpt2 = built("GPT2LMHeadModel", "GPT2Config", vocab_size=VOCABULARY, **_GPT2, **ENDS, **ALONE)

@@ -32,7 +32,8 @@ def confirm_rows(program: Program) -> Match | Refusal:
     if isinstance(samples, Refusal):
         return samples
     nearest, closest = Refusal("computes another function of its rows"), math.inf
-    for definition in definitions():
+    # weights are solved for by least squares, which costs more than all else: they come last
+    for definition in sorted(definitions(), key=lambda one: bool(one.weights)):
         if (
             not definition.rows
             or definition.composite
