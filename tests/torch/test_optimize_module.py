@@ -13,6 +13,7 @@ from torch import nn
 
 import tautomer
 from tautomer.errors import CheckFailedError, InputError
+from tautomer.graph.fx import table
 from tautomer.runtime.torch import ops_gains
 from tautomer.runtime.torch.ops_use import use_kernels
 
@@ -167,3 +168,27 @@ def test_a_rule_that_is_wrong_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
     result = tautomer.optimize(Block(), (TOKENS,), target="inductor")
     assert result.after.get("aten.rms_norm.default", 0) == 0
     assert any("taken back" in remark.reason for remark in result.remarks)
+
+
+def test_an_operator_of_low_accuracy_is_taken_back_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch whose softplus is the identity from 2 on: an error of e^-2 there."""
+
+    class Inexact(table.Row):
+        def write(self, emit: object, node: object) -> object:
+            (x,) = node.inputs  # type: ignore[attr-defined]
+            return emit.call(self.aten, emit.operand(x), beta=1, threshold=2)  # type: ignore[attr-defined]
+
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)
+            return torch.log(1 + torch.exp(3 * y)) + x * torch.sigmoid(x)
+
+    (row,) = table._ROWS["Softplus"]
+    monkeypatch.setitem(table._ROWS, "Softplus", [Inexact(**vars(row))])
+    x = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))
+    result = tautomer.optimize(Model().eval(), (x,), target="inductor")
+    passed = [remark.op for remark in result.remarks if remark.kind == "passed"]
+    assert passed == ["RMSNormalization", "Swish"]
+    (missed,) = [remark for remark in result.remarks if remark.op == "Softplus"]
+    assert missed.node == "log" and "times what rounding explains" in missed.reason
+    assert not any("whole streams" in remark.reason for remark in result.remarks)

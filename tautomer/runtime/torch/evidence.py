@@ -13,14 +13,11 @@ from tautomer.graph.fx.groups import FxModel
 from tautomer.graph.fx.writer import Written
 from tautomer.passes.workspace import Moved
 from tautomer.runtime.evidence import MOST_MEAN
+from tautomer.runtime.torch.rounding import moved_by_rounding, reason_of, score_of
 from tautomer.runtime.torch.widened import Recorded, Widened, array, outputs_of, real_values, widened
 from tautomer.verify.neighbourhood import Neighbourhood
-from tautomer.verify.numerics import Score, judge
+from tautomer.verify.numerics import Score
 from tautomer.verify.shift_oracle import Shift, moved_in_runs
-
-_DRAWS = 2
-_WIDE = 1e-10  # thousands of roundings in float64, and a millionth of one in float32
-_ULP = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53}
 
 
 class TorchWitness:
@@ -29,9 +26,11 @@ class TorchWitness:
     Args:
         fx: the graph as it was read, before the first rewrite.
         values: what its placeholders may get.
+        withheld: values that are to be left as they are, by name, and why.
     """
 
-    def __init__(self, fx: FxModel, values: Sequence[Any]) -> None:
+    def __init__(self, fx: FxModel, values: Sequence[Any], withheld: Mapping[str, str]) -> None:
+        self._withheld = withheld
         self._module, self._origin = fx.module, dict(fx.origin)
         self._values = real_values(values)
         self._neighbourhood = Neighbourhood(fx.model)
@@ -39,7 +38,7 @@ class TorchWitness:
 
     def refuses(self, key: Any, old: ir.Value, new: ir.Value, leaves: Mapping[ir.Value, ir.Value]) -> str:
         """Why the new value may not take the old one's place, or ""."""
-        return self._neighbourhood.refuses(key, old, new, leaves)
+        return self._withheld.get(str(old.name), "") or self._neighbourhood.refuses(key, old, new, leaves)
 
     @property
     def skipped(self) -> int:
@@ -108,40 +107,23 @@ class TorchWitness:
         if worst and not means[worst] <= MOST_MEAN:
             return f"the mean of '{worst}' is {means[worst]:.3g} of its size, and a norm relies on zero"
         if not score.accepted:
-            return score.reason or f"an error of {score.score:.3g} times what rounding explains"
+            return reason_of(score)
         return ""
 
     def _judged(self, new: Mapping[str, Any]) -> Score:
         """By the criterion of the numerics leg, on the values that the graph was made for."""
         old = outputs_of(Recorded(self._module), self._values)
         exact = self._exact or outputs_of(Widened(self._module), self._wide())
-        # no wider run tells what a graph in float64 loses itself: it is judged as if in float32 and, as most
-        # of what is wrong is larger than that, once more against what float64 may lose
-        wide = [name for name, x in old.items() if x.dtype == np.float64]
-        if any(
-            not np.allclose(old[name], new[name], rtol=_WIDE, atol=_WIDE, equal_nan=True) for name in wide
-        ):
-            return Score(np.inf, np.inf, 0.0, np.inf, False, "", ("", 0), "float64 results differ")
-        for draws in (0, _DRAWS):  # what passes without an allowance for its inputs needs no more runs
-            score = judge(
-                lambda _: old,
-                lambda _: new,
-                lambda _: exact,
-                {},
-                np.float32 if wide else None,
-                perturbed=lambda draw: outputs_of(Widened(self._module, _nudge(draw)), self._wide(draw)),
-                draws=draws,
-            )
-            if score.accepted:
-                break
-        return score
+        return score_of(
+            old, new, exact, lambda draw: outputs_of(Widened(self._module, _nudge(draw)), self._wide(draw))
+        )
 
     def _wide(self, draw: int | None = None) -> list[Any]:
         """The values in float64; for a draw, each moved by up to an ulp of its own type."""
         if draw is None:
             return [widened(held) for held in self._values]
         generator = torch.Generator().manual_seed(draw)
-        return [_moved(held, generator) for held in self._values]
+        return [moved_by_rounding(held, generator) for held in self._values]
 
 
 def _nudge(draw: int) -> Any:
@@ -151,16 +133,9 @@ def _nudge(draw: int) -> Any:
         fake = node.meta.get("val")
         if node.op != "get_attr" or not isinstance(held, torch.Tensor) or fake is None:
             return held
-        return _moved(held, generator, fake.dtype)
+        return moved_by_rounding(held, generator, fake.dtype)
 
     return nudge
-
-
-def _moved(held: Any, generator: torch.Generator, dtype: torch.dtype | None = None) -> Any:
-    if not isinstance(held, torch.Tensor) or not held.dtype.is_floating_point:
-        return held
-    steps = torch.randint(-1, 2, tuple(held.shape), generator=generator).to(held.device)
-    return widened(held) * (1.0 + _ULP.get(dtype or held.dtype, 0.0) * steps)
 
 
 def _line(error: BaseException) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from tautomer.remarks import Remark
 from tautomer.runtime.evidence import Trust
 from tautomer.runtime.torch.evidence import TorchWitness
 from tautomer.runtime.torch.exact_legs import exact_legs
+from tautomer.runtime.torch.local_errors import local_errors
 from tautomer.target import Target, torch_target_of
 
 WeightMode = Literal["graph", "prologue", "fold"]
@@ -72,19 +73,36 @@ def rewrite_graph(
         InputError: there is no such target.
     """
     wanted = torch_target_of(target)
-    done = _attempt(gm, values, wanted, Choices(norm, weights=_WEIGHTS[weights]), verify, constants)
-    if isinstance(done, Rewritten):
-        return done
-    # a rewrite of sites alone may be right where one of whole streams is not
-    again = _attempt(
-        gm, values, wanted, Choices(sites_only=True, weights=_WEIGHTS[weights]), verify, constants
-    )
-    reason = f"rewrites of whole streams were taken back: {done}"
-    taken_back = Remark("missed", "recentre", "LayerNormalization", "", reason)
-    if isinstance(again, Rewritten):
-        return Rewritten(again.module, [*again.remarks, taken_back], again.changed, again.verification)
-    everything = Remark("missed", "write", "graph", "", f"every rewrite was taken back: {again}")
-    return Rewritten(gm, [taken_back, everything], False)
+
+    def attempt(sites_only: bool, withheld: Mapping[str, str]) -> Rewritten | _Failed:
+        chosen = Choices(norm, sites_only=sites_only, weights=_WEIGHTS[weights])
+        return _attempt(gm, values, wanted, chosen, verify, constants, withheld)
+
+    whole = attempt(False, {})
+    if isinstance(whole, Rewritten):
+        return whole
+    # rewrites of sites alone may be right where one of whole streams is not
+    sites = attempt(True, {})
+    if isinstance(sites, _Failed) and sites.culprits:
+        withheld = sites.culprits
+        whole = attempt(False, withheld)
+        if isinstance(whole, Rewritten):
+            return whole
+        sites = attempt(True, withheld)
+    if isinstance(sites, Rewritten):
+        reason = f"rewrites of whole streams were taken back: {whole.reason}"
+        taken_back = Remark("missed", "recentre", "LayerNormalization", "", reason)
+        return replace(sites, remarks=[*sites.remarks, taken_back])
+    reason = f"every rewrite was taken back: {sites.reason}"
+    return Rewritten(gm, [Remark("missed", "write", "graph", "", reason)], False)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """Why a rewritten graph cannot be had or is not the same function, and the sites that are at fault."""
+
+    reason: str
+    culprits: Mapping[str, str] = field(default_factory=dict)
 
 
 def _attempt(
@@ -94,8 +112,9 @@ def _attempt(
     choices: Choices,
     verify: bool,
     constants: Mode,
-) -> Rewritten | str:
-    """The rewritten graph, or why it cannot be had or is not the same function."""
+    withheld: Mapping[str, str],
+) -> Rewritten | _Failed:
+    """The rewritten graph; values that are withheld, with the reason, are left as they are."""
     placeholders = [node for node in gm.graph.nodes if node.op == "placeholder"]
     parameters = {
         node.name: held
@@ -104,7 +123,7 @@ def _attempt(
     }
     fx = read_fx(gm, constants=parameters, stored=choices.weights == "ahead", values=values)
     recognition = recognise(fx.model, constants=constants)
-    evidence = TorchWitness(fx, values) if verify else Trust()
+    evidence = TorchWitness(fx, values, withheld) if verify else Trust()
     done = rewrite(fx.model, recognition, target, evidence, choices)
     declined = [
         Remark("missed", "read", str(node.target), node.name, fx.declined[node.name])
@@ -120,12 +139,12 @@ def _attempt(
     try:
         written: Written = write_fx(fx, origins=origins)
     except Unwritable as error:
-        return str(error)
+        return _Failed(str(error))
     if isinstance(evidence, Trust):
         return Rewritten(written.module, remarks, True, {"verdict": "NOT VERIFIED", "reason": "switched off"})
     differs = evidence.differs(written, done.centred)
     if differs:
-        return differs
+        return _Failed(differs, local_errors(gm, written, values) if choices.sites_only else {})
     but = f" but {evidence.skipped} that were too large" if evidence.skipped else ""
     reason = f"each site{but} in exact arithmetic; the whole by the numeric criterion on the example values"
     legs: dict[str, Any] = {}
@@ -134,6 +153,6 @@ def _attempt(
         found = exact_legs(original, fx, values, done.expressions)
         failed = next((name for name, leg in found.items() if leg.passed is False), None)
         if failed is not None:
-            return f"{failed}: {found[failed].detail.get('reason', 'the graphs differ')}"
+            return _Failed(f"{failed}: {found[failed].detail.get('reason', 'the graphs differ')}")
         legs = {"legs": {name: leg.as_json() for name, leg in found.items()}}
     return Rewritten(written.module, remarks, True, {"verdict": "EQUAL", "reason": reason, **legs})
