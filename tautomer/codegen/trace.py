@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,13 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
         raise InputError("a pointwise operation reduces nothing", where=definition.key)
     rows, parameters = bool(definition.rows), tuple(definition.parameters)
     return Program(results, definition.results, present, kinds, parameters, rows, folded)
+
+
+def trace_function(compute: Callable[[Any, Any], Any]) -> Program:
+    """Runs a function of one number, compute(m, x), on a symbol: a pointwise program with one result."""
+    m = _Symbolic(Expressions())
+    result = m.lift(compute(m, _Symbol(m, m.make.node("x"))))
+    return Program((result,), ("y",), (), (), (), rows=False, folded=False)
 
 
 def _parameter(m: _Symbolic, name: str) -> Any:

@@ -1,0 +1,347 @@
+"""Attention kernels on a GPU: checks of all forms and of every way to cut them up, and their times.
+
+Each way is timed beside the others and beside torch's flash attention and cuDNN's; the first of a line is
+the fastest. Before anything runs all kernels are compiled at once, by as many threads as there are
+processors. Warps that wait for each other can wait forever, so specialised kernels first run in a process
+that can be ended.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, TOGETHER
+from benchmarks.gpu_case import Call, Case, Check, Place, relative
+from tautomer.codegen.triton_attention_tiles import Tiling
+from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.triton.attention import (
+    Operands,
+    attend,
+    compile_only,
+    gradient_of_queries,
+    gradients,
+    gradients_of_keys,
+)
+
+_TOKENS = 16384
+_WIDTH = 2048  # of all heads together
+_LENGTHS = (16384, 4096)
+
+
+def checks(place: Place) -> list[Check]:
+    """Every way to cut a kernel up."""
+    found = [Check(trial.name(), partial(trial.error, place), trial.limit) for trial in _trials(place)]
+    _compile_all([check.error for check in found], place)
+    return found
+
+
+def cases(place: Place) -> list[Case]:
+    """Forward and backward, by head dimension, length and causality."""
+    found = []
+    for head in (128, 64):
+        sizes = [_Size(place, head, length, causal) for length in _LENGTHS for causal in ("", "end")]
+        for size in sizes:
+            found.append(size.case("sigmoid", size.forward, 4, "" if size.causal else _BAR[head]))
+        for size in sizes:
+            found.append(size.case("backward", size.backward, 10, "" if size.causal else "1.1x flash"))
+        for size in sizes[:2]:
+            found.append(size.case("dq alone", size.of_queries, 6))
+            found.append(size.case("dk, dv alone", size.of_keys, 8))
+            found.append(size.case("softmax", size.softmax, 4))
+    return found
+
+
+_BAR = {128: "1.17x flash, 515 TFLOP/s", 64: "400 TFLOP/s"}
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One kernel on a size that is no multiple of its tile."""
+
+    way: str
+    head: int
+    causal: str
+    tiling: Tiling
+
+    def name(self) -> str:
+        return f"{self.way} d={self.head} {self.causal or 'full'} {label(self.tiling)}"
+
+    @property
+    def limit(self) -> float:
+        # tanh is timed to see what it would gain; its error is printed, and asked nothing
+        return 10.0 if self.tiling.sigmoid == "tanh" else 8e-3
+
+    def error(self, place: Place, compiled: bool = False) -> float:
+        """The relative error; 0 where the kernel is only compiled."""
+        length = place.size(1000, 37)
+        given = tensors(place, place.size(2, 1), place.size(3, 2), length, length, self.head)
+        form = AttentionForm("sigmoid", dtype_of(place), causal=self.causal)
+        operands = Operands(scale=self.head**-0.5, bias=-math.log(length))
+        if self.way == "forward":
+            found: Any = attend(form, self.tiling, operands, given["q"], given["k"], given["v"])[:1]
+        elif self.way == "queries":
+            found = (gradient_of_queries(form, self.tiling, operands, given),)
+        elif self.way == "keys":
+            found = gradients_of_keys(form, self.tiling, operands, given)
+        else:
+            found = gradients(form, {"all": self.tiling}, operands, *given.values(), None, None)
+        if compiled:
+            return 0.0
+        result, of = reference(form, operands, given)
+        expected = {"forward": (result,), "queries": of[:1], "keys": of[1:], "all": of}
+        return relative(found, expected[self.way])
+
+
+def _trials(place: Place) -> list[_Trial]:
+    return [
+        _Trial(way, head, causal, tiling)
+        for head in (128, 64)
+        for way in _WAYS
+        for tiling in tilings(way, head, place)
+        for causal in ("", "end")
+    ]
+
+
+_WAYS = {"forward": FORWARD, "queries": QUERIES, "keys": KEYS, "all": TOGETHER}
+
+
+def label(tiling: Tiling) -> str:
+    """A tiling in words."""
+    return f"{tiling.rows}x{tiling.keys} w{tiling.warps} s{tiling.stages} {tiling.loads} {tiling.sigmoid}"
+
+
+def tilings(way: str, head: int, place: Place) -> tuple[Tiling, ...]:
+    """What is tried; in a rehearsal a small one that the interpreter can run."""
+    if place.rehearsal:
+        return (Tiling(16, 32, 4, 2),)
+    return tuple(
+        one for one in _WAYS[way][head] if one.loads != "specialised" or (way, head, one) in _finished()
+    )
+
+
+@cache
+def _finished() -> frozenset[tuple[str, int, Tiling]]:
+    """The specialised kernels that come to an end, found by child processes that are given a time for it."""
+    left = list(_specialised())
+    good: list[_Trial] = []
+    for _ in range(4):
+        if not left:
+            break
+        names = [trial.name() for trial in left]
+        command = [sys.executable, "-m", "benchmarks.gpu_attention", *names]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=75)
+            said, trouble = done.stdout, done.stderr.strip().splitlines()[-1:]
+        except subprocess.TimeoutExpired as error:
+            said, trouble = (error.stdout or b"").decode(), ["it did not end"]
+        through = set(said.splitlines())
+        good += [trial for trial in left if trial.name() in through]
+        left = [trial for trial in left if trial.name() not in through]
+        if left:
+            print(f"left out: {left[0].name()}: {' '.join(trouble)[:200]}", flush=True)
+            left = left[1:]
+    ways = [(one.way, one.head, one.tiling) for one in good]
+    return frozenset(one for one in ways if ways.count(one) == 2)
+
+
+def _specialised() -> list[_Trial]:
+    return [
+        _Trial(way, head, causal, tiling)
+        for head in (128, 64)
+        for way, found in _WAYS.items()
+        for tiling in found[head]
+        if tiling.loads == "specialised"
+        for causal in ("", "end")
+    ]
+
+
+def _try(names: list[str]) -> None:
+    """Runs trials, and prints the name of each that comes to its end."""
+    place = Place("cuda", rehearsal=False)
+    wanted = [trial for trial in _specialised() if trial.name() in names]
+    _compile_all([partial(trial.error, place) for trial in wanted], place)
+    for trial in wanted:
+        with suppress(Exception):  # it ends, and says in the checks what is wrong
+            trial.error(place)
+            torch.cuda.synchronize()
+        print(trial.name(), flush=True)
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Inputs of one size, and the calls that are timed on them."""
+
+    place: Place
+    head: int
+    length: int
+    causal: str
+
+    def case(
+        self, name: str, prepare: Callable[[], Mapping[str, Call]], products: int, bar: str = ""
+    ) -> Case:
+        """A case; products: twice the products of an N x N matrix with a head."""
+        pairs = self.length**2 / (2 if self.causal else 1)
+        flops = products * pairs * _WIDTH * _TOKENS / self.length
+        size = f"d{self.head} N{self.length} {self.causal or 'full'}"
+        makers = partial(_makers, prepare)
+        return Case(name, size, makers, sets=1, flops=flops, graph=False, bar=bar)
+
+    @property
+    def form(self) -> AttentionForm:
+        """What is computed."""
+        return AttentionForm("sigmoid", dtype_of(self.place), causal=self.causal)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Random q, k, v and dy, all heads of a token beside each other in memory."""
+        length = self.place.size(self.length, 33)
+        heads, batch = self.place.size(_WIDTH // self.head, 2), self.place.size(_TOKENS // self.length, 1)
+        return tensors(self.place, batch, heads, length, length, self.head)
+
+    def operands(self) -> Operands:
+        """The scale and bias of the paper."""
+        return Operands(scale=self.head**-0.5, bias=-math.log(self.place.size(self.length, 33)))
+
+    def forward(self) -> Mapping[str, Call]:
+        given = self.tensors()
+        q, k, v = given["q"], given["k"], given["v"]
+        found: dict[str, Call] = {}
+        for tiling in tilings("forward", self.head, self.place):
+            found[label(tiling)] = lambda _, t=tiling: attend(self.form, t, self.operands(), q, k, v)
+        return found | self.peers(given)
+
+    def softmax(self) -> Mapping[str, Call]:
+        given, form = self.tensors(), replace(self.form, score="softmax")
+        q, k, v = given["q"], given["k"], given["v"]
+        found: dict[str, Call] = {}
+        for tiling in tilings("forward", self.head, self.place):
+            if self.place.rehearsal or tiling.sigmoid == "arithmetic":  # which it does not use
+                found[label(tiling)] = lambda _, t=tiling: attend(form, t, self.operands(), q, k, v)
+        return found | self.peers(given)
+
+    def peers(self, given: Mapping[str, torch.Tensor]) -> dict[str, Call]:
+        """torch's softmax attention on the same sizes."""
+        q, k, v = given["q"], given["k"], given["v"]
+        causal = bool(self.causal)
+
+        def run(backend: SDPBackend) -> Call:
+            def call(_: int) -> Any:
+                with sdpa_kernel(backend):
+                    return functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+            return call
+
+        return {"flash": run(SDPBackend.FLASH_ATTENTION), "cudnn": run(SDPBackend.CUDNN_ATTENTION)}
+
+    def backward(self) -> Mapping[str, Call]:
+        given, form, operands = self.tensors(), self.form, self.operands()
+        four = [given[name] for name in ("q", "k", "v", "dy")]
+        found: dict[str, Call] = {}
+        for tiling in tilings("all", self.head, self.place):
+            chosen = {"all": tiling}
+            found[f"all {label(tiling)}"] = lambda _, t=chosen: gradients(
+                form, t, operands, *four, None, None
+            )
+        first = {way: tilings(way, self.head, self.place)[0] for way in ("queries", "keys")}
+        found["two kernels"] = lambda _: gradients(form, first, operands, *four, None, None)
+        return found | self.backward_peers(given)
+
+    def of_queries(self) -> Mapping[str, Call]:
+        given, form, operands = self.tensors(), self.form, self.operands()
+        return {
+            label(tiling): lambda _, t=tiling: gradient_of_queries(form, t, operands, given)
+            for tiling in tilings("queries", self.head, self.place)
+        }
+
+    def of_keys(self) -> Mapping[str, Call]:
+        given, form, operands = self.tensors(), self.form, self.operands()
+        return {
+            label(tiling): lambda _, t=tiling: gradients_of_keys(form, t, operands, given)
+            for tiling in tilings("keys", self.head, self.place)
+        }
+
+    def backward_peers(self, given: Mapping[str, torch.Tensor]) -> dict[str, Call]:
+        """The gradient of torch's softmax attention on the same sizes, from a result that is there."""
+        wide = {name: tensor.detach().requires_grad_(name != "dy") for name, tensor in given.items()}
+        inputs, causal = [wide[name] for name in ("q", "k", "v")], bool(self.causal)
+
+        def run(backend: SDPBackend) -> Call:
+            results: list[torch.Tensor] = []
+
+            def call(_: int) -> Any:
+                if not results:
+                    with sdpa_kernel(backend):
+                        results.append(functional.scaled_dot_product_attention(*inputs, is_causal=causal))
+                return torch.autograd.grad(results[0], inputs, wide["dy"], retain_graph=True)
+
+            return call
+
+        return {"flash": run(SDPBackend.FLASH_ATTENTION), "cudnn": run(SDPBackend.CUDNN_ATTENTION)}
+
+
+def _makers(prepare: Callable[[], Mapping[str, Call]]) -> dict[str, Callable[[], Call]]:
+    return {name: partial(_same, call) for name, call in prepare().items()}
+
+
+def _same(call: Call) -> Call:
+    return call
+
+
+def dtype_of(place: Place) -> str:
+    """What is stored; the interpreter's matrix product knows no bfloat16."""
+    return "float32" if place.rehearsal else "bfloat16"
+
+
+def tensors(
+    place: Place, batch: int, heads: int, rows: int, columns: int, head: int, kind: str = ""
+) -> dict[str, torch.Tensor]:
+    """Fresh random tensors, in memory [B, N, H, d]."""
+
+    def made(length: int) -> torch.Tensor:
+        x = torch.randn(batch, length, heads, head, device=place.device)
+        return x.to(getattr(torch, kind or dtype_of(place))).transpose(1, 2)
+
+    return {"q": made(rows), "k": made(columns), "v": made(columns), "dy": made(rows)}
+
+
+def reference(
+    form: AttentionForm, operands: Operands, given: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Sigmoid attention and its gradients in float64."""
+    q, k, v = (given[name].double().requires_grad_() for name in ("q", "k", "v"))
+    scores = q @ k.mT * operands.scale + operands.bias
+    if form.causal:
+        rows, columns = scores.shape[-2:]
+        later = torch.ones(rows, columns, dtype=torch.bool, device=q.device).triu(columns - rows + 1)
+        scores = scores.masked_fill(later, -math.inf)
+    result = torch.sigmoid(scores) @ v
+    return result.detach(), torch.autograd.grad(result, (q, k, v), given["dy"].double())
+
+
+def _compile_all(errors: list[Callable[..., float]], place: Place) -> None:
+    """Compiles what the checks run; what does not compile says so again when it is run."""
+    if place.rehearsal:
+        return
+
+    def compiled(error: Callable[..., float]) -> None:
+        with suppress(Exception), compile_only():
+            error(compiled=True)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(compiled, errors))
+
+
+if __name__ == "__main__":
+    _try(sys.argv[1:])

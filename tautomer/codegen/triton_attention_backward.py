@@ -1,0 +1,254 @@
+"""The gradient of attention in Triton: weights are computed again, so that memory grows with N alone.
+
+    dw = dy v^T        ds = f'(x) dw                                       pointwise
+                       ds = w (dw - delta),          w = 2^(x - log2 sum)   exponential
+                       ds = f'(x) (dw - delta) / total                     summed
+    delta = rowsum(dy * y)        dq = scale ds k        dk = scale ds^T q        dv = w^T dy
+
+One kernel computes dq by tiles of queries and another dk and dv by tiles of keys; both compute the weights,
+which makes seven products for each tile. Or the second adds what it has of dq to memory, in float32: five
+products, but the order of the sums, and so their last digits, differ from run to run. A pointwise score
+function needs neither delta nor a statistic of its rows.
+"""
+
+from __future__ import annotations
+
+from tautomer.codegen.triton_attention import bounds, kernel_of, product
+from tautomer.codegen.triton_attention_scores import Scores
+from tautomer.codegen.triton_attention_tiles import (
+    TYPES,
+    Tiling,
+    described,
+    indented,
+    limit,
+    loaded,
+    located,
+    mask_located,
+    operands,
+    positions,
+    stored,
+    strides,
+)
+from tautomer.patterns.attention_form import AttentionForm
+
+ROWS_KERNEL, KEYS_KERNEL = "attention_of_queries", "attention_of_keys"
+
+
+def differentiable(form: AttentionForm) -> str:
+    """Why there is no kernel for the gradient of a form; "" if there is one."""
+    if form.function.second is not None:
+        return "the gradient of what is swept twice has no kernel"
+    if form.empty == "mean":
+        return "a row without keys has no weights to be computed again"
+    return ""
+
+
+def arguments(form: AttentionForm, outputs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The arguments of a kernel before its constants: (name, type).
+
+    Args:
+        form: what is computed.
+        outputs: dq, or dk and dv, or all of them; a dq beside others is float32.
+    """
+    element = TYPES[form.dtype]
+    tensors = ("q", "k", "v", "dy", *outputs)
+    found = [(name, "*fp32" if name == "dq" and len(outputs) > 1 else f"*{element}") for name in tensors]
+    if Scores(form).divided:
+        found += [("statistic", "*fp32"), ("delta", "*fp32")]
+    found += [(name, "i32") for name in ("blocks", "H", "group", "N", "M", "shift")]
+    found += [(stride, "i32") for name in tensors for stride in strides(name)]
+    return (*found, *operands(Scores(form)))
+
+
+def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
+    """(name, module) of the kernel of dq; launched with ceil(N / ROWS) * H * B programs."""
+    scores = Scores(form, tiling.sigmoid)
+    lines = [
+        "program = tl.program_id(0)",
+        f"block = {'blocks - 1 - ' if form.causal else ''}program % blocks",
+        "head = program // blocks % H",
+        "batch = program // blocks // H",
+        "kv_head = head // group",
+        "row = block * ROWS",
+        *map(located, ("q", "k", "v", "dy", "dq")),
+        *([mask_located()] if form.mask else []),
+        limit(scores),
+    ]
+    if tiling.loads != "pointers":
+        lines += [described("q", "ROWS", "N"), described("dy", "ROWS", "N")]
+        lines += [described("k", "KEYS", "limit"), described("v", "KEYS", "limit")]
+    lines += scores.of_the_call()
+    lines += [f"queries = {loaded('q', 'ROWS', 'row', 'N', False, tiling.loads)}"]
+    lines += [f"gradient = {loaded('dy', 'ROWS', 'row', 'N', False, tiling.loads)}"]
+    lines += _of_rows(scores, "[:, None]")
+    lines += bounds(scores)
+    lines.append("acc = tl.zeros([ROWS, HEAD_PADDED], tl.float32)")
+    positional = bool(form.causal) or form.window
+    tail = positional or scores.divided
+    if tiling.loads == "specialised" or (tiling.loads == "descriptors" and not tail):
+        ranges = [("low", "high", tail, False)]
+    else:
+        ranges = [("low", "open", True, False)] if form.window else []
+        ranges += [("open", "shut", False, True), ("shut", "high", tail, False)]
+    for start, end, hidden, inside in ranges:
+        body = [
+            f"keys = {loaded('k', 'KEYS', 'key', 'limit', inside, tiling.loads)}",
+            f"values = {loaded('v', 'KEYS', 'key', 'limit', inside, tiling.loads)}",
+            f"s = {product('queries', 'tl.trans(keys)', scores)}",
+            *_weights(scores, hidden, transposed=False),
+            f"dw = {product('gradient', 'tl.trans(values)', scores)}",
+            *_slopes(scores, hidden),
+            f"acc = {product('ds.to(q.dtype.element_ty)', 'keys', scores, 'acc')}",
+        ]
+        lines += _loop("key", start, end, "KEYS", tiling, body)
+    lines.append(stored("dq", "acc * scale", "ROWS", "row", "N"))
+    return kernel_of(ROWS_KERNEL, arguments(form, ("dq",)), scores, lines)
+
+
+def of_keys(
+    form: AttentionForm, tiling: Tiling, *, grouped: bool = True, with_queries: bool = False
+) -> tuple[str, str]:
+    """(name, module) of the kernel of dk and dv; launched with ceil(M / KEYS) * G * B programs.
+
+    Args:
+        form: what is computed.
+        tiling: how the kernel is cut up.
+        grouped: whether several heads share a key head.
+        with_queries: whether dq, float32 and filled with 0, is added to; `scale` is left to the caller there.
+    """
+    scores = Scores(form, tiling.sigmoid)
+    loads = tiling.loads
+    outputs = ("dq", "dk", "dv") if with_queries else ("dk", "dv")
+    lines = [
+        "program = tl.program_id(0)",
+        "block = program % blocks",
+        "kv_head = program // blocks % (H // group)",
+        "batch = program // blocks // (H // group)",
+        "key = block * KEYS",
+        *map(located, ("k", "v", "dk", "dv")),
+        limit(scores),
+    ]
+    if loads != "pointers":
+        lines += [described("k", "KEYS", "limit"), described("v", "KEYS", "limit")]
+    lines += [f"keys = {loaded('k', 'KEYS', 'key', 'limit', False, loads)}"]
+    lines += [f"values = {loaded('v', 'KEYS', 'key', 'limit', False, loads)}"]
+    lines += _row_bounds(scores, with_queries)
+    lines += [f"acc_{name} = tl.zeros([KEYS, {width}_PADDED], tl.float32)" for name, width in _ACCUMULATED]
+    one = _of_a_head(scores, tiling, with_queries)
+    if grouped:
+        lines += ["for member in range(group):", "    head = kv_head * group + member", *indented(one)]
+    else:
+        lines += ["head = kv_head", *one]
+    lines.append("there = key + tl.arange(0, KEYS)[:, None] < limit")
+    lines.append(stored("dk", "tl.where(there, acc_k * scale, 0.0)", "KEYS", "key", "M"))
+    lines.append(stored("dv", "tl.where(there, acc_v, 0.0)", "KEYS", "key", "M"))
+    return kernel_of(KEYS_KERNEL, arguments(form, outputs), scores, lines)
+
+
+_ACCUMULATED = (("k", "HEAD"), ("v", "VALUE"))
+
+
+def _row_bounds(scores: Scores, with_queries: bool) -> list[str]:
+    """Statements for the queries that meet a tile of keys: [low, high), of which [open, shut) all see all."""
+    form = scores.form
+    low = "tl.maximum(key - shift, 0) // ROWS * ROWS" if form.causal else "0"
+    high = "tl.minimum(N, tl.maximum(key + KEYS - 1 - shift + window, 0))" if form.window else "N"
+    lines = [f"low = {low}", f"high = tl.where(key < limit, tl.maximum({high}, low), low)"]
+    open_ = "tl.cdiv(tl.maximum(key + KEYS - 1 - shift, 0), ROWS) * ROWS" if form.causal else "low"
+    lines.append(f"open = tl.minimum(tl.maximum({open_}, low), tl.cdiv(high, ROWS) * ROWS)")
+    shut = "tl.minimum(high, tl.maximum(key - shift + window, 0))" if form.window else "high"
+    lines.append(f"shut = tl.maximum({shut} // ROWS * ROWS, open)")
+    if with_queries and scores.divided:
+        lines.append("shut = tl.where(key + KEYS > limit, open, shut)")
+    return lines
+
+
+def _of_a_head(scores: Scores, tiling: Tiling, with_queries: bool) -> list[str]:
+    """What one head of queries gives to the gradients of its keys."""
+    form, loads = scores.form, tiling.loads
+    lines = list(map(located, ("q", "dy")))
+    lines += [mask_located()] if form.mask else []
+    if with_queries:
+        lines.append(located("dq"))
+    if loads != "pointers":
+        lines += [described("q", "ROWS", "N"), described("dy", "ROWS", "N")]
+    if with_queries and loads == "descriptors":
+        lines.append(described("dq", "ROWS", "N"))
+    lines += scores.of_the_call()
+    tail = form.window or (with_queries and scores.divided)
+    if loads == "specialised":
+        ranges = [("low", "high", tail or bool(form.causal), False)]
+    else:
+        ranges = [("low", "open", True, False)] if form.causal else []
+        if loads == "descriptors" and not tail:
+            ranges += [("open", "high", False, True)]
+        else:
+            ranges += [("open", "shut", False, True), ("shut", "high", tail, False)]
+    for start, end, hidden, inside in ranges:
+        body = [
+            f"queries = {loaded('q', 'ROWS', 'row', 'N', inside, loads)}",
+            f"gradient = {loaded('dy', 'ROWS', 'row', 'N', inside, loads)}",
+            *_of_rows(scores, "[None, :]"),
+            f"s = {product('keys', 'tl.trans(queries)', scores)}",
+            *_weights(scores, hidden, transposed=True),
+            f"acc_v = {product(f'{_share(scores)}.to(q.dtype.element_ty)', 'gradient', scores, 'acc_v')}",
+            f"dw = {product('values', 'tl.trans(gradient)', scores)}",
+            *_slopes(scores, hidden),
+            "ds = ds.to(q.dtype.element_ty)",
+            f"acc_k = {product('ds', 'queries', scores, 'acc_k')}",
+        ]
+        if with_queries:
+            part = product("tl.trans(ds)", "keys", scores)
+            body.append(
+                f"dq_tiles.atomic_add([row, 0], {part})"
+                if loads == "descriptors"
+                else f"add_tile(dq_rows, {part}, row, N, dq_row, dq_step, ROWS, HEAD, HEAD_PADDED)"
+            )
+        lines += _loop("row", start, end, "ROWS", tiling, body)
+    return lines
+
+
+def _of_rows(scores: Scores, shape: str) -> list[str]:
+    """Statements that read what the forward pass left of each row; a row beyond the last gets no weights."""
+    if not scores.divided:
+        return []
+    nothing = "float('inf')" if scores.exponential else "1.0"
+    lines = [
+        "queried = row + tl.arange(0, ROWS)",
+        "place = (batch * H + head).to(tl.int64) * N + queried",
+        f"of_row = tl.load(statistic + place, mask=queried < N, other={nothing}){shape}",
+        f"of_delta = tl.load(delta + place, mask=queried < N, other=0.0){shape}",
+    ]
+    if not scores.exponential:
+        of_nothing = "0.0" if scores.form.empty == "zero" else "1.0 / of_row"
+        lines.append(f"by_total = tl.where(of_row == 0.0, {of_nothing}, 1.0 / of_row)")
+    return lines
+
+
+def _weights(scores: Scores, hidden: bool, transposed: bool) -> list[str]:
+    """Statements that make w of s."""
+    lines = [*positions(scores, hidden, transposed), *scores.scores(hidden)]
+    if scores.exponential:
+        lines.append("x = x - of_row")
+    return lines + scores.weights(hidden)
+
+
+def _slopes(scores: Scores, hidden: bool) -> list[str]:
+    """Statements that make ds of w and dw."""
+    lines = []
+    if scores.divided:
+        lines.append(f"dw = {'dw - of_delta' if scores.exponential else '(dw - of_delta) * by_total'}")
+    return lines + scores.slopes(hidden)
+
+
+def _share(scores: Scores) -> str:
+    """The text of the weights that the values were added with."""
+    return "(w * by_total)" if scores.divided and not scores.exponential else "w"
+
+
+def _loop(name: str, start: str, end: str, step: str, tiling: Tiling, body: list[str]) -> list[str]:
+    specialised = ", warp_specialize=True" if tiling.loads == "specialised" else ""
+    return [
+        f"for {name} in tl.range({start}, {end}, {step}, num_stages=STAGES{specialised}):",
+        *indented(body),
+    ]

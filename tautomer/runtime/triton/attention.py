@@ -1,0 +1,226 @@
+"""Attention by Triton kernels: launches on torch's tensors.
+
+Every function takes tensors as [B, H, N, d], [B, G, M, d] and [B, G, M, e] with any strides, and writes
+results in the layout of q's rows, so that the transposes around attention need no copy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tautomer.codegen import triton_attention, triton_attention_backward
+from tautomer.codegen.triton_attention_scores import Scores
+from tautomer.codegen.triton_attention_tiles import Tiling, strides
+from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.triton.modules import load_function
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What stands between the products besides the form.
+
+    Attributes:
+        scale: what q k^T is multiplied by.
+        bias: what is added to each score.
+        softcap: above 0, where scores are capped.
+        window: how many keys a query sees.
+        free: see `attention_form.attend`.
+        tensors: mask, lengths (int32), slopes and sinks (float32), as the form has them.
+    """
+
+    scale: float = 1.0
+    bias: float = 0.0
+    softcap: float = 0.0
+    window: int = 0
+    free: int = 0
+    tensors: Mapping[str, Any] = field(default_factory=dict)
+
+    def arguments(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """By the names of the kernels' arguments; shape: of the scores."""
+        found: dict[str, Any] = dict(self.tensors)
+        mask = found.get("mask")
+        if mask is not None:
+            found["mask"] = mask = mask.expand(shape)
+            names = ("mask_batch", "mask_head", "mask_row", "mask_key")
+            found |= dict(zip(names, mask.stride(), strict=True))
+        numbers = ("scale", "bias", "softcap", "window", "free")
+        return found | {name: getattr(self, name) for name in numbers}
+
+
+def attend(
+    form: AttentionForm, tiling: Tiling, operands: Operands, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The result, and the statistic of each row that its gradient needs, or None."""
+    import torch
+
+    y = empty_like_rows(q, v.shape[-1])
+    saved = Scores(form).divided and form.function.second is None
+    statistic = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device) if saved else None
+    given = _given(form, operands, {"q": q, "k": k, "v": v, "y": y})
+    given["statistic"] = statistic
+    blocks = -(-q.shape[2] // tiling.rows)
+    inputs, programs = triton_attention.arguments(form), blocks * q.shape[0] * q.shape[1]
+    _launch(*_forward(form, tiling), inputs, given | {"blocks": blocks}, tiling, q, v, programs)
+    return y, statistic
+
+
+def gradients(
+    form: AttentionForm,
+    tilings: Mapping[str, Tiling],
+    operands: Operands,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    dy: torch.Tensor,
+    y: torch.Tensor | None,
+    statistic: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The gradients of q, k and v.
+
+    Args:
+        form: what was computed.
+        tilings: of the kernels of "queries" and "keys", or of "all", which does both and adds in memory.
+        operands: as in the forward pass.
+        q: [B, H, N, d].
+        k: [B, G, M, d].
+        v: [B, G, M, e].
+        dy: [B, H, N, e].
+        y: the result; None where the form needs no statistic.
+        statistic: of the forward pass.
+    """
+    import torch
+
+    tensors = {"q": q, "k": k, "v": v, "dy": dy}
+    if y is not None and statistic is not None:
+        tensors |= {"delta": (dy.float() * y.float()).sum(-1).contiguous(), "statistic": statistic}
+    if "all" in tilings:
+        dq = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
+        dk, dv = gradients_of_keys(form, tilings["all"], operands, tensors, dq)
+        return dq.mul_(operands.scale).to(q.dtype), dk, dv
+    dq = gradient_of_queries(form, tilings["queries"], operands, tensors)
+    return dq, *gradients_of_keys(form, tilings["keys"], operands, tensors)
+
+
+def gradient_of_queries(
+    form: AttentionForm, tiling: Tiling, operands: Operands, tensors: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """The gradient of q; tensors: q, k, v, dy, and where the form needs them delta and statistic."""
+    q, v = tensors["q"], tensors["v"]
+    dq = empty_like_rows(q, q.shape[-1])
+    blocks = -(-q.shape[2] // tiling.rows)
+    given = _given(form, operands, {**tensors, "dq": dq}) | {"blocks": blocks}
+    inputs = triton_attention_backward.arguments(form, ("dq",))
+    _launch(*_of_queries(form, tiling), inputs, given, tiling, q, v, blocks * q.shape[0] * q.shape[1])
+    return dq
+
+
+def gradients_of_keys(
+    form: AttentionForm,
+    tiling: Tiling,
+    operands: Operands,
+    tensors: Mapping[str, torch.Tensor],
+    dq: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients of k and v; to dq, float32, that of q is added, but for the scale."""
+    q, k, v = tensors["q"], tensors["k"], tensors["v"]
+    results = {"dk": empty_like_rows(k, k.shape[-1]), "dv": empty_like_rows(v, v.shape[-1])}
+    if dq is not None:
+        results = {"dq": dq} | results
+    blocks = -(-k.shape[2] // tiling.keys)
+    given = _given(form, operands, {**tensors, **results}) | {"blocks": blocks}
+    inputs = triton_attention_backward.arguments(form, tuple(results))
+    named = _of_keys(form, tiling, q.shape[1] != k.shape[1], dq is not None)
+    _launch(*named, inputs, given, tiling, q, v, blocks * k.shape[0] * k.shape[1])
+    return results["dk"], results["dv"]
+
+
+def empty_like_rows(x: torch.Tensor, width: int) -> torch.Tensor:
+    """An empty tensor of the shape of x but for its rows' width, with heads and rows in the order of x."""
+    import torch
+
+    batch, heads, rows, _ = x.shape
+    if x.stride(1) < x.stride(2):  # [B, N, H, d] in memory
+        return torch.empty((batch, rows, heads, width), dtype=x.dtype, device=x.device).transpose(1, 2)
+    return torch.empty((batch, heads, rows, width), dtype=x.dtype, device=x.device)
+
+
+def _given(form: AttentionForm, operands: Operands, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    q, k = tensors["q"], tensors["k"]
+    batch, heads, rows, _ = q.shape
+    columns = k.shape[2]
+    given: dict[str, Any] = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.dim() == 4:
+            given |= dict(zip(strides(name), tensor.stride(), strict=True))
+    given |= operands.arguments((batch, heads, rows, columns))
+    shift = 0 if form.causal == "start" else columns - rows
+    return given | {"H": heads, "group": heads // k.shape[1], "N": rows, "M": columns, "shift": shift}
+
+
+def _launch(
+    name: str,
+    text: str,
+    inputs: tuple[tuple[str, str], ...],
+    given: dict[str, Any],
+    tiling: Tiling,
+    q: torch.Tensor,
+    v: torch.Tensor,
+    programs: int,
+) -> None:
+    """Launches a kernel, or in `compile_only` compiles it."""
+    if not programs:
+        return
+    function = _loaded(name, text)
+    settings = tiling.constants(q.shape[-1], v.shape[-1])
+    settings |= {"num_warps": tiling.warps, "num_stages": tiling.stages}
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        settings["enable_fp_fusion"] = True
+    arguments = [given[one] for one, _ in inputs]
+    if _COMPILING.get():
+        function.warmup(*arguments, grid=(programs,), **settings)
+        return
+    if tiling.loads != "pointers":
+        _let_descriptors_allocate(q)
+    function[(programs,)](*arguments, **settings)
+
+
+@contextmanager
+def compile_only() -> Iterator[None]:
+    """Kernels that are launched in this context are only compiled; results hold nothing."""
+    token = _COMPILING.set(True)
+    try:
+        yield
+    finally:
+        _COMPILING.reset(token)
+
+
+_COMPILING: ContextVar[bool] = ContextVar("compiling", default=False)
+
+
+def _let_descriptors_allocate(like: torch.Tensor) -> None:
+    """A program makes its descriptors in memory that it is given."""
+    import torch
+    import triton
+
+    triton.set_allocator(
+        lambda size, alignment, stream: torch.empty(size, dtype=torch.int8, device=like.device)
+    )
+
+
+_loaded = lru_cache(maxsize=256)(load_function)
+_forward = lru_cache(maxsize=256)(triton_attention.forward)
+_of_queries = lru_cache(maxsize=256)(triton_attention_backward.of_queries)
+
+
+@lru_cache(maxsize=256)
+def _of_keys(form: AttentionForm, tiling: Tiling, grouped: bool, together: bool) -> tuple[str, str]:
+    return triton_attention_backward.of_keys(form, tiling, grouped=grouped, with_queries=together)
