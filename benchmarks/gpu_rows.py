@@ -187,7 +187,7 @@ def tuning(place: Place) -> list[Case]:
         for columns in (768, 2048, 4096, 8192, 16384):
             found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
     for columns, tiles in (
-        (65536, ((1, 65536, 32, False), (1, 4096, 8, True), (1, 8192, 8, True), (1, 8192, 16, True))),
+        (65536, ((1, 65536, 32, False), (1, 4096, 8, True), (1, 8192, 16, True), (1, 16384, 32, True))),
         (262144, ((1, 4096, 8, True), (1, 8192, 16, True), (1, 16384, 32, True), (1, 2048, 4, True))),
     ):
         found.append(_tuned("softmax", max(elements, columns * place.size(528, 0)), columns, tiles, place))

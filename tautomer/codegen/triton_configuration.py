@@ -19,7 +19,9 @@ _MOST_WARPS = 32
 _PER_THREAD = 16
 _LEAST_TILE = 2048
 _POINTWISE = (1024, 4)
-_LOOPED = (4096, 8)
+# columns and warps of rows that are done block by block, and the rows from which on each is used: the longer
+# they are, the fewer of them fit into the last cache
+_LOOPED = ((0, 8192, 16), (65537, 16384, 32))
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
         if needed <= min(_MOST_REGISTERS, _REGISTERS // (32 * warps)):
             return Configuration(rows, block, warps)
         warps *= 2
-    return None if program.totals else Configuration(1, *_LOOPED, looped=True)
+    if program.totals:
+        return None
+    _, block, warps = next(one for one in reversed(_LOOPED) if columns >= one[0])
+    return Configuration(1, block, warps, looped=True)
 
 
 def _live(program: Program, itemsize: int) -> float:

@@ -1,7 +1,8 @@
 """Programs over rows in Triton, block by block: for rows that do not fit into registers.
 
 Each pass of the schedule is a loop over the row. Sums and maxima are taken lane by lane, and over the lanes
-once at the end of the pass. After the first pass a row lies in the last cache, or most of it does.
+once at the end of the pass. After the first pass a row lies in the last cache, or most of it does: so a
+program of the grid takes many warps and one row, that few rows are under way.
 
 The largest element and the sum of exponentials relative to it need one pass, not two:
 
@@ -54,7 +55,7 @@ def looped_rows(program: Program) -> tuple[list[str], set[str]]:
     if program.folded:
         return [*lines, *writer.statements(program.results), *stores(program, writer)], writer.helpers
     inner = writer.inner()
-    last = [*_begin(program, program.results, inner), *inner.statements(program.results)]
+    last = [*_begin(program, program.results, inner, "evict_first"), *inner.statements(program.results)]
     return [*lines, *_loop([*last, *stores(program, inner)])], writer.helpers
 
 
@@ -117,13 +118,15 @@ def _online(program: Program, largest: Node, total: Node, writer: TritonWriter) 
     return lines
 
 
-def _begin(program: Program, roots: Sequence[Node], writer: TritonWriter) -> list[str]:
+def _begin(
+    program: Program, roots: Sequence[Node], writer: TritonWriter, again: str = "evict_last"
+) -> list[str]:
     """Statements that read what a pass needs of a block, after the values per row that it needs."""
     nodes = elements(list(roots))
     return [
         "column = begin + tl.arange(0, BLOCK)[None, :]",
         "inside = in_rows & (column < columns)",
-        *reads(program, nodes, writer, PER_COLUMN + PER_ELEMENT),
+        *reads(program, nodes, writer, PER_COLUMN + PER_ELEMENT, again),
     ]
 
 

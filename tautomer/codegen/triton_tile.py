@@ -23,14 +23,26 @@ PER_CALL, PER_ROW = ("number",), ("column", "group")
 PER_COLUMN, PER_ELEMENT = ("row",), ("full", "segment")
 
 
-def reads(program: Program, nodes: list[Node], writer: TritonWriter, kinds: tuple[str, ...]) -> list[str]:
-    """Statements that read the tensors of these kinds that are among the nodes."""
+def reads(
+    program: Program, nodes: list[Node], writer: TritonWriter, kinds: tuple[str, ...], again: str = ""
+) -> list[str]:
+    """Statements that read the tensors of these kinds that are among the nodes.
+
+    Args:
+        program: what is computed.
+        nodes: values of it.
+        writer: gets to know what was read.
+        kinds: how the tensors go with x.
+        again: what the last cache is told of tensors of the shape of x: "evict_last", "evict_first" or "".
+    """
     kind_of = {"x": "full", **dict(zip(program.operands, program.kinds, strict=True))}
     lines = []
     for node in nodes:
         name = node.name or "x"
         if node.op in ("x", "operand", "column", "single") and kind_of[name] in kinds:
-            lines.append(f"{name} = tl.load({_PLACES[kind_of[name]].format(name)}).to(tl.float32)")
+            place = _PLACES[kind_of[name]].format(name)
+            place += f', eviction_policy="{again}"' if again and kind_of[name] == "full" else ""
+            lines.append(f"{name} = tl.load({place}).to(tl.float32)")
             writer.name(node, name)
     return lines
 

@@ -1,0 +1,214 @@
+"""Runs Triton kernels in Triton's interpreter and prints what they are off by, as JSON: name -> reason or "".
+
+A program of its own, because `triton.jit` looks at TRITON_INTERPRET when triton is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
+from test_rowwise_kernels import GROUPED, PLAIN, mixed, shape_of, wanted
+
+from tautomer.codegen.gradient import gradient
+from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
+from tautomer.codegen.trace import Program, trace
+from tautomer.codegen.triton_configuration import Configuration
+from tautomer.graph.semantics.mathematics import Float64
+from tautomer.patterns.operation import definition_of, definitions
+from tautomer.patterns.rows import apply_all
+from tautomer.runtime.torch.ops_cuda import compute
+from tautomer.runtime.torch.ops_meaning import meaning
+from tautomer.runtime.triton.launch import run
+
+ROWS, COLUMNS = 5, 37
+LOOPED = Configuration(2, 16, 1, looped=True)
+# of the largest element of a result; sums of 37 numbers in another order, and functions within a few ulp
+SINGLE = 2e-6
+# the interpreter cuts digits off where a device rounds: one unit in the last place, relative to the element
+NARROW = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+Case = Callable[[], str]
+
+
+def off(out: Any, exact: Any, allowed: float) -> str:
+    """How far a result is off, relative to its largest element; NaN and infinities lie where they should."""
+    a, b = np.asarray(out, np.float64), np.asarray(exact, np.float64)
+    if a.shape != b.shape:
+        return f"shape {a.shape}, not {b.shape}"
+    if not (np.array_equal(np.isnan(a), np.isnan(b)) and np.array_equal(np.isinf(a), np.isinf(b))):
+        return "NaN or infinity elsewhere"
+    finite = np.isfinite(b)
+    error = np.abs(a[finite] - b[finite])
+    scale = np.abs(b[finite]).max(initial=1e-30)
+    return "" if error.max(initial=0.0) <= allowed * scale else f"off by {error.max() / scale:.1e}"
+
+
+def operator(signature: Signature, dtype: str, shape: tuple[int, ...], chosen: Configuration | None) -> str:
+    """An operator of torch, against its meaning in float64."""
+    torch.manual_seed(0)
+    kinds = ("full", *signature.program.kinds)
+    given = [torch.randn(shape[-1:] if kind == "row" else shape).to(getattr(torch, dtype)) for kind in kinds]
+    numbers = [0.375 for _ in signature.program.parameters]
+    found = run(signature.program, given, numbers, chosen=chosen)
+    exact = meaning(signature)(*(one.double() for one in given), *numbers)
+    exact = exact if isinstance(exact, tuple) else (exact,)
+    for one, right in zip(found, exact, strict=True):
+        if one.dtype == torch.float32:
+            reason = off(one, right, SINGLE if dtype == "float32" else NARROW[dtype])
+        else:  # every element by itself
+            allowed = NARROW[dtype] * right.abs() + SINGLE * right.abs().max()
+            worst = ((one.double() - right).abs() / allowed).max().item() if one.numel() else 0.0
+            reason = "" if worst <= 1.0 else f"off by {worst:.2f} units in the last place"
+        if reason:
+            return reason
+    return ""
+
+
+def definition(key: str) -> str:
+    """A definition of one tensor, on numbers of every size, against itself in float64."""
+    found = next(one for one in definitions() if one.key == key)
+    program = trace(found, ())
+    x = np.concatenate(
+        [np.linspace(-12, 12, 3 * COLUMNS), [0.0, -0.0, 1e-5, -1e-5, 0.24, -0.26, 88.0, -88.0]]
+    )
+    x = np.resize(x, (ROWS, COLUMNS)).astype(np.float32)
+    axes = (-1,) if program.rows else ()
+    (exact,) = apply_all(found, Float64(), x.astype(np.float64), axes=axes)
+    forms = (None, LOOPED) if program.rows else (None,)
+    for chosen in forms:
+        numbers = list(found.parameters.values())
+        (result,) = run(program, [torch.from_numpy(x)], numbers, chosen=chosen)
+        exact = exact.reshape(result.shape)
+        reason = off(result, exact, SINGLE)
+        if reason:
+            return reason
+    return ""
+
+
+def rowwise(kinds: tuple[str, ...], grouped: bool, chosen: Configuration | None) -> str:
+    """Every way in which an operand goes with x."""
+    random = np.random.default_rng(0)
+    shape = (2, 3, 2, 5) if grouped else (ROWS, COLUMNS)
+    x = random.standard_normal(shape).astype(np.float32)
+    operands = [np.asarray(random.standard_normal(shape_of(kind, shape)), np.float32) for kind in kinds]
+    made = mixed(kinds, grouped)
+    rows = (6, 10) if grouped else shape
+    tensors = [torch.from_numpy(x).reshape(rows)]
+    for kind, operand in zip(kinds, operands, strict=True):
+        flat = torch.from_numpy(operand).reshape(-1)
+        tensors.append(flat.reshape(rows) if kind == "full" else flat)
+    sizes = {"groups": 3.0, "segments": 2.0}
+    (result,) = run(trace(made), tensors, [sizes[name] for name in made.parameters], chosen=chosen)
+    return off(result, wanted(x, operands).reshape(rows), SINGLE)
+
+
+def special(program: Program, chosen: Configuration | None) -> str:
+    """Softmax of rows with masks, all masked, infinite, NaN and of one large element."""
+    x = np.zeros((6, COLUMNS), np.float32)
+    x[0, ::2] = x[1] = -np.inf
+    x[2, 3], x[3, 4], x[4, 5] = np.inf, np.nan, 3e38
+    x[5] = np.linspace(-100, 100, COLUMNS)
+    found = definition_of("Softmax")
+    assert found is not None
+    (exact,) = apply_all(found, Float64(), x.astype(np.float64), axes=(-1,))
+    (result,) = run(program, [torch.from_numpy(x)], [], chosen=chosen)
+    return off(result, exact, SINGLE)
+
+
+def derivative(key: str) -> str:
+    """The gradient of an activation that is no operator of torch's, against differences in float64."""
+    found = next(one for one in definitions() if one.key == key)
+    made = gradient(trace(found, ()))
+    x = torch.linspace(-4.03, 4.0, 50)
+    first = torch.from_numpy(apply_all(found, Float64(), x.double().numpy())[0]) if made.from_result else x
+    (result,) = run(made.program, [first.float(), torch.ones(50)], list(found.parameters.values()))
+    step = 1e-6
+
+    def value(points: torch.Tensor) -> Any:
+        return apply_all(found, Float64(), points.double().numpy())[0]
+
+    return off(result, (value(x.double() + step) - value(x.double() - step)) / (2 * step), 1e-5)
+
+
+def absent() -> str:
+    """A scale and a bias that are not there."""
+    signature = forward(operator_of("layer_norm"))
+    x = torch.randn(3, COLUMNS)
+    return off(
+        compute(signature, (x, None, None, 1e-5)), meaning(signature)(x.double(), None, None, 1e-5), SINGLE
+    )
+
+
+def apart() -> str:
+    """Rows that are not contiguous, and begin at an odd address."""
+    x = torch.randn(4, 2 * COLUMNS + 1)[:, 1::2]
+    return off(
+        run(forward(operator_of("softmax")).program, [x], [])[0], torch.softmax(x.double(), -1), SINGLE
+    )
+
+
+def cases() -> dict[str, Case]:
+    """All of them, by name."""
+    found: dict[str, Case] = {}
+    for one in OPERATORS:
+        for signature in (forward(one), backward(one)):
+            program = signature.program
+            found[f"{signature.name} float32"] = partial(
+                operator, signature, "float32", (ROWS, COLUMNS), None
+            )
+            found[f"{signature.name} bfloat16"] = partial(operator, signature, "bfloat16", (2, 64), None)
+            if program.rows and not program.totals:
+                found[f"{signature.name} block by block"] = partial(
+                    operator, signature, "float32", (ROWS, COLUMNS), LOOPED
+                )
+    softmax, layer_norm = (forward(operator_of(name)) for name in ("softmax", "layer_norm"))
+    for name, columns in {"1": 1, "block - 1": 15, "block": 16, "block + 1": 17}.items():
+        for chosen in (None, LOOPED):
+            found[f"{columns} columns, {name}, {'loops' if chosen else 'rows'}"] = partial(
+                operator, softmax, "float32", (3, columns), chosen
+            )
+    found["no tokens"] = partial(operator, layer_norm, "float32", (0, COLUMNS), None)
+    found["no tokens, gradient"] = partial(
+        operator, backward(operator_of("layer_norm")), "float32", (0, COLUMNS), None
+    )
+    found["three axes of float16"] = partial(operator, layer_norm, "float16", (2, 3, 33), None)
+    found["special values"] = partial(special, softmax.program, None)
+    found["special values, block by block"] = partial(special, softmax.program, LOOPED)
+    for one in definitions():
+        known = {operator.key for operator in OPERATORS}
+        if one.key not in known and not one.operands and one.rows in ("", "axis", "trailing", "folded"):
+            found[f"definition {one.key}"] = partial(definition, one.key)
+    for key in ("Mish", "Softplus", "Elu", "Tanh"):
+        found[f"gradient of {key}"] = partial(derivative, key)
+    for kinds in PLAIN:
+        found[f"rows with {' '.join(kinds)}"] = partial(rowwise, kinds, False, None)
+    for kinds in GROUPED:
+        found[f"groups with {' '.join(kinds)}"] = partial(rowwise, kinds, True, None)
+    found["groups, block by block"] = partial(rowwise, GROUPED[0], True, LOOPED)
+    found["absent operands"], found["rows with gaps"] = absent, apart
+    return found
+
+
+def main() -> None:
+    """Runs all, with outputs that are NaN before they are written."""
+    torch.use_deterministic_algorithms(True)
+    results = {}
+    with np.errstate(all="ignore"):
+        for name, case in cases().items():
+            try:
+                results[name] = case()
+            except Exception as error:
+                results[name] = f"{type(error).__name__}: {error}"
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
