@@ -120,7 +120,9 @@ _WAYS = {"forward": FORWARD, "queries": QUERIES, "keys": KEYS, "all": TOGETHER}
 
 def label(tiling: Tiling) -> str:
     """A tiling in words."""
-    return f"{tiling.rows}x{tiling.keys} w{tiling.warps} s{tiling.stages} {tiling.loads} {tiling.sigmoid}"
+    registers = f" r{tiling.registers}" if tiling.registers else ""
+    cut = f"{tiling.rows}x{tiling.keys} w{tiling.warps} s{tiling.stages}{registers}"
+    return f"{cut} {tiling.loads} {tiling.sigmoid}"
 
 
 def tilings(way: str, head: int, place: Place) -> tuple[Tiling, ...]:

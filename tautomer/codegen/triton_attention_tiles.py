@@ -76,6 +76,7 @@ class Tiling:
         stages: how many tiles are under way.
         loads: see above.
         sigmoid: a name in `triton_sigmoid.SIGMOIDS`.
+        registers: of a thread at most, so that two programs share a multiprocessor; 0 for as many as it takes.
     """
 
     rows: int
@@ -84,6 +85,7 @@ class Tiling:
     stages: int
     loads: Loads = "pointers"
     sigmoid: str = "division"
+    registers: int = 0
 
     def constants(self, head: int, value_head: int) -> dict[str, int]:
         """The compile-time constants of a kernel."""

@@ -184,6 +184,8 @@ def _launch(
     settings |= {"num_warps": tiling.warps, "num_stages": tiling.stages}
     if os.environ.get("TRITON_INTERPRET") != "1":
         settings["enable_fp_fusion"] = True
+        if tiling.registers:
+            settings["maxnreg"] = tiling.registers
     arguments = [given[one] for one, _ in inputs]
     if _COMPILING.get():
         function.warmup(*arguments, grid=(programs,), **settings)
