@@ -76,7 +76,7 @@ class Tiling:
         stages: how many tiles are under way.
         loads: see above.
         sigmoid: a name in `triton_sigmoid.SIGMOIDS`.
-        registers: of a thread at most, so that two programs share a multiprocessor; 0 for as many as it takes.
+        registers: of a thread at most, so that programs share a multiprocessor; 0 for as many as it takes.
     """
 
     rows: int
