@@ -63,6 +63,7 @@ class Case:
         bytes: that have to be read and written at least; 0 where the limit is another one.
         flops: operations of the matrix unit at least; 0 where the limit is another one.
         graph: whether calls are replayed from a CUDA graph, so that only the device's time counts.
+        together: whether the peers may be compiled at the same time, by threads.
         bar: what is asked for, as text.
     """
 
@@ -73,6 +74,7 @@ class Case:
     bytes: int = 0
     flops: float = 0
     graph: bool = True
+    together: bool = False
     bar: str = ""
 
 

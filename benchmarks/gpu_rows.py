@@ -17,9 +17,21 @@ from tautomer.runtime.triton.launch import run
 
 # how far the norm of the error may be off: a rounding of the results, and for float32 of the sums
 _LIMITS = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
-_SHAPES = ((5, 37), (3, 1), (67, 768), (2, 3, 1024), (9, 4099), (0, 768))
-_LONG = ((3, 16384), (5, 32768), (2, 70001))
+_SHAPES = {
+    "bfloat16": ((67, 768), (9, 4099), (5, 8192)),
+    "float32": ((5, 37), (67, 768), (0, 768)),
+    "float16": ((2, 3, 1024), (3, 1)),
+}
+_LONG = ((3, 16384), (5, 32768), (2, 70001), (3, 1 << 17))
+_LONG_ROWS = ("softmax", "log_softmax", "rms_norm", "add_layer_norm")
 _NUMBER = 0.375
+_NORMS = {
+    "rms_norm": (768, 2048, 4096, 8192, 16384),
+    "layer_norm": (768, 4096, 16384),
+    "add_rms_norm": (768, 2048, 4096, 8192, 16384),
+    "add_layer_norm": (768, 4096, 16384),
+}
+_GRADIENTS = {"rms_norm": (768, 4096), "layer_norm": (768, 4096, 8192), "add_rms_norm": (4096,)}
 
 
 def inputs(
@@ -45,10 +57,10 @@ def checks(place: Place) -> list[Check]:
     found = []
     for operator in OPERATORS:
         for signature in (forward(operator), backward(operator)):
-            for dtype in ("bfloat16", "float32", "float16"):
-                shapes = _SHAPES if dtype != "float16" else _SHAPES[2:3]
-                shapes += _LONG if signature.program.rows and dtype != "float16" else ()
-                for shape in shapes[:2] if place.rehearsal else shapes:
+            for dtype, shapes in _SHAPES.items():
+                if operator.name in _LONG_ROWS and dtype == "bfloat16":
+                    shapes += _LONG
+                for shape in ((5, 37),) if place.rehearsal else shapes:
                     name = f"{signature.name} {dtype} {'x'.join(map(str, shape))}"
                     columns = shape[-1] if signature.program.rows else 1
                     if configuration(signature.program, columns, 4 if dtype == "float32" else 2) is None:
@@ -80,14 +92,13 @@ def cases(place: Place) -> list[Case]:
     """The sizes that bars are set for, in bfloat16."""
     found = []
     elements = place.size(1 << 26, 1 << 8)
-    for columns in (768, 1024, 2048, 4096, 8192, 16384):
-        for name in ("rms_norm", "layer_norm", "add_rms_norm", "add_layer_norm"):
+    for name, sizes in _NORMS.items():
+        for columns in sizes:
             found.append(_case(name, elements, place.size(columns, 48), place, "90 %, 1.5x eager, inductor"))
-    for columns in (768, 2048, 4096, 8192):
-        for name in ("rms_norm", "layer_norm", "add_rms_norm"):
-            size = place.size(columns, 48)
-            found.append(_case(name, 2 * elements, size, place, "", gradient=True))
-    for name in ("gelu", "gelu_tanh", "silu", "swiglu", "geglu_tanh"):
+    for name, sizes in _GRADIENTS.items():
+        for columns in sizes:
+            found.append(_case(name, 2 * elements, place.size(columns, 48), place, "", gradient=True))
+    for name in ("gelu_tanh", "swiglu", "gelu"):
         found.append(_case(name, elements, place.size(4096, 64), place, ""))
     return found
 
@@ -183,8 +194,8 @@ def tuning(place: Place) -> list[Case]:
     """One kernel by many configurations: which is the best for a size."""
     found = []
     elements = place.size(1 << 26, 1 << 8)
-    for name in ("rms_norm", "add_layer_norm"):
-        for columns in (768, 2048, 4096, 8192, 16384):
+    for columns in (768, 4096, 16384, 2048, 8192):
+        for name in ("rms_norm", "add_layer_norm"):
             found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
     for columns, tiles in (
         (65536, ((1, 65536, 32, False), (1, 4096, 8, True), (1, 8192, 16, True), (1, 16384, 32, True))),
@@ -224,4 +235,4 @@ def _tuned(name: str, elements: int, columns: int, tiles: tuple[Tile, ...], plac
 
         return {f"{'x'.join(map(str, tile[:2]))}/{tile[2]}{' loop' * tile[3]}": by(tile) for tile in tiles}
 
-    return Case(f"{name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes)
+    return Case(f"{name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes, together=True)
