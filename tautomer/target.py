@@ -38,6 +38,7 @@ class Target:
         fuses_rowwise: whether kernels of ours run what pointwise operations and row reductions make together.
         sparse_from: elements of a matrix from which on it gains to skip the rows whose factor is zero; None
             where no kernel does.
+        attention: score function -> how many times faster a kernel of ours is, as pairs of keys and ratio.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Target:
     slow_tanh: bool = False
     fuses_rowwise: bool = False
     sparse_from: int | None = None
+    attention: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
         """The forms an operation may take here, best first."""
@@ -58,14 +60,21 @@ class Target:
 
     def gain(self, op: str, elements: int) -> float | None:
         """How many times faster a kernel of ours is, measured at the nearest size; None where it was not."""
-        measured = self.gains.get(op)
-        if not measured:
-            return None
-        return min(measured, key=lambda pair: abs(math.log(pair[0] / max(elements, 1))))[1]
+        return _nearest(self.gains.get(op), elements)
+
+    def attention_gain(self, score: str, keys: int) -> float | None:
+        """The same of attention with a score function over so many keys."""
+        return _nearest(self.attention.get(score), keys)
 
     def has_kernel(self, op: str, element_type: str) -> bool:
         """Whether the operator of that name runs as one kernel for this element type."""
         return element_type in self.kernel_types.get(op, _FLOATS)
+
+
+def _nearest(measured: tuple[tuple[int, float], ...] | None, size: int) -> float | None:
+    if not measured:
+        return None
+    return min(measured, key=lambda pair: abs(math.log(pair[0] / max(size, 1))))[1]
 
 
 _FLOATS = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})

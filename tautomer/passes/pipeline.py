@@ -14,6 +14,7 @@ from tautomer.passes.defer_scale import DeferScale
 from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_constants import FoldConstants
 from tautomer.passes.fold_scale import FoldScale
+from tautomer.passes.fuse_attention import FuseAttention
 from tautomer.passes.fuse_rowwise import FuseRowwise
 from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
@@ -93,6 +94,7 @@ def rewrite(
     if choices.weights != "ahead":
         streams = (recentre,)  # what changes weights for a little less to do in each run
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
+        FuseAttention(target),
         Raise(target),
         *(() if choices.sites_only else streams),
         SparseLinear(target),

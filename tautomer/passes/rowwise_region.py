@@ -138,7 +138,9 @@ class Regions:
 
     def _inner_axes(self, root: ir.Node, around: list[ir.Node], dtype: ir.DataType) -> str:
         """The reduction over other axes than the last ones that keeps a region from being one, or ""."""
-        cuts = next(self._cuts(root, around))
+        cuts = next(self._cuts(root, around), None)
+        if cuts is None:  # a number has no rows
+            return ""
         for node in around:
             if node.op_type in REDUCTIONS:
                 try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
+from tautomer.patterns.attention_operator import LAYOUTS
 from tautomer.patterns.cone_operators import is_movement
 from tautomer.patterns.cones import ConeFinder
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, constant
@@ -21,13 +24,14 @@ _MAX_ELEMENTS = 1 << 21
 class Walked:
     """A value that an operand comes from, the number it was multiplied by, and the nodes in between.
 
-    The layout names the last axes of the value: h heads, m keys, d channels.
+    The layout names the last axes of the value: h heads, m keys, d channels; see `walk_heads` for its own.
     """
 
     value: ir.Value
     factor: float
     nodes: tuple[ir.Node, ...]
     layout: str = "hmd"
+    repeats: int = 1
 
 
 def walk_query(operand: ir.Value, finder: ConeFinder) -> Walked:
@@ -46,7 +50,7 @@ def walk_value(operand: ir.Value, finder: ConeFinder) -> Walked:
     best = Walked(operand, 1.0, ())
     for step in _steps(operand, finder):
         repeats = _repeats(step.value, finder.fact(operand).shape, finder)
-        if repeats and _is(step, operand, finder, lambda x, n=repeats: _repeated(x, n)):
+        if repeats and _is(step, operand, finder, partial(_repeated, times=repeats)):
             best = step
     return best
 
@@ -63,15 +67,59 @@ def walk_key(operand: ir.Value, finder: ConeFinder) -> Walked:
     best: dict[str, Walked] = {"hdm": Walked(operand, 1.0, (), "hdm")}
     for step in _steps(operand, finder):
         repeats = _repeats(step.value, rows, finder)
-        if repeats and _is(step, operand, finder, lambda x, n=repeats: np.swapaxes(_repeated(x, n), -1, -2)):
+        if repeats and _is(step, operand, finder, partial(_as_columns, times=repeats)):
             best["hmd"] = replace(step, layout="hmd")
         elif len(shape) == 4 and _is(step, operand, finder, lambda x: x.transpose(0, 2, 3, 1)):
             best["mhd"] = replace(step, layout="mhd")
     return best.get("hmd") or best.get("mhd") or best["hdm"]
 
 
+def walk_heads(operand: ir.Value, finder: ConeFinder, letter: str) -> Walked:
+    """Back to the value that an operand of four axes is only a rearrangement of.
+
+    What lies between may transpose axes, repeat heads, cast and multiply by a number.
+
+    Args:
+        operand: of a matrix product.
+        finder: knows the graph.
+        letter: how its axes lie, one of LAYOUTS.
+
+    Returns:
+        The walked value with its own letter, and how often its heads are repeated.
+    """
+    shape = finder.fact(operand).shape or ()
+    best = Walked(operand, 1.0, (), letter)
+    for step in _steps(operand, finder):
+        source = finder.fact(step.value).shape
+        if source is None or len(source) != 4 or len(shape) != 4:
+            continue
+        found = _run(step, operand, finder)
+        if found is None:
+            continue
+        heads = shape[LAYOUTS[letter].index(1)]
+        for own, axes in LAYOUTS.items():
+            few = source[axes.index(1)]
+            if not few or heads % few:
+                continue
+            wanted = arranged(_numbered(source), own, letter, heads // few) * step.factor
+            if found.shape == wanted.shape and bool(np.all(np.abs(found - wanted) <= 1e-12 * np.abs(wanted))):
+                best = replace(step, layout=own, repeats=heads // few)
+                break
+    return best
+
+
+def arranged(x: Array, layout: str, wanted: str, repeats: int = 1) -> Array:
+    """An array whose axes lie in one way, in another; heads repeated."""
+    x = x.transpose([LAYOUTS[layout].index(axis) for axis in LAYOUTS[wanted]])
+    return np.repeat(x, repeats, axis=LAYOUTS[wanted].index(1)) if repeats > 1 else x
+
+
 def _repeated(x: Array, times: int) -> Array:
     return np.repeat(x, times, axis=1) if times > 1 else x
+
+
+def _as_columns(x: Array, times: int) -> Array:
+    return np.swapaxes(_repeated(x, times), -1, -2)
 
 
 def _steps(operand: ir.Value, finder: ConeFinder) -> list[Walked]:
@@ -125,16 +173,32 @@ def _repeats(value: ir.Value, shape: tuple[int, ...] | None, finder: ConeFinder)
     return 0
 
 
-def _is(step: Walked, operand: ir.Value, finder: ConeFinder, expected: object) -> bool:
-    """Runs the nodes of a step on random content and compares with what they should do."""
-    shape = finder.fact(step.value).shape
-    if shape is None or not callable(expected):
+def _is(step: Walked, operand: ir.Value, finder: ConeFinder, expected: Callable[[Array], Array]) -> bool:
+    """Runs the nodes of a step and compares with what they should do."""
+    found = _run(step, operand, finder)
+    if found is None:
         return False
+    try:
+        wanted = expected(_numbered(finder.fact(step.value).shape or ())) * step.factor
+    except FAILURES:
+        return False
+    return found.shape == wanted.shape and bool(np.all(np.abs(found - wanted) <= 1e-12 * np.abs(wanted)))
+
+
+def _numbered(shape: tuple[int, ...]) -> Array:
+    """Content in which every element is told from every other."""
+    return np.arange(1.0, 1.0 + int(np.prod(shape))).reshape(shape)
+
+
+def _run(step: Walked, operand: ir.Value, finder: ConeFinder) -> Array | None:
+    """What the nodes of a step make of numbered content; None where that cannot be computed."""
+    shape = finder.fact(step.value).shape
+    if shape is None:
+        return None
     sizes = [finder.fact(value).size for value in (step.value, *(node.outputs[0] for node in step.nodes))]
     if any(size is None or size > _MAX_ELEMENTS for size in sizes):
-        return False
-    x = np.arange(1.0, 1.0 + int(np.prod(shape))).reshape(shape)  # every element is told from every other
-    values: dict[ir.Value, Array] = {step.value: x}
+        return None
+    values: dict[ir.Value, Array] = {step.value: _numbered(shape)}
     try:
         for node in step.nodes:
             inputs = []
@@ -144,10 +208,9 @@ def _is(step: Walked, operand: ir.Value, finder: ConeFinder, expected: object) -
                     continue
                 fact = finder.fact(value)
                 if fact.array is None:
-                    return False
+                    return None
                 inputs.append(constant(fact, "exact")[0])
             values[node.outputs[0]] = compute(FLOAT64, finder.call(node), inputs)[0]
-        found, wanted = values[operand], expected(x) * step.factor
-        return found.shape == wanted.shape and bool(np.all(np.abs(found - wanted) <= 1e-12 * np.abs(wanted)))
+        return values[operand]
     except FAILURES:
-        return False
+        return None

@@ -31,15 +31,15 @@ def function_of(definition: Definition, version: int) -> ir.Function:
         version: the model's version of ONNX's own domain; the body uses only operators it has.
     """
     builder = Builder(version, Names(()))
-    m = _Trace(builder)
+    m = Trace(builder)
     x, *operands = (ir.Value(name=name) for name in ("x", *definition.operands))
     parameters: dict[str, Any] = {
-        name: _Traced(
+        name: Traced(
             m, builder.op("Constant", value_float=ir.RefAttr("value_float", name, ir.AttributeType.FLOAT))
         )
         for name in definition.parameters
     }
-    widened = [_Traced(m, builder.op("Cast", value, to=int(ir.DataType.FLOAT))) for value in (x, *operands)]
+    widened = [Traced(m, builder.op("Cast", value, to=int(ir.DataType.FLOAT))) for value in (x, *operands)]
     results = apply_all(
         definition,
         m,
@@ -74,130 +74,133 @@ def written(
     parameters: Mapping[str, float] | None = None,
 ) -> ir.Value:
     """Writes a definition as plain ONNX operators; returns its first result."""
-    m = _Trace(builder)
-    traced = {name: _Traced(m, value) for name, value in (operands or {}).items()}
-    result = apply(definition, m, _Traced(m, x), axes=axes, operands=traced, parameters=parameters)
+    m = Trace(builder)
+    traced = {name: Traced(m, value) for name, value in (operands or {}).items()}
+    result = apply(definition, m, Traced(m, x), axes=axes, operands=traced, parameters=parameters)
     value: ir.Value = result.value
     return value
 
 
-class _Traced:
+class Traced:
     """A value of the function being written; arithmetic on it writes nodes."""
 
-    def __init__(self, m: _Trace, value: ir.Value) -> None:
+    def __init__(self, m: Trace, value: ir.Value) -> None:
         self.m, self.value = m, value
 
-    def __add__(self, other: Any) -> _Traced:
+    def __add__(self, other: Any) -> Traced:
         return self.m.op("Add", self, other)
 
-    def __radd__(self, other: Any) -> _Traced:
+    def __radd__(self, other: Any) -> Traced:
         return self.m.op("Add", other, self)
 
-    def __sub__(self, other: Any) -> _Traced:
+    def __sub__(self, other: Any) -> Traced:
         return self.m.op("Sub", self, other)
 
-    def __rsub__(self, other: Any) -> _Traced:
+    def __rsub__(self, other: Any) -> Traced:
         return self.m.op("Sub", other, self)
 
-    def __mul__(self, other: Any) -> _Traced:
+    def __mul__(self, other: Any) -> Traced:
         # the spelling of a square that runtimes look for is a power
         return self.m.op("Pow", self, 2.0) if self is other else self.m.op("Mul", self, other)
 
-    def __rmul__(self, other: Any) -> _Traced:
+    def __rmul__(self, other: Any) -> Traced:
         return self.m.op("Mul", other, self)
 
-    def __truediv__(self, other: Any) -> _Traced:
+    def __truediv__(self, other: Any) -> Traced:
         return self.m.op("Div", self, other)
 
-    def __rtruediv__(self, other: Any) -> _Traced:
+    def __rtruediv__(self, other: Any) -> Traced:
         return self.m.op("Div", other, self)
 
-    def __neg__(self) -> _Traced:
+    def __neg__(self) -> Traced:
         return self.m.op("Neg", self)
 
 
 class _Sizes:
     """The extents of a value, which are known when the function runs; as numbers of its own type."""
 
-    def __init__(self, m: _Trace, builder: Builder, x: ir.Value) -> None:
+    def __init__(self, m: Trace, builder: Builder, x: ir.Value) -> None:
         self.m, self._b, self._x = m, builder, x
 
-    def __getitem__(self, axis: int) -> _Traced:
+    def __getitem__(self, axis: int) -> Traced:
         axes = self._b.constant(np.array(axis, np.int64))
         size = self._b.op("Gather", self._b.op("Shape", self._x), axes)
-        return _Traced(self.m, self._b.op("Cast", size, to=int(ir.DataType.FLOAT)))
+        return Traced(self.m, self._b.op("Cast", size, to=int(ir.DataType.FLOAT)))
 
 
-class _Trace:
+class Trace:
     """The mathematics whose values are nodes. Only what definitions use is here."""
 
     def __init__(self, builder: Builder) -> None:
         self._b = builder
 
-    def op(self, op_type: str, *operands: Any) -> _Traced:
-        return _Traced(self, self._b.op(op_type, *(self._lift(operand) for operand in operands)))
+    def op(self, op_type: str, *operands: Any) -> Traced:
+        return Traced(self, self._b.op(op_type, *(self._lift(operand) for operand in operands)))
 
     def _lift(self, operand: Any) -> ir.Value:
-        if isinstance(operand, _Traced):
+        if isinstance(operand, Traced):
             return operand.value
         return self._b.constant(np.asarray(operand, dtype=np.float32))
 
-    def shape(self, x: _Traced) -> _Sizes:
+    def shape(self, x: Traced) -> _Sizes:
         return _Sizes(self, self._b, x.value)
 
-    def _reduce(self, op_type: str, x: _Traced, axes: tuple[int, ...]) -> _Traced:
-        return _Traced(self, self._b.reduce(op_type, x.value, axes))
+    def _reduce(self, op_type: str, x: Traced, axes: tuple[int, ...]) -> Traced:
+        return Traced(self, self._b.reduce(op_type, x.value, axes))
 
-    def mean(self, x: _Traced, axes: tuple[int, ...], keepdims: bool) -> _Traced:
+    def mean(self, x: Traced, axes: tuple[int, ...], keepdims: bool) -> Traced:
         return self._reduce("ReduceMean", x, axes)
 
-    def sum(self, x: _Traced, axes: tuple[int, ...], keepdims: bool) -> _Traced:
+    def sum(self, x: Traced, axes: tuple[int, ...], keepdims: bool) -> Traced:
         return self._reduce("ReduceSum", x, axes)
 
-    def amax(self, x: _Traced, axes: tuple[int, ...], keepdims: bool) -> _Traced:
+    def amax(self, x: Traced, axes: tuple[int, ...], keepdims: bool) -> Traced:
         return self._reduce("ReduceMax", x, axes)
 
-    def exp(self, x: Any) -> _Traced:
+    def exp(self, x: Any) -> Traced:
         return self.op("Exp", x)
 
-    def expm1(self, x: Any) -> _Traced:
+    def expm1(self, x: Any) -> Traced:
         return self.op("Sub", self.exp(x), 1.0)
 
-    def log(self, x: Any) -> _Traced:
+    def log(self, x: Any) -> Traced:
         return self.op("Log", x)
 
-    def log1p(self, x: Any) -> _Traced:
+    def log1p(self, x: Any) -> Traced:
         return self.op("Log", self.op("Add", x, 1.0))
 
-    def sqrt(self, x: Any) -> _Traced:
+    def sqrt(self, x: Any) -> Traced:
         return self.op("Sqrt", x)
 
-    def rsqrt(self, x: Any) -> _Traced:
+    def rsqrt(self, x: Any) -> Traced:
         return self.op("Reciprocal", self.sqrt(x))
 
-    def erf(self, x: Any) -> _Traced:
+    def erf(self, x: Any) -> Traced:
         return self.op("Erf", x)
 
-    def tanh(self, x: Any) -> _Traced:
+    def tanh(self, x: Any) -> Traced:
         return self.op("Tanh", x)
 
-    def sigmoid(self, x: Any) -> _Traced:
+    def sigmoid(self, x: Any) -> Traced:
         return self.op("Sigmoid", x)
 
-    def abs(self, x: Any) -> _Traced:
+    def power(self, x: Any, y: float) -> Traced:
+        return self.op("Pow", x, float(y))
+
+    def abs(self, x: Any) -> Traced:
         return self.op("Abs", x)
 
-    def maximum(self, a: Any, b: Any) -> _Traced:
+    def maximum(self, a: Any, b: Any) -> Traced:
         return self.op("Max", a, b)
 
-    def minimum(self, a: Any, b: Any) -> _Traced:
+    def minimum(self, a: Any, b: Any) -> Traced:
         return self.op("Min", a, b)
 
-    def compare(self, relation: str, a: Any, b: Any) -> _Traced:
+    def compare(self, relation: str, a: Any, b: Any) -> Traced:
         return self.op({"<": "Less", ">": "Greater", "==": "Equal"}[relation], a, b)
 
-    def isnan(self, x: Any) -> _Traced:
+    def isnan(self, x: Any) -> Traced:
         return self.op("IsNaN", x)
 
-    def where(self, condition: _Traced, a: Any, b: Any) -> _Traced:
+    def where(self, condition: Traced, a: Any, b: Any) -> Traced:
         return self.op("Where", condition, a, b)

@@ -42,12 +42,16 @@ class Recognition:
     cones: int = 0
     _other: Facts | None = None
 
-    def static(self, value: ir.Value, axes: tuple[int, ...]) -> bool:
-        """Whether the extents along these axes are fixed numbers: the same under another binding."""
+    def elsewhere(self) -> Facts:
+        """Shapes and contents under another binding of the sizes."""
         if self._other is None:
             sizes = bind_symbols(self.model)
             self._other = propagate(self.model, {name: size + 2 for name, size in sizes.items()})
-        here, there = self.facts.get(value).shape, self._other.get(value).shape
+        return self._other
+
+    def static(self, value: ir.Value, axes: tuple[int, ...]) -> bool:
+        """Whether the extents along these axes are fixed numbers: the same under another binding."""
+        here, there = self.facts.get(value).shape, self.elsewhere().get(value).shape
         return here is not None and there is not None and all(here[axis] == there[axis] for axis in axes)
 
 
@@ -68,7 +72,7 @@ def recognise(model: ir.Model, *, constants: Mode = "exact") -> Recognition:
         covering = Covering(graph, finder, confirm)
         simple = covering.operations()
         composites = find_composites(graph, finder, simple)
-        attention = find_attention(graph, finder, simple, constants)
+        attention = find_attention(graph, finder, constants, recognition.elsewhere)
         recognition.operations += [*simple, *composites, *attention.found]
         recognition.remarks += [remark for op in simple for remark in _reading_remarks(op)]
         recognition.remarks += attention.remarks

@@ -126,8 +126,14 @@ def _reference(name: str) -> ir.Attr:
     return ir.RefAttr("value_int", name, ir.AttributeType.INT)
 
 
-def fingerprint(layout: Layout, inputs: Sequence[ir.Value], nodes: Sequence[ir.Node]) -> str:
-    """A hash of what nodes compute: of operators, attributes and edges, not of the names of values."""
+def fingerprint(layout: object, inputs: Sequence[ir.Value], nodes: Sequence[ir.Node]) -> str:
+    """A hash of what nodes compute: of operators, attributes and edges, not of the names of values.
+
+    Args:
+        layout: plain data that is not in the nodes, and is part of what they are.
+        inputs: what they compute from.
+        nodes: in their order.
+    """
     number: dict[ir.Value | None, str] = {None: "-"}
     number |= {value: str(value.name) for value in inputs}
     lines = [f"{layout}", *number.values()]

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from tautomer.graph.facts import Fact, Facts, extend, propagate
 from tautomer.patterns import sparse_linear  # noqa: F401 - importing is registering its shape rule
+from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import definitions
 from tautomer.patterns.rowwise import is_rowwise
@@ -29,6 +30,18 @@ def facts_of(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
             x = facts.get(node.inputs[0])
             for value in node.outputs:
                 facts.set(value, Fact(x.shape, x.dtype))
+        elif node.domain == DOMAIN and (operator := operator_named(node.op_type)) is not None:
+            facts.set(node.outputs[0], fact_of_attention(operator, node, facts))
         else:
             extend(facts, model, [node])
     return facts
+
+
+def fact_of_attention(operator: AttentionOperator, node: ir.Node, facts: Facts) -> Fact:
+    """y has the heads and positions of q, and the channels of v."""
+    q, v = facts.get(node.inputs[0]), facts.get(node.inputs[2])
+    if q.shape is None or v.shape is None or len(q.shape) != 4 or len(v.shape) != 4:
+        return Fact(None, q.dtype)
+    of_q, _, of_v, of_y = (LAYOUTS[letter] for letter in operator.layouts)
+    sizes = [q.shape[of_q.index(axis)] for axis in range(3)] + [v.shape[of_v.index(3)]]
+    return Fact(tuple(sizes[axis] for axis in of_y), q.dtype)

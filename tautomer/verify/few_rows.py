@@ -20,9 +20,12 @@ from tautomer.graph.call import Call, call_of
 from tautomer.graph.fact import EMPTY, Fact, Facts, Shape
 from tautomer.graph.facts import extend
 from tautomer.graph.semantics.domain import Unsupported
-from tautomer.graph.shape_rules import Unknown
+from tautomer.graph.shape_rules import Unknown, known
 from tautomer.graph.step_axes import NotLocal, operand_axes
+from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.meaning import named, row_axes
+from tautomer.patterns.onnx_body import DOMAIN
+from tautomer.patterns.shapes_of_ours import fact_of_attention
 
 _SIZES = (3, 2, 5, 7)  # few, and those of neighbours differ, so that axes that change places are seen
 _LAST = 16  # of the last axis of an input, where the classes of inputs put what is special
@@ -140,6 +143,9 @@ class _Axes:
             for output in node.outputs:
                 self._facts.set(output, self._original.get(output))
             return
+        if call.domain == DOMAIN and (attention := operator_named(call.op_type)) is not None:
+            self._facts.set(node.outputs[0], fact_of_attention(attention, node, self._facts))
+            return
         extend(self._facts, self._model, [node])
         definition = named(call)
         if definition is not None and definition[0].rows != "folded" and node.inputs:
@@ -148,10 +154,26 @@ class _Axes:
                     self._facts.set(output, self._facts.get(node.inputs[0]))
 
 
+def _operands_of_attention(
+    operator: AttentionOperator, x: Sequence[Fact | None], axis: int
+) -> Sequence[int | None] | None:
+    """The same of attention: every sequence is on its own, and every head, if it has its own keys."""
+    which = LAYOUTS[operator.layouts[3]][axis]
+    if which > 1 or operator.inputs[3:] not in ((), ("mask",)):
+        return None
+    places = [LAYOUTS[letter].index(which) for letter in operator.layouts[:3]]
+    sizes = {known(x, i)[place] for i, place in enumerate(places)}
+    mask = known(x, 3) if len(x) > 3 else ()
+    place = which + len(mask) - 4
+    return None if len(sizes) > 1 else [*places, *([place if place >= 0 else None] if mask else [])]
+
+
 def _operands(call: Call, x: Sequence[Fact | None], out: Shape, axis: int) -> Sequence[int | None] | None:
     """The axis of each operand that goes with an axis of the result; None where it depends on all of them."""
     found = named(call)
     try:
+        if call.domain == DOMAIN and (attention := operator_named(call.op_type)) is not None:
+            return _operands_of_attention(attention, x, axis)
         if found is None or found[0].rows == "folded":
             return operand_axes(call, x, out, axis)
         definition, attributes = found

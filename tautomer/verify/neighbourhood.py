@@ -8,7 +8,7 @@ evaluated, for instance around an operator that nobody has given a meaning.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ from tautomer.graph.semantics.casts import lift
 from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.graph.valueless import ValuelessTensor
+from tautomer.patterns.attention_operator import operator_named
 from tautomer.patterns.meaning import compute
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.rowwise import is_rowwise
@@ -41,6 +42,7 @@ _LARGEST = (
 )  # elements of few rows of a tensor beyond which a site is left to the check of the whole model
 _SIZED = ("Expand", "Reshape")  # a shape is an input
 _SEEDS = (1, 2)
+_MOSTLY = 0.7  # of the truths in a mask
 _SAME = 2.0**-36  # a thousandth of a rounding in float32
 
 
@@ -106,7 +108,7 @@ class Neighbourhood:
             walk = _Walk(self.model, self._facts, shapes, exact.domain, weights)
             for index, leaf in enumerate(leaves):
                 rng = np.random.default_rng(100 * seed + index)
-                walk.values[leaf] = exact.domain.constant(rng.standard_normal(shapes[leaf]))
+                walk.values[leaf] = _lifted(exact.domain, self._random(leaves[leaf], shapes[leaf], rng))
             return compare_values(exact, walk.value(old), walk.value(new))
 
         for seed in _SEEDS:
@@ -119,13 +121,25 @@ class Neighbourhood:
                 return f"its neighbourhood cannot be evaluated exactly: {error}"
             if outcome.different or outcome.undecided:
                 return f"{outcome.different} of {outcome.elements} elements differ in exact arithmetic"
-        return self._judged(old, new, tuple(leaves), shapes)
+        return self._judged(old, new, leaves, shapes)
+
+    def _random(self, leaf: ir.Value, shape: Shape, rng: np.random.Generator) -> Any:
+        """What a leaf holds, where that is known; else numbers, or truths with the first of each row true."""
+        known = self._facts.get(leaf)
+        if known.array is not None and known.array.shape == shape:
+            return known.array if known.array.dtype == bool else known.array.astype(np.float64)
+        if self._facts.get(leaf).dtype != ir.DataType.BOOL:
+            return rng.standard_normal(shape)
+        truths = np.asarray(rng.random(shape) < _MOSTLY)
+        if shape:
+            truths[..., 0] = True
+        return truths
 
     def _judged(
         self,
         old: ir.Value,
         new: ir.Value,
-        leaves: Sequence[ir.Value],
+        leaves: Mapping[ir.Value, ir.Value],
         shapes: Mapping[ir.Value, Shape],
     ) -> str:
         """Rounding and special values in float32, on rows of every class; "" when all is well."""
@@ -133,17 +147,22 @@ class Neighbourhood:
         def evaluated(value: ir.Value, m: Mathematics, inputs: Mapping[str, Any]) -> dict[str, Any]:
             walk = _Walk(self.model, self._facts, shapes, m, None)
             for index, leaf in enumerate(leaves):
-                walk.values[leaf] = m.constant(inputs[str(index)])
+                walk.values[leaf] = _lifted(m, inputs[str(index)])
             concrete = m.nearest if isinstance(m, Ball) else m.concrete
             return {"y": concrete(walk.value(value)).astype(np.float32 if m is single else np.float64)}
 
         single, double = Float32(), Float64()
-        if not leaves or not shapes[leaves[0]]:
-            return ""
         rng = np.random.default_rng(11)
-        base = {str(i): rng.standard_normal(shapes[x]).astype(np.float32) for i, x in enumerate(leaves)}
-        for each in CLASSES:
-            inputs = {**base, "0": each.rows(shapes[leaves[0]], np.float32, 1)}
+        base = {str(i): self._random(leaves[x], shapes[x], rng) for i, x in enumerate(leaves)}
+        base = {name: x if x.dtype == bool else x.astype(np.float32) for name, x in base.items()}
+        varied = next((name for name, x in base.items() if x.dtype != bool and x.shape), None)
+        if varied is None:
+            return ""
+        grid = {each.name: {varied: each.rows(base[varied].shape, np.float32, 1)} for each in CLASSES}
+        if truths := {name: np.zeros_like(x) for name, x in base.items() if x.dtype == bool}:
+            grid["all masked"] = truths
+        for name, changed in grid.items():
+            inputs = {**base, **changed}
             finite = all(np.all(np.isfinite(x)) for x in inputs.values())
 
             def oracle(x: Mapping[str, Any], finite: bool = finite) -> dict[str, Any]:
@@ -164,7 +183,7 @@ class Neighbourhood:
                 lambda x: evaluated(new, single, x),
                 oracle,
                 inputs,
-                class_name=each.name,
+                class_name=name,
                 draws=1,
             )
             if not score.accepted:
@@ -172,7 +191,7 @@ class Neighbourhood:
                     score.reason.removeprefix("'y': ")
                     or f"an error of {score.score:.3g} times what rounding explains"
                 )
-                return f"on inputs '{each.name}' it would give {what}"
+                return f"on inputs '{name}' it would give {what}"
         return ""
 
 
@@ -207,15 +226,21 @@ class _Walk:
             self._make(stack.pop())
         return self.values[value]
 
+    def _content(self, value: ir.Value) -> Any:
+        """What a value holds, where that is known; not what is made from weights, which may be random."""
+        fact = self._facts.get(value)
+        made = fact.array is not None and fact.array.size > 1 and fact.array.dtype.kind == "f"
+        return None if made and fact.constant and value.producer() is not None else fact.array
+
     def _operands(self, value: ir.Value) -> list[ir.Value]:
         node = value.producer()
-        if node is None or self._facts.get(value).array is not None:
+        if node is None or self._content(value) is not None:
             return []
         return [operand for operand in node.inputs if operand is not None and operand not in self.values]
 
     def _make(self, value: ir.Value) -> None:
         node = value.producer()
-        content = self._facts.get(value).array
+        content = self._content(value)
         if content is not None and content.size == 1:
             self.values[value] = lift(self._m, content)
         elif node is None:
@@ -230,12 +255,17 @@ class _Walk:
             function = self._model.functions.get((node.domain, node.op_type, node.overload))
             if function is not None and node.domain != DOMAIN:
                 raise Unsupported(node.op_type, "a function of the model")
-            if function is not None and is_rowwise(node.op_type):
+            if function is not None and (is_rowwise(node.op_type) or operator_named(node.op_type)):
                 results = run_function(self._model, self._m, function, call, inputs)
             else:
                 results = compute(self._m, call, inputs)
             for output, result in zip(node.outputs, results, strict=False):
                 self.values[output] = result
+
+
+def _lifted(m: Mathematics, x: Any) -> Any:
+    """Truths as they are, numbers as values of a domain."""
+    return x if np.asarray(x).dtype == bool else m.constant(x)
 
 
 def _agree(exact: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
