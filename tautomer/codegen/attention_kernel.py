@@ -6,10 +6,10 @@
 does the units [first, last) of batch * kv_heads * blocks * splits, where blocks is rows * (heads / kv_heads)
 / block, rounded up. Different units may run on different threads, each with scratch memory of its own.
 
-    inputs      q, k, v, and as the form has them mask, lengths (int64), slopes and sink (float32) outputs
-    y; the logarithms of the sums of exponentials, float32 [batch, heads, rows], or null; scratch of
-                SYMBOL_scratch(parameters) bytes; where splits > 1, float32 [units, block, width + 2], the
-                width rounded up to whole vectors
+    inputs      q, k, v, and as the form has them mask, lengths (int64), slopes and sink (float32)
+    outputs     y; the logarithms of the sums of exponentials, float32 [batch, heads, rows], or null;
+                scratch, as many bytes as SYMBOL_scratch, called the same way, puts into outputs[0] as int64;
+                where splits > 1, float32 [units, block, width + 2], the width rounded up to whole vectors
     parameters  see attention_numbers: numbers, sizes, and the steps of each tensor in elements, for batch,
                 head, query or key, and channel
 

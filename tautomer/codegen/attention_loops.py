@@ -391,14 +391,15 @@ INLINE void joined(const Call& call, int64_t index) {
 #define ENTRY extern "C" __attribute__((visibility("default")))
 
 // the bytes of scratch that one thread needs
-ENTRY int64_t SYMBOL_scratch(const double* parameters) {
-  void* outputs[4] = {};
-  const void* inputs[8] = {};
-  const Call call = read(inputs, outputs, parameters);
+ENTRY void SYMBOL_scratch(const void* const*, void* const* outputs, const double* parameters, int64_t,
+                          int64_t, int64_t) {
+  void* none[4] = {};
+  const void* nothing[8] = {};
+  const Call call = read(nothing, none, parameters);
   char* at = nullptr;
   if (call.block == 1) (void)Space<1>(call, at);
   else (void)Space<ROWS>(call, at);
-  return (int64_t)(uintptr_t)at + 64;
+  *(int64_t*)outputs[0] = (int64_t)(uintptr_t)at + 64;
 }
 
 ENTRY void SYMBOL(const void* const* inputs, void* const* outputs, const double* parameters, int64_t first,

@@ -18,6 +18,9 @@ ELEMENT_TYPES: dict[str, tuple[int, int]] = {
     "BFLOAT16": (16, 2),
 }
 
+# The same of types that an input may have beside those.
+OTHER_TYPES: dict[str, tuple[int, int]] = {"INT64": (7, 8), "BOOL": (9, 1)}
+
 # place in the table -> function
 SLOTS: dict[int, str] = {
     0: "Status* (*CreateStatus)(int code, const char* message)",

@@ -15,16 +15,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tautomer.codegen.ort_abi import ELEMENT_TYPES, declarations
+from tautomer.codegen import attention_calls, ort_attention, ort_sparse, sparse_kernel
+from tautomer.codegen.ort_abi import ELEMENT_TYPES, OTHER_TYPES, declarations
 from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
 from tautomer.codegen.ort_register import REGISTER
-from tautomer.codegen.ort_sparse import GLUE as SPARSE_GLUE
-from tautomer.codegen.sparse_kernel import PARTS
 from tautomer.errors import InternalError
 from tautomer.machine import Variant
 from tautomer.patterns.operation import KINDS, WHOLE_PARAMETERS
 
-_INCLUDES = ("cmath", "cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
+_INCLUDES = ("atomic", "cmath", "cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
 _ARGUMENTS = "const void* const*, void* const*, const double*, int64_t, int64_t, int64_t"
 _PART = "const void*, void*, int64_t, int64_t"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -87,35 +86,67 @@ class OrtKernel:
 
 
 @dataclass(frozen=True)
-class OrtSparse:
-    """The sparse linear maps of one element type.
+class OrtFamily:
+    """What operators that do not work on rows have in common.
 
     Attributes:
-        op: the operator's name in the domain `tautomer`.
-        inputs: names of its inputs.
-        symbol, text: of the kernel, see `codegen.sparse_kernel`.
-        element_type: the ONNX name of the type of all inputs and of the output.
+        constant: the C++ name of their `Family`.
+        table: the C++ type of what each of them tells it: functions, then details.
+        glue: the C++ text that defines these.
+        parts: what stands behind the symbol of each function of a kernel, in the order of the table.
     """
 
+    constant: str
+    table: str
+    glue: str
+    parts: tuple[str, ...]
+
+
+SPARSE = OrtFamily("SPARSE", "SparseFunctions", ort_sparse.GLUE, sparse_kernel.PARTS)
+ATTENTION = OrtFamily("ATTENTION", "AttentionDetails", ort_attention.GLUE, attention_calls.PARTS)
+
+
+@dataclass(frozen=True)
+class OrtOther:
+    """The kernel of an operator that does not work on rows, for one element type.
+
+    Attributes:
+        family: with what it is called.
+        op: the operator's name in the domain `tautomer`.
+        inputs: names of its inputs.
+        symbol, text: of the kernel.
+        element_type: the ONNX name of the type of the output, and of all inputs that have no other.
+        details: C++ literals that follow the functions in its table.
+        input_types: the ONNX names of the types of all inputs; () where they are that of the output.
+    """
+
+    family: OrtFamily
     op: str
     inputs: tuple[str, ...]
     symbol: str
     text: str
     element_type: str
+    details: tuple[str, ...] = ()
+    input_types: tuple[str, ...] = ()
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The symbols of its functions."""
+        return tuple(self.symbol + part for part in self.family.parts)
 
 
-def library_text(entries: Sequence[OrtKernel], sparse: Sequence[OrtSparse] = ()) -> str:
+def library_text(entries: Sequence[OrtKernel], others: Sequence[OrtOther] = ()) -> str:
     """The C++ file of a library that exports `RegisterCustomOps`.
 
     Args:
         entries: the kernels. Those of one operator and element type differ in their text attributes; where a
             node does not say them, the first kernel is taken.
-        sparse: sparse linear maps, of each operator and type one.
+        others: those that do not work on rows, of each operator and type one.
 
     Raises:
         InternalError: an entry that makes no sense, or entries that contradict each other.
     """
-    if not entries and not sparse:
+    if not entries and not others:
         raise InternalError("a library without kernels")
     for entry in entries:
         _check(entry)
@@ -127,19 +158,19 @@ def library_text(entries: Sequence[OrtKernel], sparse: Sequence[OrtSparse] = ())
     # is the same function that is declared here
     lines.append("#pragma GCC visibility push(default)")
     functions = dict.fromkeys(one for entry in entries for one in entry.functions)
-    lines += dict.fromkeys((*(text for _, text in functions), *(one.text for one in sparse)))
+    lines += dict.fromkeys((*(text for _, text in functions), *(one.text for one in others)))
     symbols = [symbol for symbol, _ in functions]
-    symbols += [one.symbol + part for one in sparse for part in PARTS]
+    symbols += [function for one in others for function in one.functions]
     lines += [f'extern "C" void {symbol}({_ARGUMENTS});' for symbol in dict.fromkeys(symbols)]
     shared = dict.fromkeys(one.symbol for entry in entries for one in entry.variants if one.parts)
     for symbol in shared:
         lines.append(f'extern "C" void {symbol}_partial({_PART}, double*);')
         lines.append(f'extern "C" void {symbol}_finish({_PART}, const double*, const double*);')
     lines.append("#pragma GCC visibility pop")
-    lines += ["namespace {", declarations(), _limits(entries, sparse), GLUE, REGISTER]
+    lines += ["namespace {", declarations(), _limits(entries, others), GLUE, REGISTER]
     rows = [_operator(number, kernels, lines) for number, kernels in enumerate(operators.values())]
-    lines += [SPARSE_GLUE] if sparse else []
-    rows += [_sparse(number, one, lines) for number, one in enumerate(sparse)]
+    lines += dict.fromkeys(one.family.glue for one in others)
+    rows += [_other(number, one, lines) for number, one in enumerate(others)]
     lines += _array("Description", "descriptions", rows)
     lines += [
         "}  // namespace",
@@ -177,10 +208,10 @@ def _check(entry: OrtKernel) -> None:
         raise InternalError("an operand of a row's shape, and no rows", where=f"kernel of {entry.op}")
 
 
-def _limits(entries: Sequence[OrtKernel], sparse: Sequence[OrtSparse]) -> str:
+def _limits(entries: Sequence[OrtKernel], others: Sequence[OrtOther]) -> str:
     """Constants of the glue."""
     parameters = max((1, *(len(entry.parameters) for entry in entries)))
-    inputs = max((1, *(1 + len(entry.operands) for entry in entries), *(len(one.inputs) for one in sparse)))
+    inputs = max((1, *(1 + len(entry.operands) for entry in entries), *(len(one.inputs) for one in others)))
     outputs = max((1, *(entry.results for entry in entries)))
     return (
         f"constexpr size_t MOST_PARAMETERS = {parameters}, MOST_INPUTS = {inputs}, MOST_AXES = 64;\n"
@@ -222,23 +253,27 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
     return (
         f"{{{_quoted(one.op)}, {code}, {size}, {one.row_axes}, {str(one.grouped).lower()}, "
         f"{_list(f'inputs_{number}', inputs)}, {_quoted(kinds)}, {one.results}, "
-        f"{_list(f'kernels_{number}', rows)}, &ROWS{'_WITH_SUM' if one.results > 1 else ''}, nullptr}}"
+        f"{_list(f'kernels_{number}', rows)}, &ROWS{'_WITH_SUM' if one.results > 1 else ''}, "
+        "nullptr, nullptr}"
     )
 
 
-def _sparse(number: int, one: OrtSparse, lines: list[str]) -> str:
-    """The table row of a sparse linear map; what it refers to is appended to the lines."""
+def _other(number: int, one: OrtOther, lines: list[str]) -> str:
+    """The table row of an operator that does not work on rows; what it refers to is appended to the lines."""
     for name in (one.op, one.symbol, *one.inputs):
         if not _NAME.fullmatch(name):
             raise InternalError(f"'{name}' is no name", where=f"kernel of {one.op}")
     inputs = [_quoted(name) for name in one.inputs]
-    lines += _array("char* const", f"sparse_inputs_{number}", inputs)
-    functions = ", ".join(one.symbol + part for part in PARTS)
-    lines.append(f"const SparseFunctions sparse_{number} = {{{functions}}};")
+    lines += _array("char* const", f"other_inputs_{number}", inputs)
+    types = [str((ELEMENT_TYPES | OTHER_TYPES)[name][0]) for name in one.input_types]
+    lines += _array("int", f"other_types_{number}", types)
+    table = ", ".join((*one.functions, *one.details))
+    lines.append(f"const {one.family.table} other_{number} = {{{table}}};")
     code, size = ELEMENT_TYPES[one.element_type]
     return (
-        f"{{{_quoted(one.op)}, {code}, {size}, 0, false, {_list(f'sparse_inputs_{number}', inputs)}, "
-        f'"", 1, {{nullptr, 0}}, &SPARSE, &sparse_{number}}}'
+        f"{{{_quoted(one.op)}, {code}, {size}, 0, false, {_list(f'other_inputs_{number}', inputs)}, "
+        f'"", 1, {{nullptr, 0}}, &{one.family.constant}, &other_{number}, '
+        f"{f'other_types_{number}' if types else 'nullptr'}}}"
     )
 
 

@@ -102,7 +102,10 @@ Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {
   op->GetName = [](const CustomOp* op) { return ours(op)->what->name; };
   op->GetExecutionProviderType = [](const CustomOp*) { return "CPUExecutionProvider"; };
   op->GetInputTypeCount = [](const CustomOp* op) { return ours(op)->what->inputs.size; };
-  op->GetInputType = [](const CustomOp* op, size_t) { return ours(op)->what->element_type; };
+  op->GetInputType = [](const CustomOp* op, size_t index) {
+    const Description* what = ours(op)->what;
+    return what->input_types ? what->input_types[index] : what->element_type;
+  };
   op->GetOutputTypeCount = [](const CustomOp* op) { return ours(op)->what->outputs; };
   op->GetOutputType = [](const CustomOp* op, size_t) { return ours(op)->what->element_type; };
   op->GetInputCharacteristic = [](const CustomOp*, size_t) { return 0; };  // neither optional nor variadic

@@ -43,6 +43,7 @@ class Trial:
         parameters: its numbers.
         rows, columns: the size of the work.
         may_be_nan: NaN in an output is left to the comparison to judge.
+        then: another function, and its rows, that is run on the same arrays afterwards.
     """
 
     symbol: str
@@ -52,6 +53,7 @@ class Trial:
     rows: int
     columns: int
     may_be_nan: bool = False
+    then: tuple[str, int] | None = None
 
 
 def first_run(library: Path, trial: Trial, compare: Compare, *, timeout: float = TIMEOUT) -> str | None:
@@ -81,16 +83,16 @@ def first_run(library: Path, trial: Trial, compare: Compare, *, timeout: float =
             (folder / f"input{index}").write_bytes(np.ascontiguousarray(array).tobytes())
         for index, size in enumerate(sizes):
             (folder / f"output{index}").write_bytes(_FILL * size)
-        middle = trial.rows // 2
         job = {
             "library": str(library.absolute()),
-            "symbol": trial.symbol,
+            "calls": [
+                [symbol, _pieces(rows)]
+                for symbol, rows in filter(None, ((trial.symbol, trial.rows), trial.then))
+            ],
             "inputs": len(trial.inputs),
             "outputs": len(trial.outputs),
             # as hexadecimal text: JSON has no infinity
             "parameters": [float(one).hex() for one in trial.parameters],
-            # the first rows last: what they write behind their end is then not written over
-            "pieces": [[middle, trial.rows], [0, middle]] if middle else [[0, trial.rows]],
             "columns": trial.columns,
             "seconds": int(timeout) + 10,
         }
@@ -113,6 +115,12 @@ def first_run(library: Path, trial: Trial, compare: Compare, *, timeout: float =
             if count:
                 return f"it leaves NaN in {count} of {output.size} elements of output {index}"
     return compare(outputs)
+
+
+def _pieces(rows: int) -> list[list[int]]:
+    """The first rows last: what they write behind their end is then not written over."""
+    middle = rows // 2
+    return [[middle, rows], [0, middle]] if middle else [[0, rows]]
 
 
 def _how_it_ended(ended: Ended, timeout: float, folder: Path) -> str | None:

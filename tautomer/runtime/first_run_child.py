@@ -76,16 +76,17 @@ def main(folder: Path) -> int:
     ]
     _say("load")
     try:
-        function = getattr(ctypes.CDLL(job["library"]), job["symbol"])
+        library = ctypes.CDLL(job["library"])
+        functions = [(getattr(library, symbol), pieces) for symbol, pieces in job["calls"]]
     except OSError as error:
         return _wrong(f"its library cannot be loaded ({error})")
     except AttributeError:
         return _wrong("its library does not hold its function")
-    function.argtypes = (*[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)
-    function.restype = None
     parameters = [float.fromhex(one) for one in job["parameters"]]
     _say("run")
-    for first, last in job["pieces"]:
+    for function, (first, last) in ((function, piece) for function, pieces in functions for piece in pieces):
+        function.argtypes = (*[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)
+        function.restype = None
         function(
             (ctypes.c_void_p * len(inputs))(*[one.address for one in inputs]),
             (ctypes.c_void_p * len(outputs))(*[one.address for one in outputs]),

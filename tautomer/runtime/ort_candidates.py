@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 import onnx_ir as ir
@@ -16,13 +17,14 @@ from tautomer.codegen.ort_abi import ELEMENT_TYPES
 from tautomer.errors import TautomerError
 from tautomer.graph.facts import Facts, bind_symbols
 from tautomer.graph.naming import label
+from tautomer.patterns.attention_operator import operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import WHOLE_PARAMETERS, Definition, definition_of
 from tautomer.patterns.rowwise import is_rowwise
 from tautomer.patterns.rowwise_reading import definition_in
 from tautomer.patterns.shapes_of_ours import facts_of
 from tautomer.patterns.sparse_linear import is_sparse
-from tautomer.runtime.ort_sparse import misfit
+from tautomer.runtime import ort_attention, ort_sparse
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class Candidates:
         nodes: how many nodes of the domain there are.
         wanted: operator -> the kernels that its nodes need, all of them.
         sparse: sparse linear maps, each with the ONNX name of an element type.
+        attention: forms of attention, the same way.
         declined: operator -> why its nodes run their function body.
     """
 
     nodes: int = 0
     wanted: dict[str, list[Wanted]] = field(default_factory=dict)
     sparse: dict[tuple[str, str], None] = field(default_factory=dict)
+    attention: dict[tuple[str, str], None] = field(default_factory=dict)
     declined: dict[str, str] = field(default_factory=dict)
 
 
@@ -67,11 +71,13 @@ def kernels_for(model: ir.Model) -> Candidates:
         if node.op_type in found.declined:
             continue
         fit: Wanted | str = "it stands in a function, where types are not known"
-        if not in_function and is_sparse(node.op_type):
-            fit = misfit(node, facts)
+        family = _family(node.op_type)
+        if not in_function and family is not None:
+            fit = family.misfit(node, facts)
             if not fit:
                 dtype = facts.get(node.inputs[0]).dtype or node.inputs[0].dtype  # type: ignore[union-attr]
-                found.sparse[node.op_type, dtype.name] = None  # type: ignore[union-attr]
+                of_its_kind = found.sparse if family is ort_sparse else found.attention
+                of_its_kind[node.op_type, dtype.name] = None  # type: ignore[union-attr]
                 continue
         elif not in_function:
             fit = _fit(node, model, facts, read)
@@ -79,6 +85,7 @@ def kernels_for(model: ir.Model) -> Candidates:
             found.declined[node.op_type] = f"'{label(node)}': {fit}"
             found.wanted.pop(node.op_type, None)
             found.sparse = {one: None for one in found.sparse if one[0] != node.op_type}
+            found.attention = {one: None for one in found.attention if one[0] != node.op_type}
         elif fit not in (wanted := found.wanted.setdefault(node.op_type, [])):
             if any(fit.axes != other.axes for other in wanted):
                 found.declined[node.op_type] = f"'{label(node)}': its nodes have rows of other axes"
@@ -86,6 +93,13 @@ def kernels_for(model: ir.Model) -> Candidates:
                 continue
             wanted.append(fit)
     return found
+
+
+def _family(op: str) -> ModuleType | None:
+    """What knows about operators of this kind, where they do not work on rows."""
+    if is_sparse(op):
+        return ort_sparse
+    return ort_attention if operator_named(op) is not None else None
 
 
 def _nodes(model: ir.Model) -> Iterator[tuple[ir.Node, bool]]:

@@ -12,11 +12,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from tautomer.codegen.ort_library import OrtKernel, OrtSparse
+from tautomer.codegen.ort_library import ATTENTION, OrtKernel, OrtOther
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.patterns.rows import apply_all
-from tautomer.runtime import ort_sparse
+from tautomer.runtime import attention_check, ort_sparse
 from tautomer.runtime.first_run import Trial, first_run
 from tautomer.runtime.kernel_cache import Check
 from tautomer.runtime.ort_candidates import Wanted
@@ -32,12 +32,19 @@ _OFF = {"FLOAT": 1e-4, "FLOAT16": 4e-3, "BFLOAT16": 3e-2}
 _ROUNDINGS = 8.0
 
 
-def check_of(kernels: Sequence[tuple[Wanted, OrtKernel]], sparse: Sequence[OrtSparse] = ()) -> Check:
+def check_of(kernels: Sequence[tuple[Wanted, OrtKernel]], others: Sequence[OrtOther] = ()) -> Check:
     """What `kernel_cache.library` wants to know of a library of these kernels."""
 
     def check(library: Path) -> str | None:
-        for symbol, element_type in dict.fromkeys((one.symbol, one.element_type) for one in sparse):
-            if reason := ort_sparse.check(library, symbol, element_type):
+        for family, symbol, element_type, op in dict.fromkeys(
+            (one.family, one.symbol, one.element_type, one.op if one.family is ATTENTION else "")
+            for one in others
+        ):
+            if family is ATTENTION:
+                reason = attention_check.check_operator(library, symbol, element_type, op)
+            else:
+                reason = ort_sparse.check(library, symbol, element_type)
+            if reason:
                 return reason
         for wanted, kernel in kernels:
             trials = [(symbol, _COLUMNS) for symbol, _ in dict.fromkeys(kernel.functions)]

@@ -12,12 +12,13 @@ import onnx_ir as ir
 from tautomer.codegen.algorithms import has_parts
 from tautomer.codegen.cost_model import thresholds_of
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
-from tautomer.codegen.ort_library import OrtKernel, OrtSparse, OrtVariant, library_text
+from tautomer.codegen.ort_library import OrtKernel, OrtOther, OrtVariant, library_text
 from tautomer.errors import InputError, TautomerError
 from tautomer.machine import Machine
 from tautomer.patterns.operation import definitions
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.machine import machine_of, this_machine
+from tautomer.runtime.ort_attention import attention_of
 from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
 from tautomer.runtime.ort_check import check_of
 from tautomer.runtime.ort_sparse import DTYPES, sparse_of
@@ -39,19 +40,19 @@ class Source:
         text: the C++ text.
         flags: what the compiler needs besides its usual flags.
         kernels: what it holds.
-        sparse: the sparse linear maps among it.
+        others: those among it that do not work on rows.
     """
 
     text: str
     flags: tuple[str, ...]
     kernels: tuple[tuple[Wanted, OrtKernel], ...]
-    sparse: tuple[OrtSparse, ...] = ()
+    others: tuple[OrtOther, ...] = ()
 
     @property
     def operators(self) -> tuple[str, ...]:
         """The names that are registered."""
         return tuple(
-            dict.fromkeys((*(kernel.op for _, kernel in self.kernels), *(o.op for o in self.sparse)))
+            dict.fromkeys((*(kernel.op for _, kernel in self.kernels), *(o.op for o in self.others)))
         )
 
 
@@ -93,11 +94,13 @@ def library_for(model: ir.Model, isa: str = "native") -> Path | Unavailable:
             usable += [_Written(one, *ort_kernel(one, known, machine)) for one in wanted]
         except TautomerError as error:
             reasons.append(str(error))
-    if not usable and not found.sparse:
+    others = [sparse_of(*one, known) for one in found.sparse]
+    others += [attention_of(*one, known) for one in found.attention]
+    if not usable and not others:
         return Unavailable("; ".join(reasons) or "no node has an operator of ours")
-    source = _joined(usable, [sparse_of(*one, known) for one in found.sparse])
+    source = _joined(usable, others)
     try:
-        return library(source.text, source.flags, check=check_of(source.kernels, source.sparse))
+        return library(source.text, source.flags, check=check_of(source.kernels, source.others))
     except TautomerError as error:
         return Unavailable(str(error))
 
@@ -135,13 +138,13 @@ def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine |
     return _joined([_Written(one, *ort_kernel(one, found, sized)) for one in kernels])
 
 
-def _joined(written: Sequence[_Written], sparse: Sequence[tuple[OrtSparse, tuple[str, ...]]] = ()) -> Source:
+def _joined(written: Sequence[_Written], others: Sequence[tuple[OrtOther, tuple[str, ...]]] = ()) -> Source:
     flags = dict.fromkeys(
-        flag for each in (*(one.flags for one in written), *(f for _, f in sparse)) for flag in each
+        flag for each in (*(one.flags for one in written), *(f for _, f in others)) for flag in each
     )
-    text = library_text([one.kernel for one in written], [one for one, _ in sparse])
+    text = library_text([one.kernel for one in written], [one for one, _ in others])
     kernels = tuple((one.wanted, one.kernel) for one in written)
-    return Source(text, tuple(flags), kernels, tuple(one for one, _ in sparse))
+    return Source(text, tuple(flags), kernels, tuple(one for one, _ in others))
 
 
 def isa_of(name: str) -> Isa:

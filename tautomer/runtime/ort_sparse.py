@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tautomer.codegen.isa import Isa
-from tautomer.codegen.ort_library import OrtSparse
+from tautomer.codegen.ort_library import SPARSE, OrtOther
 from tautomer.codegen.sparse_kernel import sparse_kernel
 from tautomer.graph.facts import Facts
 from tautomer.patterns.sparse_linear import FEW, INPUTS, TYPES
@@ -42,10 +42,10 @@ def misfit(node: ir.Node, facts: Facts) -> str:
     return ""
 
 
-def sparse_of(op: str, element_type: str, isa: Isa) -> tuple[OrtSparse, tuple[str, ...]]:
+def sparse_of(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[str, ...]]:
     """A sparse linear map as a library takes it, and what the compiler needs to be told."""
     kernel = sparse_kernel(DTYPES[element_type], isa)
-    return OrtSparse(op, INPUTS[op], kernel.symbol, kernel.text, element_type), kernel.flags
+    return OrtOther(SPARSE, op, INPUTS[op], kernel.symbol, kernel.text, element_type), kernel.flags
 
 
 def check(library: Path, symbol: str, element_type: str) -> str | None:

@@ -51,9 +51,11 @@ def run(
     parameters = numbers_of({**arrays, "y": y}, block=block, splits=splits, **numbers)
     given = (ctypes.c_double * len(parameters))(*parameters)
     names = ["q", "k", "v", *(name for name, part in _PLACES.items() if getattr(kernel.form, part))]
-    size = getattr(library, f"{kernel.symbol}_scratch")
-    size.restype = ctypes.c_int64
-    scratch = np.full(size(given), 0xFF, np.uint8)
+    size = np.zeros(1, np.int64)
+    nothing = [ctypes.c_int64(0)] * 3
+    sized = (ctypes.c_void_p * 1)(size.ctypes.data)
+    getattr(library, f"{kernel.symbol}_scratch")(None, sized, given, *nothing)
+    scratch = np.full(int(size[0]), 0xFF, np.uint8)
     units = units_of(q.shape, arrays["k"].shape[1], block, splits)
     parts = np.full((units, block, v.shape[-1] + 34), np.nan, np.float32)
     inputs = (ctypes.c_void_p * len(names))(*[arrays[name].ctypes.data for name in names])
