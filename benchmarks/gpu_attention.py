@@ -12,8 +12,8 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, TOGETHER
+from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, SOFTMAX, TOGETHER
 from benchmarks.gpu_case import Call, Case, Check, Place, relative
 from tautomer.codegen.triton_attention_tiles import Tiling
 from tautomer.patterns.attention_form import AttentionForm
@@ -43,9 +43,8 @@ _LENGTHS = (16384, 4096)
 
 def checks(place: Place) -> list[Check]:
     """Every way to cut a kernel up."""
-    found = [Check(trial.name(), partial(trial.error, place), trial.limit) for trial in _trials(place)]
-    _compile_all([check.error for check in found], place)
-    return found
+    ways = {way: {head: tilings(way, head, place) for head in (128, 64)} for way in _WAYS}
+    return [Check(trial.name(), partial(trial.error, place), trial.limit) for trial in _trials(ways)]
 
 
 def cases(place: Place) -> list[Case]:
@@ -88,9 +87,10 @@ class _Trial:
         """The relative error; 0 where the kernel is only compiled."""
         length = place.size(1000, 37)
         given = tensors(place, place.size(2, 1), place.size(3, 2), length, length, self.head)
-        form = AttentionForm("sigmoid", dtype_of(place), causal=self.causal)
+        score = "softmax" if self.way == "softmax" else "sigmoid"
+        form = AttentionForm(score, dtype_of(place), causal=self.causal)
         operands = Operands(scale=self.head**-0.5, bias=-math.log(length))
-        if self.way == "forward":
+        if self.way in ("forward", "softmax"):
             found: Any = attend(form, self.tiling, operands, given["q"], given["k"], given["v"])[:1]
         elif self.way == "queries":
             found = (gradient_of_queries(form, self.tiling, operands, given),)
@@ -101,21 +101,21 @@ class _Trial:
         if compiled:
             return 0.0
         result, of = reference(form, operands, given)
-        expected = {"forward": (result,), "queries": of[:1], "keys": of[1:], "all": of}
+        expected = {"forward": (result,), "softmax": (result,), "queries": of[:1], "keys": of[1:], "all": of}
         return relative(found, expected[self.way])
 
 
-def _trials(place: Place) -> list[_Trial]:
+_WAYS = {"forward": FORWARD, "softmax": SOFTMAX, "queries": QUERIES, "keys": KEYS, "all": TOGETHER}
+
+
+def _trials(ways: Mapping[str, Mapping[int, Sequence[Tiling]]]) -> list[_Trial]:
     return [
         _Trial(way, head, causal, tiling)
         for head in (128, 64)
-        for way in _WAYS
-        for tiling in tilings(way, head, place)
+        for way in ways
+        for tiling in ways[way][head]
         for causal in ("", "end")
     ]
-
-
-_WAYS = {"forward": FORWARD, "queries": QUERIES, "keys": KEYS, "all": TOGETHER}
 
 
 def label(tiling: Tiling) -> str:
@@ -127,54 +127,43 @@ def label(tiling: Tiling) -> str:
 
 def tilings(way: str, head: int, place: Place) -> tuple[Tiling, ...]:
     """What is tried; in a rehearsal a small one that the interpreter can run."""
-    if place.rehearsal:
-        return (Tiling(16, 32, 4, 2),)
-    return tuple(
-        one for one in _WAYS[way][head] if one.loads != "specialised" or (way, head, one) in _finished()
-    )
+    return (Tiling(16, 32, 4, 2),) if place.rehearsal else _finished()[way][head]
 
 
 @cache
-def _finished() -> frozenset[tuple[str, int, Tiling]]:
-    """The specialised kernels that come to an end, found by child processes that are given a time for it."""
-    left = list(_specialised())
-    good: list[_Trial] = []
-    for _ in range(4):
-        if not left:
-            break
+def _finished() -> dict[str, dict[int, tuple[Tiling, ...]]]:
+    """What is tried, compiled, without the specialised kernels that do not come to an end."""
+    _compile_all()
+    left = _specialised()
+    bad: list[_Trial] = []
+    while left and len(bad) < 4:
         names = [trial.name() for trial in left]
         command = [sys.executable, "-m", "benchmarks.gpu_attention", *names]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=75)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
             said, trouble = done.stdout, done.stderr.strip().splitlines()[-1:]
         except subprocess.TimeoutExpired as error:
             said, trouble = (error.stdout or b"").decode(), ["it did not end"]
         through = set(said.splitlines())
-        good += [trial for trial in left if trial.name() in through]
         left = [trial for trial in left if trial.name() not in through]
         if left:
             print(f"left out: {left[0].name()}: {' '.join(trouble)[:200]}", flush=True)
-            left = left[1:]
-    ways = [(one.way, one.head, one.tiling) for one in good]
-    return frozenset(one for one in ways if ways.count(one) == 2)
+            bad.append(left.pop(0))
+    without = {(one.way, one.head, one.tiling) for one in (*bad, *left)}  # only asked for membership
+    return {
+        way: {head: tuple(t for t in of[head] if (way, head, t) not in without) for head in of}
+        for way, of in _WAYS.items()
+    }
 
 
 def _specialised() -> list[_Trial]:
-    return [
-        _Trial(way, head, causal, tiling)
-        for head in (128, 64)
-        for way, found in _WAYS.items()
-        for tiling in found[head]
-        if tiling.loads == "specialised"
-        for causal in ("", "end")
-    ]
+    return [trial for trial in _trials(_WAYS) if trial.tiling.loads == "specialised"]
 
 
 def _try(names: list[str]) -> None:
     """Runs trials, and prints the name of each that comes to its end."""
     place = Place("cuda", rehearsal=False)
     wanted = [trial for trial in _specialised() if trial.name() in names]
-    _compile_all([partial(trial.error, place) for trial in wanted], place)
     for trial in wanted:
         with suppress(Exception):  # it ends, and says in the checks what is wrong
             trial.error(place)
@@ -228,9 +217,8 @@ class _Size:
         given, form = self.tensors(), replace(self.form, score="softmax")
         q, k, v = given["q"], given["k"], given["v"]
         found: dict[str, Call] = {}
-        for tiling in tilings("forward", self.head, self.place):
-            if self.place.rehearsal or tiling.sigmoid == "arithmetic":  # which it does not use
-                found[label(tiling)] = lambda _, t=tiling: attend(form, t, self.operands(), q, k, v)
+        for tiling in tilings("softmax", self.head, self.place):
+            found[label(tiling)] = lambda _, t=tiling: attend(form, t, self.operands(), q, k, v)
         return found | self.peers(given)
 
     def peers(self, given: Mapping[str, torch.Tensor]) -> dict[str, Call]:
@@ -321,29 +309,43 @@ def tensors(
 def reference(
     form: AttentionForm, operands: Operands, given: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Sigmoid attention and its gradients in float64."""
+    """Attention and its gradients in float64."""
     q, k, v = (given[name].double().requires_grad_() for name in ("q", "k", "v"))
     scores = q @ k.mT * operands.scale + operands.bias
     if form.causal:
         rows, columns = scores.shape[-2:]
         later = torch.ones(rows, columns, dtype=torch.bool, device=q.device).triu(columns - rows + 1)
         scores = scores.masked_fill(later, -math.inf)
-    result = torch.sigmoid(scores) @ v
+    result = (torch.sigmoid(scores) if form.score == "sigmoid" else scores.softmax(-1)) @ v
     return result.detach(), torch.autograd.grad(result, (q, k, v), given["dy"].double())
 
 
-def _compile_all(errors: list[Callable[..., float]], place: Place) -> None:
-    """Compiles what the checks run; what does not compile says so again when it is run."""
-    if place.rehearsal:
-        return
+def _compile_all() -> None:
+    """Compiles what is tried, in as many processes as there are processors; what they keep is found again."""
+    count = len(os.sched_getaffinity(0))
+    command = [sys.executable, "-m", "benchmarks.gpu_attention", "--compile"]
+    running = [
+        subprocess.Popen([*command, str(index), str(count)], stderr=subprocess.DEVNULL)
+        for index in range(count)
+    ]
+    end = time.monotonic() + 90
+    for one in running:
+        try:
+            one.wait(max(end - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            one.kill()
 
-    def compiled(error: Callable[..., float]) -> None:
+
+def _compile(index: int, count: int) -> None:
+    """Compiles a part; what does not compile says so again when it is run."""
+    place = Place("cuda", rehearsal=False)
+    for trial in _trials(_WAYS)[index::count]:
         with suppress(Exception), compile_only():
-            error(compiled=True)
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(compiled, errors))
+            trial.error(place, compiled=True)
 
 
 if __name__ == "__main__":
-    _try(sys.argv[1:])
+    if sys.argv[1:2] == ["--compile"]:
+        _compile(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        _try(sys.argv[1:])

@@ -51,6 +51,18 @@ FORWARD = {
         (128, 64, 8, 3, "pointers", "arithmetic"),
     ),
 }
+SOFTMAX = {
+    128: _tilings(
+        (128, 128, 4, 2, "specialised"),
+        (128, 64, 8, 2, "descriptors", "division", 128),
+        (128, 128, 8, 2, "descriptors"),
+    ),
+    64: _tilings(
+        (128, 128, 4, 3, "specialised"),
+        (128, 128, 8, 2, "descriptors", "division", 128),
+        (128, 64, 4, 2, "descriptors"),
+    ),
+}
 QUERIES = {
     128: _tilings(
         (128, 64, 4, 2, "specialised", "arithmetic"),

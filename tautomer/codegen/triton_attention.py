@@ -35,7 +35,9 @@ from tautomer.patterns.attention_form import AttentionForm
 
 NAME = "attention_forward"
 # sizes change from call to call, and no code is better for knowing that one of them is 1 or a multiple of 16
-_UNSPECIALISED = '@triton.jit(do_not_specialize=["blocks", "N", "M", "shift", "window", "free"])'
+_UNSPECIALISED = """@triton.jit(
+    do_not_specialize=["blocks", "H", "group", "N", "M", "shift", "window", "free"]
+)"""
 
 
 def arguments(form: AttentionForm) -> tuple[tuple[str, str], ...]:
