@@ -49,7 +49,7 @@ SECTIONS = (
     Section("norms", "gpu_rows", "cases", 5),
     Section("softmax", "gpu_rows", "softmax_cases", 2),
     Section("tuning", "gpu_rows", "tuning", 4),
-    Section("attention", "gpu_attention", "cases", 5),
+    Section("attention", "gpu_attention", "cases", 8),
     Section("check-compiled", "gpu_compiled", "checks", 3),
     Section("check-models", "gpu_models", "checks", 2),
     Section("models", "gpu_models", "cases", 7),
