@@ -45,7 +45,7 @@ class Section:
 
 SECTIONS = (
     Section("check-rows", "gpu_rows", "checks", 3, 8),
-    Section("check-attention", "gpu_attention", "checks", 3, 8),
+    Section("check-attention", "gpu_attention", "checks", 5, 8),
     Section("norms", "gpu_rows", "cases", 5),
     Section("softmax", "gpu_rows", "softmax_cases", 2),
     Section("tuning", "gpu_rows", "tuning", 4),
