@@ -166,11 +166,14 @@ KERNELS = replace(
     sparse_from=1 << 16,
 )
 
+# What torch has no one operator for.
+_TORCH_FORMS: dict[str, tuple[Form, ...]] = {"ThresholdedRelu": ("keep",)}
 # Torch as it runs by itself, operator by operator: its rms_norm is made of several, its layer_norm is one.
 # Norms: 4096 rows of 768 in float32, torch 2.13, one thread of an AVX-512 EPYC; the rest are estimates from
 # passes over memory there.
 EAGER = Target(
     name="torch",
+    forms=_TORCH_FORMS,
     default=("named", "keep"),
     costs={
         "LayerNormalization": 0.33,
@@ -184,6 +187,7 @@ EAGER = Target(
 # tanh, and is fast at exp.
 INDUCTOR = Target(
     name="inductor",
+    forms=_TORCH_FORMS,
     default=("named", "keep"),
     costs={
         "LayerNormalization": 0.52,

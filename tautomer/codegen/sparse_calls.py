@@ -17,6 +17,7 @@ struct Sparse {
   const char *h, *x, *up, *up_bias, *weight, *bias;
   char* y;
   int64_t rows, inputs, neurons, outputs, size;  // of one number, in bytes
+  bool everything;  // no weight that is not finite may be left out
 };
 
 struct Pieces {
@@ -69,7 +70,7 @@ struct Met {
 void list_met(const SparseFunctions& f, const Sparse& s, int64_t row, int64_t rows, Met& met) {
   const void* inputs[] = {s.h + row * s.neurons * s.size, s.x ? s.x + row * s.inputs * s.size : nullptr};
   void* outputs[] = {s.x ? met.gates : met.factors, met.places, &met.count};
-  const double parameters[] = {double(rows), double(s.inputs)};
+  const double parameters[] = {double(rows), double(s.inputs), double(s.everything)};
   f.met(inputs, outputs, parameters, 0, 1, s.neurons);
 }
 

@@ -248,14 +248,15 @@ _ENTRIES = """\
     case 4: CALL(4); break; \\
   }
 
-// h, x or nothing -> factors [neurons][rows], places, count; parameters: rows, inputs; columns: neurons
+// h, x or nothing -> factors [neurons][rows], places, count; parameters: rows, inputs, whether to list
+// everything; columns: neurons
 ENTRY(SYMBOL_met) {
   (void)first, (void)last;
   const S* const x = (const S*)inputs[1];
   float* const factors = (float*)outputs[0];
   int32_t* const places = (int32_t*)outputs[1];
   const int64_t rows = (int64_t)parameters[0], width = (int64_t)parameters[1];
-  bool everything = false;
+  bool everything = parameters[2] != 0.0;
   for (int64_t r = 0; x && r < rows; ++r) everything |= !fits(x + r * width, width);
 #define CALL(rows) \\
   *(int64_t*)outputs[2] = met<rows>((const S*)inputs[0], factors, places, columns, everything)

@@ -16,7 +16,9 @@ from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.rows import apply
 
-_GRID = np.linspace(-4.0, 4.0, 65)  # of what activations are usually given
+GRID = np.linspace(-4.0, 4.0, 65)
+"""What activations are usually given."""
+
 _LEAST_SHARE = 0.25
 
 
@@ -29,8 +31,12 @@ def has_exact_zeros(definition: Definition, parameters: Mapping[str, float] | No
     """
     if definition.rows or len(definition.results) > 1 or any(name != "gate" for name in definition.operands):
         return False
-    share = float(np.mean(_at(definition, 1.5, parameters) == 0.0))
-    return _LEAST_SHARE <= share < 1.0
+    return has_zeros(_at(definition, 1.5, parameters))
+
+
+def has_zeros(y: NDArray[Any]) -> bool:
+    """The same of what an activation gives on `GRID`."""
+    return _LEAST_SHARE <= float(np.mean(y == 0.0)) < 1.0
 
 
 def without_gate(definition: Definition) -> Definition | None:
@@ -43,6 +49,6 @@ def without_gate(definition: Definition) -> Definition | None:
 
 
 def _at(definition: Definition, gate: float, parameters: Mapping[str, float] | None = None) -> NDArray[Any]:
-    operands = {name: np.full_like(_GRID, gate) for name in definition.operands}
+    operands = {name: np.full_like(GRID, gate) for name in definition.operands}
     given = {name: value for name, value in (parameters or {}).items() if name in definition.parameters}
-    return np.asarray(apply(definition, Float64(), _GRID, operands=operands, parameters=given))
+    return np.asarray(apply(definition, Float64(), GRID, operands=operands, parameters=given))

@@ -19,6 +19,7 @@ from tautomer.codegen.sparse_kernel import sparse_kernel
 from tautomer.graph.facts import Facts
 from tautomer.patterns.sparse_linear import FEW, INPUTS, TYPES
 from tautomer.runtime.first_run import Trial, first_run
+from tautomer.runtime.kernel_cache import library
 
 # ONNX's name of an element type -> the one that kernels have
 DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
@@ -48,9 +49,23 @@ def sparse_of(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[str
     return OrtOther(SPARSE, op, INPUTS[op], kernel.symbol, kernel.text, element_type), kernel.flags
 
 
-def check(library: Path, symbol: str, element_type: str) -> str | None:
+def kernel_library(element_type: str, isa: Isa) -> tuple[Path, str]:
+    """The library of a kernel alone, checked, and what the names of its functions begin with.
+
+    Raises:
+        TautomerError: there is none.
+    """
+    kernel = sparse_kernel(DTYPES[element_type], isa)
+
+    def checked(path: Path) -> str | None:
+        return check(path, kernel.symbol, element_type)
+
+    return library(kernel.text, kernel.flags, check=checked), kernel.symbol
+
+
+def check(path: Path, symbol: str, element_type: str) -> str | None:
     """Why a kernel must not be used, or None; see `kernel_cache.library`."""
-    one = _FirstRuns(library, symbol, element_type)
+    one = _FirstRuns(path, symbol, element_type)
     reason = one.few() or one.many()
     return f"a sparse product of {element_type}: {reason}" if reason else None
 
@@ -111,7 +126,7 @@ class _FirstRuns:
         y = sums.sum(0) + _wide(self._bias)
         seen: list[_Seen] = [(listed, np.float32), (where, np.int32), (np.array([met]), np.int64)]
         return (
-            self._run("_met", [h, x], [number, _INPUTS], 1, _NEURONS, seen)
+            self._run("_met", [h, x], [number, _INPUTS, 0.0], 1, _NEURONS, seen)
             or self._run(
                 "_dots",
                 [x, factors, places, self._up, self._up_bias],

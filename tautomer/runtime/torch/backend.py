@@ -24,8 +24,9 @@ from tautomer.runtime.torch.compat import RestartAnalysis, SkipFrame, lookup_bac
 from tautomer.runtime.torch.ops_use import use_kernels
 from tautomer.runtime.torch.options import Options
 from tautomer.runtime.torch.rewriting import rewrite_graph
+from tautomer.runtime.torch.sparse_use import use_sparse
 from tautomer.runtime.torch.trace import log, trace_graph, trace_remarks
-from tautomer.runtime.torch.weight_values import take_weight_values, weights_are_fixed
+from tautomer.runtime.torch.weight_values import take_weight_values, weight_nodes, weights_are_fixed
 
 Compiled = Callable[..., Any]
 
@@ -71,6 +72,7 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
     # in a training step of residual sums and norms they were slower than what inductor fuses
     fits = chosen.kernels and chosen.then == "inductor" and not torch.is_grad_enabled()
     placed = use_kernels(done.module) if fits else []
+    placed += use_sparse(done.module, weight_nodes(done.module, inputs)) if fits else []
     trace_remarks([*_of_graph_break(graph), *done.remarks, *placed])
     if not done.changed and not any(each.kind == "passed" for each in placed):
         return None

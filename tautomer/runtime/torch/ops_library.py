@@ -117,10 +117,15 @@ def operators_library() -> Path:
     Raises:
         TautomerError: it cannot be built.
     """
+    return library(*torch_flags(library_text()))
+
+
+def torch_flags(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text of a library against torch's stable ABI and the flags that it is built with."""
     import torch
 
     root = Path(torch.__file__).parent
-    text = f"// with the headers of torch {torch.__version__.split('+')[0]}\n{library_text()}"
+    headers = f"// with the headers of torch {torch.__version__.split('+')[0]}\n"
     flags = (
         f"-DTORCH_TARGET_VERSION={TARGET_VERSION}",
         f"-I{root / 'include'}",
@@ -128,7 +133,7 @@ def operators_library() -> Path:
         f"-L{root / 'lib'}",
         *("-ltorch_cpu", "-ltorch", "-lc10"),
     )
-    return library(text, flags)
+    return headers + text, flags
 
 
 def _load_operators() -> None:

@@ -34,13 +34,8 @@ def take_weight_values(graph: fx.GraphModule, inputs: Sequence[Any]) -> tuple[Pr
     """
     nodes = graph.graph
     placeholders = nodes.find_nodes(op="placeholder")
-    unsafe = written_to(nodes, inputs)
-    weights = [
-        node
-        for node, value in zip(placeholders, inputs, strict=True)
-        if node not in unsafe and _is_weight(node, value)
-    ]
-    inside = _seeing_only(nodes, weights, unsafe)
+    weights = weight_nodes(graph, inputs)
+    inside = _seeing_only(nodes, weights, written_to(nodes, inputs))
     results = _results(inside, weights)
     if not results:
         return None
@@ -60,6 +55,13 @@ def take_weight_values(graph: fx.GraphModule, inputs: Sequence[Any]) -> tuple[Pr
             nodes.erase_node(node)
     graph.recompile()
     return prologue, examples
+
+
+def weight_nodes(graph: fx.GraphModule, inputs: Sequence[Any]) -> list[fx.Node]:
+    """The placeholders whose values a prologue may be computed from."""
+    unsafe = written_to(graph.graph, inputs)
+    pairs = zip(graph.graph.find_nodes(op="placeholder"), inputs, strict=True)
+    return [node for node, value in pairs if node not in unsafe and _is_weight(node, value)]
 
 
 def weights_are_fixed(graph: fx.GraphModule, inputs: Sequence[Any]) -> bool:
