@@ -45,7 +45,7 @@ class Section:
 
 SECTIONS = (
     Section("check-rows", "gpu_rows", "checks", 3, 8),
-    Section("check-attention", "gpu_attention", "checks", 5, 8),
+    Section("check-attention", "gpu_attention", "checks", 5),
     Section("norms", "gpu_rows", "cases", 5),
     Section("softmax", "gpu_rows", "softmax_cases", 2),
     Section("tuning", "gpu_rows", "tuning", 4),
@@ -53,6 +53,8 @@ SECTIONS = (
     Section("check-compiled", "gpu_compiled", "checks", 3),
     Section("check-models", "gpu_models", "checks", 2),
     Section("models", "gpu_models", "cases", 7),
+    Section("check-shared", "gpu_rows", "shared_checks", 1),
+    Section("shared", "gpu_rows", "shared_rows", 2),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 from unittest import mock
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.gpu_case import OURS, Call, Case, Check, Place
+from tautomer.runtime.torch.backend import tautomer  # by name only where the package is installed
 
 Kind = Literal["gpt2", "vit", "sigmoid vit"]
 _WIDTH, _HEADS = 768, 12
@@ -81,7 +82,7 @@ def checks(place: Place) -> list[Check]:
         made, x = model(kind, place)
         torch._dynamo.reset()
         with torch.no_grad():
-            compiled = torch.compile(made, backend="tautomer", dynamic=False)
+            compiled = torch.compile(made, backend=tautomer, dynamic=False)
             out, plain = compiled(x).float(), made(x).float()
             exact = made.float()(x.float())
         return float((out - exact).norm() / (plain - exact).norm())
@@ -120,7 +121,7 @@ def _peers(kind: Kind, training: bool, place: Place) -> Mapping[str, Callable[[]
 
         return call
 
-    def compiled(backend: str) -> Call:
+    def compiled(backend: Any) -> Call:
         torch._dynamo.reset()
         call = step(torch.compile(made, backend=backend, dynamic=False))
         call(0)
@@ -128,10 +129,10 @@ def _peers(kind: Kind, training: bool, place: Place) -> Mapping[str, Callable[[]
 
     def with_kernels() -> Call:
         with mock.patch("tautomer.runtime.torch.ops_use.no_gain_on_gpu", lambda *_, **__: ""):
-            return compiled("tautomer")
+            return compiled(tautomer)
 
     peers = {
-        OURS: lambda: compiled("tautomer"),
+        OURS: lambda: compiled(tautomer),
         "eager": lambda: step(made),
         "inductor": lambda: compiled("inductor"),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -69,7 +71,7 @@ def checks(place: Place) -> list[Check]:
                     found.append(Check(name, error, _LIMITS[dtype]))
     for name in ("softmax", "layer_norm", "add_rms_norm"):
         signature = forward(operator_of(name))
-        looped = Configuration(2, 16, 1, looped=True)
+        looped = Configuration(2, 16, 1, "loops")
         error = partial(_error, signature, (5, 37), "float32", place, looped)
         found.append(Check(f"{signature.name} float32 5x37 block by block", error, _LIMITS["float32"]))
     return found
@@ -190,6 +192,14 @@ def _backward_peers(
     return {"eager": lambda: gradients(stock(name)), "inductor": inductor}
 
 
+_LOOPS = [Configuration(1, block, warps, "loops") for block, warps in ((4096, 8), (8192, 16), (16384, 32))]
+_LONG_TILES = {65536: [Configuration(1, 65536, 32), *_LOOPS], 262144: _LOOPS}
+_POINTWISE_TILES = [
+    Configuration(0, block, warps, "pointwise")
+    for block, warps in ((512, 2), (1024, 4), (2048, 4), (4096, 8))
+]
+
+
 def tuning(place: Place) -> list[Case]:
     """One kernel by many configurations: which is the best for a size."""
     found = []
@@ -197,31 +207,80 @@ def tuning(place: Place) -> list[Case]:
     for columns in (768, 4096, 16384, 2048, 8192):
         for name in ("rms_norm", "add_layer_norm"):
             found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
-    for columns, tiles in (
-        (65536, ((1, 65536, 32, False), (1, 4096, 8, True), (1, 8192, 16, True), (1, 16384, 32, True))),
-        (262144, ((1, 4096, 8, True), (1, 8192, 16, True), (1, 16384, 32, True), (1, 2048, 4, True))),
-    ):
-        found.append(_tuned("softmax", max(elements, columns * place.size(528, 0)), columns, tiles, place))
-    for tiles in (((0, 1024, 4, False), (0, 2048, 4, False), (0, 4096, 8, False), (0, 512, 2, False)),):
-        found.append(_tuned("gelu_tanh", elements, 4096, tiles, place))
+    for columns, tiles in _LONG_TILES.items():
+        size = max(elements, columns * place.size(528, 0))
+        found.append(_tuned("softmax", size, columns, tiles, place))
+    found.append(_tuned("gelu_tanh", elements, 4096, _POINTWISE_TILES, place))
     return found[:1] if place.rehearsal else found
 
 
-Tile = tuple[int, int, int, bool]
-
-
-def _candidates(columns: int) -> tuple[Tile, ...]:
+def _candidates(columns: int) -> list[Configuration]:
     block = 1 << (columns - 1).bit_length()
-    tiles = [
-        (rows, block, warps, False)
+    return [
+        Configuration(rows, block, warps)
         for rows in (1, 2, 4)
         for warps in (2, 4, 8, 16, 32)
         if 8 <= rows * block // (32 * warps) <= 32 and rows * block <= max(4096, block)
     ]
-    return tuple(tiles)
 
 
-def _tuned(name: str, elements: int, columns: int, tiles: tuple[Tile, ...], place: Place) -> Case:
+def shared_rows(place: Place) -> list[Case]:
+    """Long rows by several programs of the grid each, beside one program."""
+    if place.rehearsal or _does_not_end():
+        return []
+    found = []
+    for columns, tiles in _SHARED_TILES.items():
+        few = [Configuration(1, block, warps, "parts", parts) for block, warps, parts in tiles]
+        looped = configuration(forward(operator_of("softmax")).program, columns, 2)
+        for rows in (1024, 16):
+            ways = few if looped is None else [looped, *few]
+            found.append(_tuned("softmax", rows * columns, columns, ways, place))
+    return found
+
+
+def shared_checks(place: Place) -> list[Check]:
+    """That programs which wait for each other end, and what they compute."""
+    if place.rehearsal:
+        return []
+    chosen = Configuration(1, 8192, 8, "parts", 4)
+    if _does_not_end():
+        return [Check("programs that wait for each other", lambda: float("nan"), 0.0)]
+    found = []
+    for name in ("softmax", "log_softmax", "layer_norm"):
+        signature = forward(operator_of(name))
+        error = partial(_error, signature, (300, 32000), "bfloat16", place, chosen)
+        found.append(Check(f"{name} by 4 programs a row", error, _LIMITS["bfloat16"]))
+    return found
+
+
+@cache
+def _does_not_end() -> str:
+    """Why programs that wait for each other are not to be run here: tried where they can be stopped."""
+    program = (
+        "import torch; from benchmarks.gpu_rows import shared_once; shared_once(); torch.cuda.synchronize()"
+    )
+    try:
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True)
+    except (subprocess.SubprocessError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def shared_once() -> None:
+    """Launches one of these kernels."""
+    signature = forward(operator_of("softmax"))
+    x = torch.randn(1000, 32768, device="cuda", dtype=torch.bfloat16)
+    run(signature.program, [x], [], chosen=Configuration(1, 8192, 8, "parts", 4))
+
+
+_SHARED_TILES = {
+    65536: ((8192, 16, 8), (8192, 8, 8), (4096, 8, 16), (16384, 16, 4)),
+    131072: ((8192, 16, 16), (8192, 8, 16), (16384, 16, 8)),
+    262144: ((8192, 16, 32), (8192, 8, 32), (16384, 16, 16)),
+}
+
+
+def _tuned(name: str, elements: int, columns: int, tiles: Sequence[Configuration], place: Place) -> Case:
     case = _case(name, elements, columns, place, "")
     signature, shape = forward(operator_of(name)), (max(1, elements // columns), columns)
 
@@ -229,10 +288,15 @@ def _tuned(name: str, elements: int, columns: int, tiles: tuple[Tile, ...], plac
         given = [inputs(signature, shape, "bfloat16", place.device, seed) for seed in range(case.sets)]
         values = numbers(signature)
 
-        def by(tile: Tile) -> Callable[[], Call]:
-            chosen = Configuration(*tile)
+        def by(chosen: Configuration) -> Callable[[], Call]:
             return lambda: lambda index: run(signature.program, given[index], values, chosen=chosen)
 
-        return {f"{'x'.join(map(str, tile[:2]))}/{tile[2]}{' loop' * tile[3]}": by(tile) for tile in tiles}
+        return {_label(tile): by(tile) for tile in tiles}
 
     return Case(f"{name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes, together=True)
+
+
+def _label(tile: Configuration) -> str:
+    """Rows, columns, warps, and how a row is done."""
+    how = {"loops": " loops", "parts": f" by {tile.parts}"}.get(tile.form, "")
+    return f"{tile.rows}x{tile.block}/{tile.warps}{how}"

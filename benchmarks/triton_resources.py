@@ -30,7 +30,7 @@ def compiled(job: Job) -> tuple[Configuration | None, Resources | str]:
     if chosen is None:
         return None, "no kernel"
     warps = max(1, chosen.warps // 2) if device.startswith("gfx") else chosen.warps
-    kernel = triton_kernel(program, looped=chosen.looped)
+    kernel = triton_kernel(program, chosen.form)
     try:
         return chosen, resources(kernel, dtype, chosen.constants, warps, device)
     except TautomerError as error:
@@ -59,7 +59,7 @@ def main() -> int:
                 told += f", {found.spilled} bytes spilled" if found.spilled else ""
                 told += "" if found.wide_loads else ", narrow loads"
             bad += chosen is not None and (isinstance(found, str) or found.spilled > 0)
-            print(*job, tile, "loops" if chosen and chosen.looped else "", told, flush=True)
+            print(*job, tile, chosen.form if chosen else "", told, flush=True)
     return 1 if bad else 0
 
 

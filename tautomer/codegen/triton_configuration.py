@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tautomer.codegen.expression import reachable
 from tautomer.codegen.trace import Program
+
+Form = Literal["pointwise", "rows", "loops", "parts"]
 
 # registers of 32 bits that the threads of a program of the grid share; a thread's own needs beside elements
 _REGISTERS, _OTHER = 1 << 16, 20
@@ -32,18 +35,21 @@ class Configuration:
         rows: of a tile; 0 for a pointwise kernel.
         block: columns of a tile, or elements; a power of two.
         warps: of 32 threads.
-        looped: whether rows are read block by block.
+        form: how rows are done.
+        parts: programs of the grid that share a row, where the form is "parts"; a power of two.
     """
 
     rows: int
     block: int
     warps: int
-    looped: bool = False
+    form: Form = "rows"
+    parts: int = 1
 
     @property
     def constants(self) -> Mapping[str, int]:
         """The constants of the kernel."""
-        return {"ROWS": self.rows, "BLOCK": self.block} if self.rows else {"BLOCK": self.block}
+        constants = {"ROWS": self.rows, "BLOCK": self.block} if self.rows else {"BLOCK": self.block}
+        return {**constants, "PARTS": self.parts} if self.form == "parts" else constants
 
 
 def configuration(program: Program, columns: int, itemsize: int) -> Configuration | None:
@@ -55,7 +61,7 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
         itemsize: bytes of an element as it is stored.
     """
     if not program.rows:
-        return Configuration(0, *_POINTWISE)
+        return Configuration(0, *_POINTWISE, "pointwise")
     block = max(16, 1 << (columns - 1).bit_length())
     rows = max(1, _LEAST_TILE // block) if not program.totals else 1
     warps = max(1, min(_MOST_WARPS, rows * block // (32 * _PER_THREAD)))
@@ -70,7 +76,7 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
     if program.totals:
         return None
     _, block, warps = next(one for one in reversed(_LOOPED) if columns >= one[0])
-    return Configuration(1, block, warps, looped=True)
+    return Configuration(1, block, warps, "loops")
 
 
 def _live(program: Program, itemsize: int) -> float:

@@ -14,19 +14,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from tautomer.codegen.trace import Program
+from tautomer.codegen.triton_configuration import Form
 from tautomer.codegen.triton_loops import looped_rows
 from tautomer.codegen.triton_math import helper_text
+from tautomer.codegen.triton_parts import parts_of_rows
 from tautomer.codegen.triton_pointwise import pointwise
 from tautomer.codegen.triton_rows import whole_rows
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 
-Form = Literal["pointwise", "rows", "loops"]
-_WRITERS = {"pointwise": pointwise, "rows": whole_rows, "loops": looped_rows}
-_SIZES = {"pointwise": ("elements",), "rows": ("rows", "columns"), "loops": ("rows", "columns")}
+_WRITERS = {"pointwise": pointwise, "rows": whole_rows, "loops": looped_rows, "parts": parts_of_rows}
 _HEAD = """\
 import triton
 import triton.language as tl
@@ -40,7 +39,8 @@ class TritonKernel:
     Attributes:
         name: of the function: a hash of the text, so no name of a model gets into it.
         text: the module.
-        form: "pointwise"; "rows", a whole row at a time; or "loops", block by block.
+        form: "pointwise"; "rows", a whole row at a time; "loops", block by block; or "parts", by several
+            programs of the grid, which need partial results and counters behind the results.
         program: what it computes.
         numbers: the names of the scalar arguments between the tensors and the constants, in order.
         constants: the names of the sizes of a tile.
@@ -54,18 +54,18 @@ class TritonKernel:
     constants: tuple[str, ...]
 
 
-def triton_kernel(program: Program, *, looped: bool = False) -> TritonKernel:
+def triton_kernel(program: Program, form: Form = "rows") -> TritonKernel:
     """Writes the kernel of a program.
 
     Args:
-        program: what to compute.
-        looped: whether rows are read block by block.
+        program: what to compute; where it has no rows, it is "pointwise", whatever the form.
+        form: how rows are done.
 
     Raises:
-        InputError: what is added up over the rows is not done block by block.
+        InputError: what is added up over the rows needs whole rows.
     """
-    form: Form = "pointwise" if not program.rows else "loops" if looped else "rows"
-    if form == "loops" and program.totals:
+    form = form if program.rows else "pointwise"
+    if form in ("loops", "parts") and program.totals:
         raise InputError("sums over rows of any length are not written", where="Triton kernel")
     return _written(program, form)
 
@@ -73,10 +73,11 @@ def triton_kernel(program: Program, *, looped: bool = False) -> TritonKernel:
 @cache
 def _written(program: Program, form: Form) -> TritonKernel:
     lines, helpers = _WRITERS[form](program)
-    tensors = ("x", *program.operands, *program.names)
-    numbers = (*(name for name in program.parameters if name not in WHOLE_PARAMETERS), *_SIZES[form])
+    tensors = ("x", *program.operands, *program.names, *(("partial", "counter") * (form == "parts")))
+    sizes = ("elements",) if form == "pointwise" else ("rows", "columns")
+    numbers = (*(name for name in program.parameters if name not in WHOLE_PARAMETERS), *sizes)
     numbers += tuple(name for name in WHOLE_PARAMETERS if name in program.parameters)
-    constants = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK")
+    constants = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK", *(("PARTS",) * (form == "parts")))
     arguments = [
         *(f"{name}_ptr" for name in tensors),
         *numbers,

@@ -15,16 +15,16 @@ from tautomer.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITTEN = {
-    "add_rms_norm_rows": (forward(operator_of("add_rms_norm")), False),
-    "layer_norm_backward_rows": (backward(operator_of("layer_norm")), False),
-    "softmax_loops": (forward(operator_of("softmax")), True),
+    "add_rms_norm_rows": (forward(operator_of("add_rms_norm")), "rows"),
+    "layer_norm_backward_rows": (backward(operator_of("layer_norm")), "rows"),
+    "softmax_loops": (forward(operator_of("softmax")), "loops"),
 }
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_text_is_the_golden_one(name: str) -> None:
-    signature, looped = WRITTEN[name]
-    text = triton_kernel(signature.program, looped=looped).text
+    signature, form = WRITTEN[name]
+    text = triton_kernel(signature.program, form).text
     place = GOLDEN / f"{name}.py.txt"
     if os.environ.get("TAUTOMER_REMAKE_GOLDEN"):
         place.write_text(text)
@@ -51,7 +51,7 @@ def test_names_in_a_text_are_those_of_definitions(name: str, part: object) -> No
 
 def test_sums_over_rows_of_any_length_are_refused() -> None:
     with pytest.raises(InputError, match="sums over rows"):
-        triton_kernel(backward(operator_of("layer_norm")).program, looped=True)
+        triton_kernel(backward(operator_of("layer_norm")).program, "loops")
 
 
 @pytest.mark.parametrize("columns", [1, 15, 16, 17, 768, 8192, 8193, 1 << 20])
@@ -59,6 +59,6 @@ def test_sums_over_rows_of_any_length_are_refused() -> None:
 def test_a_tile_holds_a_row_or_its_rows_are_looped(columns: int, itemsize: int) -> None:
     found = configuration(forward(operator_of("layer_norm")).program, columns, itemsize)
     assert found is not None
-    assert found.looped or columns <= found.block < 2 * max(columns, 16)
+    assert found.form == "loops" or columns <= found.block < 2 * max(columns, 16)
     assert found.block & (found.block - 1) == 0
     assert found.warps <= 32

@@ -30,7 +30,7 @@ from tautomer.runtime.torch.ops_meaning import meaning
 from tautomer.runtime.triton.launch import run
 
 ROWS, COLUMNS = 5, 37
-LOOPED = Configuration(2, 16, 1, looped=True)
+LOOPED = Configuration(2, 16, 1, "loops")
 # of the largest element of a result; sums of 37 numbers in another order, and functions within a few ulp
 SINGLE = 2e-6
 # the interpreter cuts digits off where a device rounds: one unit in the last place, relative to the element

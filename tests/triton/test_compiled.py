@@ -42,7 +42,7 @@ def compiled(job: Job) -> Resources:
     program = signature_of(name, part).program
     chosen = configuration(program, columns, 4 if dtype == "float32" else 2)
     assert chosen is not None
-    kernel = triton_kernel(program, looped=chosen.looped)
+    kernel = triton_kernel(program, chosen.form)
     warps = max(1, chosen.warps // 2) if device.startswith("gfx") else chosen.warps
     return resources(kernel, dtype, chosen.constants, warps, device)
 

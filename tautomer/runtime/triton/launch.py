@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tautomer.codegen.trace import Program
 from tautomer.codegen.triton_configuration import Configuration, configuration
 from tautomer.codegen.triton_kernel import TritonKernel, triton_kernel
+from tautomer.codegen.triton_parts import steps
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.runtime.triton.modules import function_of
@@ -65,17 +66,24 @@ def run(
     found = chosen or configuration(program, int(columns), x.element_size())
     if found is None:
         raise InputError(f"no kernel for rows of {columns} elements", where="Triton kernel")
-    kernel = triton_kernel(program, looped=found.looped)
+    kernel = triton_kernel(program, found.form)
     rows = x.numel() // columns
     programs = _programs(found, rows, x.device, traced) if program.totals else 0
     partial = [torch.empty((programs, columns), dtype=torch.float32, device=x.device) for _ in program.totals]
+    if found.form == "parts":
+        exchanged = steps(program)
+        slots = sum(map(len, exchanged))
+        partial = [
+            torch.empty(slots * rows * found.parts, dtype=torch.float32, device=x.device),
+            torch.zeros(len(exchanged) * rows, dtype=torch.int32, device=x.device),
+        ]
+        programs = rows * found.parts
     given = [tensor.contiguous() for tensor in tensors]
-    # the totals are the last results
     arguments = (*given, *whole, *partial, *_numbers(kernel, numbers, rows, columns))
     # positive tiles of a pointwise kernel are made of elements
     tiles = -(-rows // (found.rows or found.block))
     _launcher(kernel, traced)[(programs or tiles,)](*arguments, **found.constants, **_options(found, traced))
-    return (*whole, *(one.sum(0) for one in partial))
+    return (*whole, *(one.sum(0) for one in partial[: len(program.totals)]))
 
 
 def _numbers(kernel: TritonKernel, numbers: Sequence[float], rows: Any, columns: Any) -> list[Any]:
