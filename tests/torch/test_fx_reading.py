@@ -118,7 +118,13 @@ def _selected(x: torch.Tensor) -> torch.Tensor:
     return (1.5 - y).maximum(x.abs()) * x.sign().to(torch.bfloat16).to(torch.float32)
 
 
-@pytest.mark.parametrize("function", [_parts, _moved, _selected])
+def _indexed(x: torch.Tensor) -> torch.Tensor:
+    rows, columns = (x[0, :2, :3] > 0).long(), (x[0, :1, :3] > 0).long() - 1
+    y = functional.group_norm(x[:, :, columns[0]], 5)
+    return y[:1, :1, 0] + x[rows, columns] + functional.group_norm(x, 1, x[0, :, 0], x[0, :, 1])[0, 0]
+
+
+@pytest.mark.parametrize("function", [_parts, _moved, _selected, _indexed])
 def test_what_was_read_means_the_same_and_is_written_back(function: Function) -> None:
     graph = graph_of(_Of(function), X, dynamic=({0: torch.export.Dim("batch", min=2, max=64)},))
     fx = read_fx(graph)
@@ -128,7 +134,7 @@ def test_what_was_read_means_the_same_and_is_written_back(function: Function) ->
         assert torch.equal(written(x), function(x))
 
 
-@pytest.mark.parametrize("function", [_moved, _selected])
+@pytest.mark.parametrize("function", [_moved, _selected, _indexed])
 def test_the_vocabulary_computes_what_torch_computes(function: Function) -> None:
     from tautomer.graph.semantics.mathematics import Float64
     from tautomer.verify.interpreter import run

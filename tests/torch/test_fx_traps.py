@@ -12,6 +12,7 @@ from fx_models import calls, close, graph_of
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from tautomer.graph.fx.in_place import without_local_writes
 from tautomer.graph.fx.reader import read_fx
 from tautomer.runtime.torch.rewriting import Rewritten, rewrite_graph
 
@@ -71,12 +72,85 @@ def test_without_a_trap_both_norms_are_converted() -> None:
     assert calls(done.module, "rms_norm") == 2
 
 
-@pytest.mark.parametrize("change", [_scaled_view, _zeroed_part, _scaled, _scaled_through_dropout])
+@pytest.mark.parametrize("change", [_scaled_view, _zeroed_part, _scaled_through_dropout])
 def test_a_norm_of_what_is_written_to_is_left_alone(change: Callable[[torch.Tensor], None]) -> None:
     done = _rewritten(graph_of(Block(change), TOKENS), TOKENS)
     assert calls(done.module, "layer_norm") == 2
     reasons = {r.node: r.reason for r in done.remarks if r.rule == "read"}
     assert "shares storage with something that the graph writes to" in reasons["layer_norm_1"]
+
+
+def test_a_write_that_nobody_else_sees_is_a_value() -> None:
+    done = _rewritten(graph_of(Block(_scaled), TOKENS), TOKENS)
+    assert calls(done.module, "rms_norm") == 2 and calls(done.module, "mul_") == 0
+
+
+def _several_writes(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    doubled = y + x  # before the write: the old value
+    y.relu_()
+    y += doubled
+    y.mul_(0.5)
+    return torch.cat([y.view(-1), doubled.view(-1)])
+
+
+def test_readers_before_a_write_keep_the_old_value() -> None:
+    graph = _traced(_several_writes, TOKENS.float())
+    found = without_local_writes(graph)
+    targets = [str(node.target) for node in found.graph.nodes]
+    assert not any("_." in target for target in targets) and "aten.relu.default" in targets
+    assert [node.name for node in found.graph.nodes] == [node.name for node in graph.graph.nodes]
+    assert torch.equal(graph(TOKENS.float()), found(TOKENS.float()))
+
+
+def _seen_through_a_view(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    view = y.view(-1)
+    y.relu_()
+    return view + 1.0
+
+
+def _of_the_input(x: torch.Tensor) -> torch.Tensor:
+    return x.relu_() + 1.0
+
+
+def _through_a_view(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    y.view(-1).relu_()
+    return y + 1.0
+
+
+def _of_a_part(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    first, second = y.chunk(2, 1)
+    first.relu_()
+    return y + second.sum()
+
+
+def _without_gradients(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    with torch.no_grad():
+        y.mul_(3.0)
+    return y + 1.0
+
+
+def _of_another_type(x: torch.Tensor) -> torch.Tensor:
+    y = x.to(torch.bfloat16) * 2.0
+    y.add_(x)  # would be float32
+    return y + 1.0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(_seen_through_a_view, _of_the_input, _through_a_view, _of_a_part),
+        *(_without_gradients, _of_another_type),
+    ],
+)
+def test_writes_that_somebody_else_sees_stay(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    x = torch.randn(3, 4)
+    graph = _traced(function, x)
+    assert without_local_writes(graph) is graph
 
 
 def test_a_gelu_of_what_is_written_to_is_left_alone() -> None:

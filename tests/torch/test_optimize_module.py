@@ -108,7 +108,7 @@ def _quantized() -> torch.Tensor:
         (nn.Linear(2, 2, dtype=torch.complex64).eval(), (torch.ones(1, 2),), "'weight': is complex"),
         (nn.Identity().eval(), (_quantized(),), "quantized"),
         (_Branches().eval(), (torch.ones(2),), "torch.export cannot export the module"),
-        (Block(), (torch.ones(2),), "torch.export cannot export the module"),
+        (Block(), (TOKENS, TOKENS), "torch.export cannot export the module"),
     ],
 )
 def test_what_cannot_be_rewritten_is_refused_and_left_alone(

@@ -9,9 +9,11 @@ import onnx_ir as ir
 
 from tautomer.graph.fx.emitter import Emitter
 from tautomer.graph.fx.site import Opaque, Operand, Site
+from tautomer.graph.fx.sizes import element_type
 from tautomer.graph.fx.table import reads, writes
 
 _END = (1 << 63) - 1
+_INDICES = (ir.DataType.INT64, ir.DataType.INT32)
 
 
 @reads(
@@ -95,7 +97,7 @@ def concatenate(site: Site) -> ir.Value:
     held = [each.meta["val"] for each in site.given("tensors")]
     if any(x.dtype != site.result.dtype or len(x.shape) != len(site.shape) for x in held):
         raise Opaque("it joins tensors of several kinds")
-    return site.op("Concat", *tensors, axis=site.axis("dim", len(site.shape)))
+    return site.op("Concat", *tensors.values(), axis=site.axis("dim", len(site.shape)))
 
 
 @reads("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default")
@@ -105,6 +107,24 @@ def split(site: Site) -> Sequence[ir.Value]:
     axis = site.axis("dim", len(site.meta("self").shape))
     sizes = site.sizes([part.shape[axis] for part in parts])
     return site.several("Split", site.tensor("self"), sizes, outputs=len(parts), axis=axis)
+
+
+@reads("aten.index.Tensor")
+def index(site: Site) -> ir.Value:
+    """Gather by one tensor of indices, GatherND by one for each of the first axes."""
+    indices = site.tensors("indices")
+    given = [each for each in site.given("indices") if each is not None]
+    if any(element_type(each.meta["val"].dtype) not in _INDICES for each in given):
+        raise Opaque("its indices are a mask")
+    if len(indices) == 1:
+        ((axis, where),) = indices.items()
+        return site.op("Gather", site.tensor("self"), where, axis=axis)
+    if list(indices) != list(range(len(indices))):
+        raise Opaque("its indices are not those of the first axes")
+    rank = len(site.shape) - len(site.meta("self").shape) + len(indices)
+    sizes, last = site.sizes(site.shape[:rank]), site.constant([rank])
+    each = [site.op("Unsqueeze", site.op("Expand", where, sizes), last) for where in indices.values()]
+    return site.op("GatherND", site.tensor("self"), site.op("Concat", *each, axis=-1))
 
 
 @reads("aten.pad.default", "aten.constant_pad_nd.default")

@@ -46,6 +46,27 @@ def layer_norm(site: Site) -> ir.Value:
     )
 
 
+@reads("aten.group_norm.default")
+def group_norm(site: Site) -> ir.Value:
+    """The same over groups of channels, with a gain and a bias for each channel."""
+    site.of_one_type("input", "weight", "bias")
+    channels = site.shape[1]
+    if not isinstance(channels, int):
+        raise Opaque("the number of its channels is open")
+    dtype = element_type(site.result.dtype)
+    assert dtype is not None
+    bias = site.optional("bias") or site.constant(np.zeros(channels), dtype.numpy())
+    return site.op(
+        "GroupNormalization",
+        site.tensor("input"),
+        _scale(site, [channels]),
+        bias,
+        num_groups=int(site.number("num_groups")),
+        epsilon=float(site.number("eps")),
+        stash_type=_FLOAT if site.result.element_size() < 8 else int(ir.DataType.DOUBLE),
+    )
+
+
 @reads("aten.rms_norm.default")
 def rms_norm(site: Site) -> ir.Value:
     """x / sqrt(mean x^2 + eps) * weight, in float32 or wider."""
@@ -99,3 +120,12 @@ def _row_of(emit: Emitter, node: ir.Node) -> list[int]:
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
     sizes = emit.shape(node.inputs[0])
     return sizes[axis:]
+
+
+@writes("GroupNormalization")
+def write_group_norm(emit: Emitter, node: ir.Node) -> Any:
+    """Group norm."""
+    groups = node.attributes["num_groups"].as_int()
+    epsilon = node.attributes["epsilon"].as_float()
+    x, scale, bias = (emit.operand(value) for value in node.inputs)
+    return emit.call("aten.group_norm.default", x, groups, scale, bias, epsilon)

@@ -17,6 +17,7 @@ from tautomer.graph.build import Names
 from tautomer.graph.fx.extents import Extents
 from tautomer.graph.fx.fake import is_fake
 from tautomer.graph.fx.groups import OPAQUE, FxModel, Group, Path, Port
+from tautomer.graph.fx.in_place import without_local_writes
 from tautomer.graph.fx.site import Opaque, Operand, Site
 from tautomer.graph.fx.sizes import declare, element_type, is_plain
 from tautomer.graph.fx.storage import written_to
@@ -44,12 +45,14 @@ def read_fx(
     """Reads a graph module.
 
     Args:
-        module: pre-dispatch ATen, with `meta["val"]` on its nodes; it is not changed.
+        module: pre-dispatch ATen, with `meta["val"]` on its nodes; it is not changed, and writes that only it
+            sees are values in what is read.
         constants: the placeholders that are parameters, by name.
         stored: whether parameters have the values that they have now; otherwise only their types and shapes
             are known.
         values: what the placeholders are; tells two of them that share storage.
     """
+    module = without_local_writes(module)
     return Reader(module, constants or {}, stored, values).read()
 
 

@@ -131,10 +131,14 @@ class Site:
         """A tensor argument that may be left out."""
         return None if self.given(name) is None else self.tensor(name)
 
-    def tensors(self, name: str) -> list[Operand]:
-        """An argument that is a list of tensors."""
+    def tensors(self, name: str) -> dict[int, Operand]:
+        """An argument that is a list of tensors, by position; None is left out."""
         held, path = self._arguments[name]
-        return [Operand(self._tensor(name, each), (*path, index)) for index, each in enumerate(held)]
+        return {
+            index: Operand(self._tensor(name, each), (*path, index))
+            for index, each in enumerate(held)
+            if each is not None
+        }
 
     def _tensor(self, name: str, held: Any) -> ir.Value:
         value = self._reader.values.get(held)

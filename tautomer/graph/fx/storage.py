@@ -43,14 +43,14 @@ def written_to(graph: Any, values: Sequence[Any] = ()) -> set[Any]:
     given = dict(zip(placeholders, values, strict=False))
     for node in graph.nodes:
         shared[node]
-        for tensor in _tensors(given.get(node)):
-            _same(shared, storages, tensor, node)
-        for tensor in _tensors(node.meta.get("val")):
-            _same(shared, storages, tensor, node)
+        for tensor in tensors_of(given.get(node)):
+            share_storage(shared, storages, tensor, node)
+        for tensor in tensors_of(node.meta.get("val")):
+            share_storage(shared, storages, tensor, node)
         if node.op == "call_module" or node.op == "call_method":
             written += [] if str(node.target) == "_guards_fn" else node.all_input_nodes
         elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            for operand, writes, aliased in _annotated(node):
+            for operand, writes, aliased in annotated(node):
                 if writes:
                     written.append(operand)
                 if aliased:
@@ -63,7 +63,15 @@ def written_to(graph: Any, values: Sequence[Any] = ()) -> set[Any]:
     return {node for node in graph.nodes if shared[node] in roots}
 
 
-def _same(shared: UnionFind, storages: dict[int, Any], tensor: Any, node: Any) -> None:
+def share_storage(shared: UnionFind, storages: dict[int, Any], tensor: Any, node: Any) -> None:
+    """Notes that a node has the storage of a tensor.
+
+    Args:
+        shared: nodes of one storage.
+        storages: the first node of each storage, by its identity.
+        tensor: what the node gives.
+        node: the node.
+    """
     try:
         key = tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):
@@ -71,17 +79,18 @@ def _same(shared: UnionFind, storages: dict[int, Any], tensor: Any, node: Any) -
     shared.union(storages.setdefault(key, node), node)
 
 
-def _tensors(value: Any) -> Iterator[Any]:
+def tensors_of(value: Any) -> Iterator[Any]:
+    """The tensors in a node's value."""
     import torch
 
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for each in value:
-            yield from _tensors(each)
+            yield from tensors_of(each)
 
 
-def _annotated(node: Any) -> Iterator[tuple[Any, bool, bool]]:
+def annotated(node: Any) -> Iterator[tuple[Any, bool, bool]]:
     """The operands of an operator: whether it writes to them, and whether its result may be one of them."""
     import torch
 

@@ -16,6 +16,7 @@ from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import recognise
 from tautomer.remarks import Remark
 from tautomer.runtime.evidence import Trust
+from tautomer.runtime.torch.compat import enable_python_dispatcher
 from tautomer.runtime.torch.evidence import TorchWitness
 from tautomer.runtime.torch.exact_legs import exact_legs
 from tautomer.runtime.torch.local_errors import local_errors
@@ -137,7 +138,8 @@ def _attempt(
         name: expression.sources[0] for name, expression in done.expressions.items() if expression.sources
     }
     try:
-        written: Written = write_fx(fx, origins=origins)
+        with enable_python_dispatcher():  # torch 2.11 has no shapes of products of open size without it
+            written: Written = write_fx(fx, origins=origins)
     except Unwritable as error:
         return _Failed(str(error))
     if isinstance(evidence, Trust):
