@@ -63,6 +63,12 @@ def test_the_chosen_tile_stays_in_registers_and_reads_16_bytes_at_a_time(
     assert made.shared <= 64 << 10  # what the smallest of them has
 
 
+def test_rows_in_parts_stay_in_registers() -> None:
+    kernel = triton_kernel(forward(operator_of("softmax")).program, "parts")
+    made = resources(kernel, "bfloat16", {"ROWS": 1, "BLOCK": 8192, "PARTS": 32}, 16, "sm_90")
+    assert made.spilled == 0 and made.wide_loads
+
+
 def test_a_tile_that_is_too_large_is_seen_to_spill() -> None:
     kernel = triton_kernel(forward(operator_of("softmax")).program)
     assert resources(kernel, "bfloat16", {"ROWS": 1, "BLOCK": 1 << 16}, 8, "sm_90").spilled > 0

@@ -59,6 +59,8 @@ def resources(
     signature = {f"{name}_ptr": _TYPES[dtype] for name in ("x", *kernel.program.operands)}
     for name in kernel.program.names:
         signature[f"{name}_ptr"] = _TYPES["float32" if name in kernel.program.totals else dtype]
+    if kernel.form == "parts":
+        signature |= {"partial_ptr": "*fp32", "counter_ptr": "*i32"}
     parameters = kernel.program.parameters
     signature |= {name: "fp32" if name in parameters else "i32" for name in kernel.numbers}
     return compiled(function_of(kernel), signature, constants, warps, device)
