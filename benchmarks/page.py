@@ -18,10 +18,17 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
 SECTIONS: dict[str, tuple[str, int | None]] = {
     "models": ("python -m benchmarks.models --out benchmarks/results/models.md", None),
     "kernels": ("python -m benchmarks.kernels --out benchmarks/results/kernels.md", None),
+    "attention": ("python -m benchmarks.attention --out benchmarks/results/attention.md", None),
+    "attention_models": (
+        "python -m benchmarks.attention_models --out benchmarks/results/attention_models.md",
+        None,
+    ),
+    "sparse": ("python -m benchmarks.sparse --out benchmarks/results/sparse.md", None),
     "gains": ("python -m benchmarks.gains --out benchmarks/results/gains.md", None),
     "kernel_start": ("python -m benchmarks.kernel_start --write", 1),
     "torch_ops": ("python -m benchmarks.torch_ops --out benchmarks/results/torch_ops.md", None),
     "torch_models": ("python -m benchmarks.torch_models --write", None),
+    "gpu": ("python -m benchmarks.gpu --out DIR, python -m benchmarks.gpu_table DIR/gpu.json", None),
     "torch_convert": ("python -m benchmarks.torch_convert --write", None),
     "norms": ("python -m benchmarks.norms --out benchmarks/results/norms.md", None),
     "compile_time": ("python -m benchmarks.compile_time --write", None),
