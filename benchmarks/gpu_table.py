@@ -22,10 +22,10 @@ TITLES = {
 }
 TEXT = """# Triton kernels on a GPU
 
-{device}, torch {torch}, triton {triton}, Python {python}. A copy from device to device moves {copy:.2f} TB/s, read
-and written; a product of 8192 x 8192 bfloat16 matrices runs at {matrix:.0f} TFLOP/s: the two ceilings, of the same
-run. The columns of the others are their time in times of ours, above 1 where ours is faster; in bold what is
-slower. {checks} checks against float64 or float32 came first; {failed}.
+{device}, torch {torch}, triton {triton}, Python {python}. A copy from device to device moves {copy:.2f} TB/s,
+read and written; a product of 8192 x 8192 bfloat16 matrices runs at {matrix:.0f} TFLOP/s: the two ceilings,
+of the same run. The columns of the others are their time in times of ours, above 1 where ours is faster; bold
+where ours is slower. {checks} checks against float64 or float32 came first; {failed}.
 
 """
 
