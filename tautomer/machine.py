@@ -131,7 +131,10 @@ class Device:
         multiprocessors: cores that share nothing but the memory and the last cache.
         shared_memory: bytes that the threads of a block may share.
         vector: threads that do the same at once.
+        last_cache: bytes of the cache before the memory.
+        special_rate: exponentials, roots and the like per second.
         assumed: the names of the numbers that are only published.
+        fingerprint: the same for equal devices; empty for one that is only described.
     """
 
     name: str
@@ -140,7 +143,12 @@ class Device:
     multiprocessors: int
     shared_memory: int
     vector: int
-    assumed: tuple[str, ...] = ("bandwidth", "multiprocessors", "shared_memory", "vector")
+    last_cache: int
+    special_rate: float
+    assumed: tuple[str, ...] = (
+        *("bandwidth", "multiprocessors", "shared_memory", "vector", "last_cache", "special_rate"),
+    )
+    fingerprint: str = ""
 
     @property
     def kind(self) -> str:
@@ -151,9 +159,9 @@ class Device:
 DEVICES = {
     one.name: one
     for one in (
-        Device("cuda:sm_80", "NVIDIA A100 SXM 80 GB", 2.039e12, 108, 163 * KIB, 32),
-        Device("cuda:sm_90", "NVIDIA H100 SXM 80 GB", 3.35e12, 132, 227 * KIB, 32),
-        Device("hip:gfx942", "AMD Instinct MI300X", 5.3e12, 304, 64 * KIB, 64),
+        Device("cuda:sm_80", "NVIDIA A100 SXM 80 GB", 2.039e12, 108, 163 * KIB, 32, 40 * MIB, 2.4e12),
+        Device("cuda:sm_90", "NVIDIA H100 SXM 80 GB", 3.35e12, 132, 227 * KIB, 32, 50 * MIB, 3.7e12),
+        Device("hip:gfx942", "AMD Instinct MI300X", 5.3e12, 304, 64 * KIB, 64, 256 * MIB, 1e13),
     )
 }
 

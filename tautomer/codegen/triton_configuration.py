@@ -19,6 +19,7 @@ Form = Literal["pointwise", "rows", "loops", "parts"]
 _REGISTERS, _OTHER = 1 << 16, 20
 _MOST_REGISTERS = 255
 _MOST_WARPS = 32
+_MOST_PARTS = 64
 _PER_THREAD = 16
 _LEAST_TILE = 2048
 _POINTWISE = (1024, 4)
@@ -62,7 +63,7 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
     """
     if not program.rows:
         return Configuration(0, *_POINTWISE, "pointwise")
-    block = max(16, 1 << (columns - 1).bit_length())
+    block = block_of(columns)
     rows = max(1, _LEAST_TILE // block) if not program.totals else 1
     warps = max(1, min(_MOST_WARPS, rows * block // (32 * _PER_THREAD)))
     if program.totals:
@@ -77,6 +78,33 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
         return None
     _, block, warps = next(one for one in reversed(_LOOPED) if columns >= one[0])
     return Configuration(1, block, warps, "loops")
+
+
+def block_of(columns: int) -> int:
+    """The columns of a tile that holds whole rows."""
+    return max(16, 1 << (columns - 1).bit_length())
+
+
+def candidates(program: Program, columns: int, itemsize: int) -> list[Configuration]:
+    """What is worth measuring for rows of a length: the usual configuration first, then its neighbours."""
+    usual = configuration(program, columns, itemsize)
+    if usual is None:
+        return []
+    found = [usual]
+    for blocks, warps in ((1, 0.5), (1, 2), (2, 1), (2, 2), (0.5, 0.5), (0.5, 1)):
+        by_rows = usual.form == "rows"
+        rows = int(usual.rows * blocks) if by_rows else usual.rows
+        block = usual.block if by_rows else int(usual.block * blocks)
+        one = Configuration(rows, block, int(usual.warps * warps), usual.form)
+        if (rows or not program.rows) and 1 <= one.warps <= _MOST_WARPS:
+            found.append(one)
+    if usual.form == "loops":
+        found += [
+            Configuration(1, block, warps, "parts", block_of(columns) // block)
+            for block, warps in ((8192, 8), (8192, 16), (16384, 16))
+            if 1 < block_of(columns) // block <= _MOST_PARTS
+        ]
+    return list(dict.fromkeys(found))
 
 
 def _live(program: Program, itemsize: int) -> float:

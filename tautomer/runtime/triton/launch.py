@@ -8,6 +8,7 @@ Under a compiler of torch the launch is recorded in the graph, so that it compil
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tautomer.codegen.trace import Program
@@ -16,7 +17,9 @@ from tautomer.codegen.triton_kernel import TritonKernel, triton_kernel
 from tautomer.codegen.triton_parts import steps
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
+from tautomer.runtime.triton.device import device_here
 from tautomer.runtime.triton.modules import function_of
+from tautomer.runtime.triton.tuned import key_of, recalled
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +44,7 @@ def run(
         tensors: x and the operands, on one device, of float32, float16 or bfloat16; those that are not
             contiguous are copied.
         numbers: the parameters.
-        chosen: how to launch it; by default as `configuration` says.
+        chosen: how to launch it; by default as was measured on the device, or as `configuration` says.
         traced: whether the launch is to be recorded in a graph.
 
     Returns:
@@ -63,7 +66,7 @@ def run(
     if not traced and x.numel() == 0:
         totals = [torch.zeros(columns, dtype=torch.float32, device=x.device) for _ in program.totals]
         return (*whole, *totals)
-    found = chosen or configuration(program, int(columns), x.element_size())
+    found = chosen or _configuration(program, int(columns), x.element_size(), _index(x))
     if found is None:
         raise InputError(f"no kernel for rows of {columns} elements", where="Triton kernel")
     kernel = triton_kernel(program, found.form)
@@ -86,6 +89,27 @@ def run(
     return (*whole, *(one.sum(0) for one in partial[: len(program.totals)]))
 
 
+@cache
+def _configuration(program: Program, columns: int, itemsize: int, index: int | None) -> Configuration | None:
+    """What was measured on the device, or what is usual."""
+    usual = configuration(program, columns, itemsize)
+    if index is None or usual is None:
+        return usual
+    return recalled(device_here(index)).get(key_of(program, columns, itemsize), usual)
+
+
+def _index(x: torch.Tensor) -> int | None:
+    """The number of the device that a tensor lies on; None where it is not here."""
+    import torch
+
+    return (x.device.index or 0) if x.device.type == "cuda" and torch.cuda.is_available() else None
+
+
+def forget() -> None:
+    """Looks for what was measured again; configurations are kept from the first launch on."""
+    _configuration.cache_clear()
+
+
 def _numbers(kernel: TritonKernel, numbers: Sequence[float], rows: Any, columns: Any) -> list[Any]:
     sizes = {"elements": rows, "rows": rows, "columns": columns}
     by_name = dict(zip(kernel.program.parameters, numbers, strict=True))
@@ -100,7 +124,7 @@ def _programs(found: Configuration, rows: Any, device: torch.device, traced: boo
 
     most = _PROGRAMS
     if device.type == "cuda" and torch.cuda.is_available():
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        processors = device_here(device.index or 0).multiprocessors
         most = processors * max(1, min(_PROGRAMS_PER_PROCESSOR, 32 // found.warps))
     return most if not isinstance(rows, int) else min(most, -(-rows // found.rows))
 
