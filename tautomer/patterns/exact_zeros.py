@@ -29,8 +29,9 @@ def has_exact_zeros(definition: Definition, parameters: Mapping[str, float] | No
         definition: any.
         parameters: the numbers that the operation has; those of the definition where it says none.
     """
-    if definition.rows or len(definition.results) > 1 or any(name != "gate" for name in definition.operands):
-        return False
+    pointwise = definition in definitions() and not definition.rows and len(definition.results) == 1
+    if not pointwise or any(name != "gate" for name in definition.operands):
+        return False  # attention, whose inputs are of other kinds, is not among the definitions either
     return has_zeros(_at(definition, 1.5, parameters))
 
 

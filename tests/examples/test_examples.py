@@ -44,6 +44,22 @@ def test_convert_a_torch_model(tmp_path: Path) -> None:
     assert all(0.0 < each < 1e-4 for each in apart)  # float32, scores up to about 20
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("models_sigmoid_attention.py", ["ViT", "language model"]),
+        ("models_lssar.py", ["language model"]),
+        ("models_relu.py", ["1 x SparseLinear"]),
+    ],
+)
+def test_models(script: str, said: list[str], tmp_path: Path) -> None:
+    out = _run(script, "--quick", folder=tmp_path)
+    assert all(one in out for one in said)
+    assert out.count("verified: EQUAL") == len(said)
+    apart = [float(line.split()[2]) for line in out.splitlines() if "largest difference" in line]
+    assert all(each < 1e-5 for each in apart)  # of float32, through one or two layers
+
+
 def test_a_definition_is_forgotten_when_asked() -> None:
     @operation.operation("Cube", domain="tautomer")
     def cube(m, x):

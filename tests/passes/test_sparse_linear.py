@@ -193,3 +193,14 @@ def test_what_has_exact_zeros_follows_from_the_definitions() -> None:
     assert found["ReGLU"].op == "Relu"
     threshold = next(one for one in definitions() if one.op == "ThresholdedRelu")
     assert not has_exact_zeros(threshold, {"alpha": -9.0})
+
+
+def test_attention_has_no_zeros_of_its_own() -> None:
+    body = """
+        k = Transpose<perm = [0, 2, 1]>(x) s = MatMul(x, k) p = Softmax<axis = -1>(s) a = MatMul(p, x)
+        h = Relu(a) y = MatMul(h, w1)
+    """
+    signature = f"(float[1, 3, {WIDTH}] x) => (float[1, 3, {NEURONS}] y)"
+    ops, remarks, _ = optimized(model(body, signature))
+    assert "SparseLinear" in ops
+    assert len(remarks) == 1
