@@ -99,7 +99,8 @@ def _site(node: fx.Node) -> Site | str | None:
     dtype = _dtype(x)
     if dtype not in DTYPES or y.dtype != x.dtype:
         return f"there is no kernel from {dtype} to {_dtype(y)}"
-    if not all(isinstance(size, int) for size in x.shape):
+    # a kernel for a GPU is chosen by its rows, however many there are
+    if not all(isinstance(size, int) for size in x.shape[-1 if x.device.type == "cuda" else 0 :]):
         return "its size is not known before it runs"
     if any(operand is not None and not _fits(operand, x) for operand in found.operands):
         return "a scale or bias is not a row of the type of x, or of float32"
