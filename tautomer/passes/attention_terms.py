@@ -187,6 +187,12 @@ class Terms:
             visible(form, shape[-2], shape[-1], window=self._by_position.window)[0, 0].sum(-1, keepdims=True)
             for shape in self._shapes
         ]
+        columns = {shape[-1] for shape in self._shapes}
+        if all(role != "keys" for role, _ in op.leaves) and any(
+            len(columns) > 1 or not np.all(count == shape[-1])
+            for count, shape in zip(counts, self._shapes, strict=True)
+        ):
+            raise Unfit("the second weight takes the number of keys for one that not every query has")
         free = 0
         for role, value in op.leaves:
             if role not in ("keys", "offset"):

@@ -187,7 +187,7 @@ def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> Weights | str:
             tensors.append(Leaf(kind, tuple(min(size, cut) for size in fact.shape), fact.array))
         if not program.moves:
             program = replace(program, source_shape=shape, shapes=(shape,))
-        weights = weights_in(program, tensors, shape)
+        weights = weights_in(program, tensors, shape, weights_shape[-1])
     except FAILURES as error:
         return f"the weights cannot be evaluated on their own: {error}"
     return weights or "what happens between the two products is no score function that is known"

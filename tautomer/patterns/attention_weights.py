@@ -91,17 +91,27 @@ class Leaf:
         return tuple(role for role, may in there.items() if may)
 
 
-def weights_in(program: Program, leaves: Sequence[Leaf], shape: tuple[int, ...]) -> Weights | None:
-    """What a cone computes of scores of this shape; None when it is nothing that is known."""
-    search = _Search(program, leaves, shape)
+def weights_in(program: Program, leaves: Sequence[Leaf], shape: tuple[int, ...], keys: int) -> Weights | None:
+    """What a cone computes of scores.
+
+    Args:
+        program: the cone.
+        leaves: the tensors that enter it.
+        shape: of the scores, as far as they are evaluated.
+        keys: how many there are.
+
+    Returns:
+        None when it is nothing that is known.
+    """
+    search = _Search(program, leaves, shape, keys)
     return next((search.completed(found) for found in search.proposals() if search.confirms(found)), None)
 
 
 class _Search:
     """The proposals for one cone."""
 
-    def __init__(self, program: Program, leaves: Sequence[Leaf], shape: tuple[int, ...]) -> None:
-        self._program, self._leaves, self._shape = program, leaves, shape
+    def __init__(self, program: Program, leaves: Sequence[Leaf], shape: tuple[int, ...], keys: int) -> None:
+        self._program, self._leaves, self._shape, self._keys = program, leaves, shape, keys
         read = [r.value for r in program.readings if np.isfinite(r.value) and r.value != 0.0]
         self._numbers = numbers = [x for x in read if abs(x) < _LARGEST_NUMBER]
         base = [*numbers, *(1.0 / x for x in numbers)]
@@ -113,7 +123,9 @@ class _Search:
 
     def _trial(self, roles: tuple[Role, ...], seed: int) -> _Trial:
         if (roles, seed) not in self._trials:
-            self._trials[roles, seed] = _Trial(self._program, self._leaves, self._shape, roles, seed)
+            self._trials[roles, seed] = _Trial(
+                self._program, self._leaves, self._shape, roles, seed, self._keys
+            )
         return self._trials[roles, seed]
 
     def proposals(self) -> Iterator[Weights]:
@@ -195,7 +207,9 @@ class _Trial:
         shape: tuple[int, ...],
         roles: tuple[Role, ...],
         seed: int,
+        keys: int,
     ) -> None:
+        self._keys = float(keys)
         rng = np.random.default_rng(seed)
         self._program, self._shape = program, shape
         self.scores = rng.standard_normal(shape) * 2.0
@@ -250,7 +264,7 @@ class _Trial:
                 weights.function,
                 total,
                 extra=next(parts("sink"), None),
-                keys=next(parts("keys"), float(self._shape[-1])),
+                keys=next(parts("keys"), self._keys),
                 offset=next(parts("offset"), 1.0),
                 power=weights.power,
             )
