@@ -2,8 +2,8 @@
 
     python -m benchmarks.attention_models [--only sigmoid] [--out benchmarks/results/attention_models.md]
 
-Each model is run by onnxruntime as it is and as `optimize(target="kernels")` makes it, whatever that gains; one
-thread, CPU time, in turns, inputs and outputs bound. The figures of attention alone are those of
+Each model is run by onnxruntime as it is and as `optimize(target="kernels")` makes it, whatever that gains;
+one thread, CPU time, in turns, inputs and outputs bound. The figures of attention alone are those of
 `Target.attention`. Peak memory is that of a process that runs one of the two and nothing else.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -106,7 +105,9 @@ def run_child(path: Path, ours: bool, tokens: int) -> None:
     one = session(path, ours)
     call = bound(one, inputs(one, tokens))  # type: ignore[arg-type]
     call()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+    # getrusage would count what the parent had before it started this process
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) >> 10)
 
 
 def _row(score: str, folder: Path, rounds: int) -> str:
@@ -124,7 +125,8 @@ def _model(folder: Path, rounds: int) -> str:
     low, middle, high = ratio(before, after, TOKENS, rounds)
     theirs, own = peak(before, False, TOKENS), peak(after, True, TOKENS)
     scores = HEADS * TOKENS * TOKENS * 4 >> 20
-    row = f"| sigmoid transformer | {middle:.2f} ({low:.2f}-{high:.2f}) | {theirs} MiB | {own} MiB | {scores} MiB |"
+    cells = (f"{middle:.2f} ({low:.2f}-{high:.2f})", *(f"{size} MiB" for size in (theirs, own, scores)))
+    row = f"| sigmoid transformer | {' | '.join(cells)} |"
     print(row, file=sys.stderr, flush=True)
     return row
 

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 WEIGHTS = {
     "softmax": "p = Softmax <axis = -1> (z)",
-    "softmax1": "m = ReduceMax (z, last) t = Max (m, zero) d = Sub (z, t) e = Exp (d) s = ReduceSum (e, last) "
-    "n = Neg (t) o = Exp (n) u = Add (s, o) p = Div (e, u)",
+    "softmax1": "m = ReduceMax (z, last) t = Max (m, zero) d = Sub (z, t) e = Exp (d) "
+    "s = ReduceSum (e, last) n = Neg (t) o = Exp (n) u = Add (s, o) p = Div (e, u)",
     "sigmoid": "p = Sigmoid (z)",
     "relu": "p = Relu (z)",
     "relu2": "r = Relu (z) p = Mul (r, r)",

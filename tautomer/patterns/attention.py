@@ -43,6 +43,7 @@ DEFINITION = Definition(
     "ScoreAttention",
     score_attention,
     domain="tautomer",
+    operands=("k", "v"),
     formula=(score_attention.__doc__ or ""),
     source="arXiv 1706.03762; arXiv 2409.04431 (sigmoid)",
 )

@@ -17,6 +17,7 @@ from tautomer.codegen.ort_abi import ELEMENT_TYPES
 from tautomer.errors import TautomerError
 from tautomer.graph.facts import Facts, bind_symbols
 from tautomer.graph.naming import label
+from tautomer.patterns.attention_body import is_written_by_us
 from tautomer.patterns.attention_operator import operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import WHOLE_PARAMETERS, Definition, definition_of
@@ -74,6 +75,9 @@ def kernels_for(model: ir.Model) -> Candidates:
         family = _family(node.op_type)
         if not in_function and family is not None:
             fit = family.misfit(node, facts)
+            function = model.functions.get((node.domain, node.op_type, node.overload))
+            if family is ort_attention and function is not None and not is_written_by_us(function):
+                fit = "its function is not the one that its name says"
             if not fit:
                 dtype = facts.get(node.inputs[0]).dtype or node.inputs[0].dtype  # type: ignore[union-attr]
                 of_its_kind = found.sparse if family is ort_sparse else found.attention
