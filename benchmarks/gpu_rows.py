@@ -207,6 +207,9 @@ def tuning(place: Place) -> list[Case]:
     for columns in (768, 4096, 16384, 2048, 8192):
         for name in ("rms_norm", "add_layer_norm"):
             found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
+    for columns in (768, 4096):
+        tiles = [one for one in _candidates(columns) if one.warps <= 16]
+        found.append(_tuned("layer_norm", 2 * elements, columns, tiles, place, gradient=True))
     for columns, tiles in _LONG_TILES.items():
         size = max(elements, columns * place.size(528, 0))
         found.append(_tuned("softmax", size, columns, tiles, place))
@@ -280,9 +283,18 @@ _SHARED_TILES = {
 }
 
 
-def _tuned(name: str, elements: int, columns: int, tiles: Sequence[Configuration], place: Place) -> Case:
-    case = _case(name, elements, columns, place, "")
-    signature, shape = forward(operator_of(name)), (max(1, elements // columns), columns)
+def _tuned(
+    name: str,
+    elements: int,
+    columns: int,
+    tiles: Sequence[Configuration],
+    place: Place,
+    *,
+    gradient: bool = False,
+) -> Case:
+    case = _case(name, elements, columns, place, "", gradient=gradient)
+    signature = (backward if gradient else forward)(operator_of(name))
+    shape = (max(1, elements // columns), columns)
 
     def prepare() -> Mapping[str, Callable[[], Call]]:
         given = [inputs(signature, shape, "bfloat16", place.device, seed) for seed in range(case.sets)]
@@ -293,7 +305,7 @@ def _tuned(name: str, elements: int, columns: int, tiles: Sequence[Configuration
 
         return {_label(tile): by(tile) for tile in tiles}
 
-    return Case(f"{name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes, together=True)
+    return Case(f"{case.name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes, together=True)
 
 
 def _label(tile: Configuration) -> str:

@@ -24,9 +24,9 @@ from tautomer.runtime.triton.tuned import key_of, recalled
 if TYPE_CHECKING:
     import torch
 
-# programs of the grid that share the rows where results are added up over them, by multiprocessor
-_PROGRAMS_PER_PROCESSOR = 4
-_PROGRAMS = 512
+# warps of a multiprocessor that share the rows where results are added up over them: enough to keep its loads
+# in flight; and programs of the grid where the device is not here
+_WARPS, _PROGRAMS = 32, 512
 
 
 def run(
@@ -125,7 +125,7 @@ def _programs(found: Configuration, rows: Any, device: torch.device, traced: boo
     most = _PROGRAMS
     if device.type == "cuda" and torch.cuda.is_available():
         processors = device_here(device.index or 0).multiprocessors
-        most = processors * max(1, min(_PROGRAMS_PER_PROCESSOR, 32 // found.warps))
+        most = processors * max(1, _WARPS // found.warps)
     return most if not isinstance(rows, int) else min(most, -(-rows // found.rows))
 
 
