@@ -121,8 +121,9 @@ def _peers(kind: Kind, training: bool, place: Place) -> Mapping[str, Callable[[]
 
         return call
 
+    torch._dynamo.reset()  # once: it forgets what the other peers have compiled
+
     def compiled(backend: Any) -> Call:
-        torch._dynamo.reset()
         call = step(torch.compile(made, backend=backend, dynamic=False))
         call(0)
         return call
