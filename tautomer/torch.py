@@ -11,6 +11,7 @@ Importing this imports torch.
 
 from __future__ import annotations
 
+from tautomer.runtime.torch.attention import load_attention, score_attention
 from tautomer.runtime.torch.convert import Conversion, convert
 from tautomer.runtime.torch.norm_modules import CRMSNorm, RMSNorm
 from tautomer.runtime.torch.onnx_export import export_onnx, onnx_translations, with_bodies
@@ -23,8 +24,10 @@ __all__ = [
     "RMSNorm",
     "convert",
     "export_onnx",
+    "load_attention",
     "load_kernels",
     "onnx_translations",
     "refresh",
+    "score_attention",
     "with_bodies",
 ]

@@ -51,7 +51,8 @@ struct AttentionScratch {
 struct AttentionWork {
   Run run;
   const void* const* inputs;
-  void *y, *lse, *parts;
+  void* outputs[4];
+  int scratch_at;  // of the outputs
   const AttentionNumbers* numbers;
   size_t scratch;
   int64_t units;
@@ -59,9 +60,10 @@ struct AttentionWork {
 
   void piece(int64_t i) const {
     static thread_local AttentionScratch memory;
-    void* const outputs[] = {y, lse, memory.of(scratch), parts};
-    if (outputs[2])
-      run(inputs, outputs, &numbers->scale, i, i + 1, 0);
+    void* own[] = {outputs[0], outputs[1], outputs[2], outputs[3]};
+    own[scratch_at] = memory.of(scratch);
+    if (own[scratch_at])
+      run(inputs, own, &numbers->scale, i, i + 1, 0);
     else
       failed->store(true);
   }
@@ -84,32 +86,49 @@ void plan(AttentionNumbers& call, bool may_split) {
   call.block = double(block), call.splits = double(splits < 1 ? 1 : splits);
 }
 
+size_t scratch_of(Run scratch, const AttentionNumbers& call) {
+  int64_t bytes = 0;
+  void* const size[] = {&bytes};
+  scratch(nullptr, size, &call.scale, 0, 0, 0);
+  return size_t(bytes);
+}
+
 // False where there is not enough memory.
 template <class Split>
 bool attention(const AttentionFunctions& functions, AttentionNumbers& call, const void* const* inputs,
-               void* y, void* lse, bool may_split, const Split& split) {
+               void* y, void* statistics, bool may_split, const Split& split) {
   if (call.batch * call.heads * call.rows * call.width == 0) return true;
   plan(call, may_split);
-  int64_t scratch = 0;
-  void* const size[] = {&scratch};
-  functions.scratch(nullptr, size, &call.scale, 0, 0, 0);
   std::atomic<bool> failed{false};
   const int64_t blocks = call.pairs() * ceil_of(call.stacked(), int64_t(call.block));
   const int64_t splits = int64_t(call.splits);
-  AttentionWork work{functions.run,  inputs,          y,      lse, nullptr, &call,
-                     size_t(scratch), blocks * splits, &failed};
+  const size_t scratch = scratch_of(functions.scratch, call);
   std::unique_ptr<float[]> parts;
   if (splits > 1) {
     const int64_t row = int64_t(call.width) + 18;  // a vector has at most 16 lanes
-    parts.reset(new (std::nothrow) float[size_t(work.units * int64_t(call.block) * row)]);
+    parts.reset(new (std::nothrow) float[size_t(blocks * splits * int64_t(call.block) * row)]);
     if (!parts) return false;
-    work.parts = parts.get();
   }
+  AttentionWork work{functions.run, inputs, {y, statistics, nullptr, parts.get()}, 2, &call,
+                     scratch, blocks * splits, &failed};
   split(work);
   if (splits > 1) {
     work.run = functions.joined, work.units = blocks;
     split(work);
   }
+  return !failed.load();
+}
+
+// The same of the gradients of q, k and v, which are the outputs.
+template <class Split>
+bool attention_backward(const AttentionFunctions& functions, AttentionNumbers& call,
+                        const void* const* inputs, void* const* outputs, const Split& split) {
+  if (call.pairs() == 0) return true;
+  call.block = double(call.stacked() ? call.stacked() : 1), call.splits = 1;
+  std::atomic<bool> failed{false};
+  const AttentionWork work{functions.run, inputs, {outputs[0], outputs[1], outputs[2], nullptr}, 3, &call,
+                           scratch_of(functions.scratch, call), call.pairs(), &failed};
+  split(work);
   return !failed.load();
 }
 """

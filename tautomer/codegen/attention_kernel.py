@@ -7,14 +7,19 @@ does the units [first, last) of batch * kv_heads * blocks * splits, where blocks
 / block, rounded up. Different units may run on different threads, each with scratch memory of its own.
 
     inputs      q, k, v, and as the form has them mask, lengths (int64), slopes and sink (float32)
-    outputs     y; the logarithms of the sums of exponentials, float32 [batch, heads, rows], or null;
+    outputs     y; what the gradient of an exponential needs, float32 [batch, heads, rows, 2], or null;
                 scratch, as many bytes as SYMBOL_scratch, called the same way, puts into outputs[0] as int64;
                 where splits > 1, float32 [units, block, width + 2], the width rounded up to whole vectors
     parameters  see attention_numbers: numbers, sizes, and the steps of each tensor in elements, for batch,
                 head, query or key, and channel
 
-Where the keys are split, SYMBOL_joined, called the same way, does the units / splits blocks afterwards.
-Splits are for what sweeps once.
+Where there is a gradient, SYMBOL_backward does the batch * kv_heads units of it, with a block of all rows:
+
+    inputs      the same, then y, its gradient, and what the forward kernel put into outputs[1]
+    outputs     the gradients of q, k and v; scratch of the size that SYMBOL_backward_scratch says
+
+y and all gradients are contiguous, with axes in order. Where the keys are split, SYMBOL_joined, called the
+same way, does the units / splits blocks afterwards. Splits are for what sweeps once.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
+from tautomer.codegen.attention_backward import backward_text, has_backward
 from tautomer.codegen.attention_loops import CALL, constants, loops_text
 from tautomer.codegen.attention_pack import pack_text
 from tautomer.codegen.attention_scores import mask_types, scores_text
@@ -52,8 +58,14 @@ class AttentionKernel:
     flags: tuple[str, ...]
 
 
-def attention_kernel(form: AttentionForm, isa: Isa) -> AttentionKernel:
-    """Writes the kernel of a form; head dimensions are numbers of a call, and make no other kernel."""
+def attention_kernel(form: AttentionForm, isa: Isa, *, gradient: bool = False) -> AttentionKernel:
+    """Writes the kernel of a form; head dimensions are numbers of a call, and make no other kernel.
+
+    Args:
+        form: what it computes.
+        isa: the instruction set.
+        gradient: with the functions of the gradient, where the form has one.
+    """
     form = replace(form, head=0, value_head=0)
     factor = factor_of(form, isa)
     parts = (
@@ -68,6 +80,7 @@ def attention_kernel(form: AttentionForm, isa: Isa) -> AttentionKernel:
         mask_types(form),
         scores_text(form, isa),
         loops_text(form, isa),
+        *((backward_text(form),) if gradient and has_backward(form) else ()),
     )
     body = "\n".join(parts)
     flags = (*FLAGS, *isa.flags)

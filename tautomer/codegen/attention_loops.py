@@ -26,7 +26,7 @@ struct Call {
   const int64_t* lengths;
   const float *slopes, *sink;
   S* y;
-  float* lse;
+  float* statistics;
   char* scratch;
   float* parts;
   float scale, bias, softcap, cap, inverse_cap;
@@ -46,7 +46,7 @@ INLINE Call read(const void* const* inputs, void* const* outputs, const double* 
   if (LENGTHS) call.lengths = (const int64_t*)*inputs++;
   if (ALIBI) call.slopes = (const float*)*inputs++;
   if (SINK) call.sink = (const float*)*inputs++;
-  call.y = (S*)outputs[0], call.lse = (float*)outputs[1];
+  call.y = (S*)outputs[0], call.statistics = (float*)outputs[1];
   call.scratch = (char*)outputs[2], call.parts = (float*)outputs[3];
   const float scale = (float)*parameters++, bias = (float)*parameters++, softcap = (float)*parameters++;
   call.scale = SOFTCAP ? scale : scale * FACTOR;
@@ -190,6 +190,22 @@ INLINE float extra_of(const Call& call, int64_t head) {
   return (SINK ? call.sink[head] : 0.0f) * FACTOR;
 }
 
+// What the tiles see, from what their rows do.
+template <int R, class Rows>
+INLINE void extents_of(const Call& call, const Place& place, const Rows& space) {
+  for (int64_t t = 0; t < space.tiles; ++t) {
+    Tile tile{call.columns, 0, 0, call.columns};
+    for (int r = 0; r < R && t * R + r < place.count; ++r) {
+      const Row& row = space.rows[t * R + r];
+      if (row.end > row.begin && row.begin < tile.begin) tile.begin = row.begin;
+      if (row.end > tile.end) tile.end = row.end;
+      if (row.begin > tile.inner_begin) tile.inner_begin = row.begin;
+      if (row.end < tile.inner_end) tile.inner_end = row.end;
+    }
+    space.extents[t] = tile;
+  }
+}
+
 // Reads the queries, and what each of them sees.
 template <int R>
 INLINE void begin(const Call& call, const Place& place, const Space<R>& space) {
@@ -214,17 +230,7 @@ INLINE void begin(const Call& call, const Place& place, const Space<R>& space) {
       for (int64_t i = 0; i < call.depth; ++i) to[i * R] = 0.0f;
     }
   }
-  for (int64_t t = 0; t < space.tiles; ++t) {
-    Tile tile{call.columns, 0, 0, call.columns};
-    for (int r = 0; r < R && t * R + r < place.count; ++r) {
-      const Row& row = space.rows[t * R + r];
-      if (row.end > row.begin && row.begin < tile.begin) tile.begin = row.begin;
-      if (row.end > tile.end) tile.end = row.end;
-      if (row.begin > tile.inner_begin) tile.inner_begin = row.begin;
-      if (row.end < tile.inner_end) tile.inner_end = row.end;
-    }
-    space.extents[t] = tile;
-  }
+  extents_of<R>(call, place, space);
 }
 
 // Makes room for larger scores: what was summed is in units of e^top.
@@ -329,8 +335,10 @@ INLINE void write_row(const Call& call, const Place& place, int64_t row, const f
       for (int64_t lane = 0; lane < LANES && lane < left; ++lane)
         store_part(y + (n + lane) * step, all(x[lane]), 1);
   }
-  if (EXPONENTIAL && call.lse)
-    call.lse[(place.batch * call.heads + head) * call.rows + i] = top * (1.0f / FACTOR) + std::log(sum);
+  if (EXPONENTIAL && call.statistics) {
+    float* const two = call.statistics + 2 * ((place.batch * call.heads + head) * call.rows + i);
+    two[0] = top, two[1] = sum;
+  }
 }
 
 template <int R>

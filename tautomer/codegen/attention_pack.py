@@ -75,24 +75,29 @@ INLINE void pack_keys(const S* k, int64_t row_step, int64_t step, int64_t count,
     pack_columns(k + n * row_step, row_step, step, count - n, depth, to);
 }
 
-INLINE void pack_values(const S* v, int64_t row_step, int64_t step, int64_t count, int64_t columns,
-                        float* to) {
-  const int64_t vectors = (columns + LANES - 1) / LANES, keys = (count + WIDTH - 1) / WIDTH * WIDTH;
+// one row into its place among rows that are read by panels of columns, [panel][KEYS][columns]
+INLINE void pack_row(const S* x, int64_t step, int64_t columns, int64_t row, float* to) {
+  const int64_t vectors = (columns + LANES - 1) / LANES;
   for (int64_t first = 0; first < vectors; first += VECTORS) {
     const int64_t wide = vectors - first < VECTORS ? vectors - first : VECTORS;
-    for (int64_t j = 0; j < keys; ++j)
-      for (int64_t n = 0; n < wide; ++n) {
-        const int64_t at = (first + n) * LANES, left = columns - at;
-        const S* const p = v + j * row_step + at * step;
-        V x{};
-        if (j < count && step == 1)
-          x = left >= LANES ? load(p) : load_part(p, left);
-        else if (j < count)
-          for (int64_t i = 0; i < LANES && i < left; ++i) x[i] = one(p + i * step);
-        *(V*)(to + (j * wide + n) * LANES) = x;
-      }
+    for (int64_t n = 0; n < wide; ++n) {
+      const int64_t at = (first + n) * LANES, left = columns - at;
+      const S* const p = x + at * step;
+      V v{};
+      if (x && step == 1)
+        v = left >= LANES ? load(p) : load_part(p, left);
+      else if (x)
+        for (int64_t i = 0; i < LANES && i < left; ++i) v[i] = one(p + i * step);
+      *(V*)(to + (row * wide + n) * LANES) = v;
+    }
     to += KEYS * wide * LANES;
   }
+}
+
+INLINE void pack_values(const S* v, int64_t row_step, int64_t step, int64_t count, int64_t columns,
+                        float* to) {
+  const int64_t keys = (count + WIDTH - 1) / WIDTH * WIDTH;
+  for (int64_t j = 0; j < keys; ++j) pack_row(j < count ? v + j * row_step : nullptr, step, columns, j, to);
 }
 
 // one query into its place in a tile

@@ -94,3 +94,14 @@ def operator_named(op_type: str) -> AttentionOperator | None:
         return AttentionOperator(AttentionForm(**form), found["layouts"])  # type: ignore[arg-type]
     except InputError:
         return None
+
+
+def form_text(form: AttentionForm) -> str:
+    """A form as the operator of torch names it: the part of the name between the prefix and the layouts."""
+    return AttentionOperator(form).name.removeprefix(PREFIX).removesuffix("_hhhh")
+
+
+def form_named(text: str) -> AttentionForm | None:
+    """The form that such a text says; None where it says none."""
+    operator = operator_named(f"{PREFIX}{text}_hhhh")
+    return None if operator is None else operator.form

@@ -58,7 +58,7 @@ def _reason(
     units = units_of(tensors["q"].shape, _KV_HEADS, block, splits)
     outputs: list[tuple[tuple[int, ...], Any]] = [
         (shape, _TYPES[form.dtype]),
-        (shape[:3], np.float32),
+        ((*shape[:3], 2), np.float32),
         ((_SCRATCH,), np.uint8),
         ((units, block, _WIDTH + 32), np.float32),  # a width of whole vectors, and two numbers
     ]
@@ -104,3 +104,79 @@ def _inputs(
     if form.sink:
         more["sink"] = random.standard_normal(_HEADS).astype(np.float32)
     return tensors, more
+
+
+def check_gradient(library: Path, symbol: str, form: AttentionForm) -> str | None:
+    """Why the gradient of a kernel must not be used, or None.
+
+    It is compared with central differences of the formula along random directions, in float64.
+    """
+    rows, columns = 9, 151
+    tensors, more = _inputs(form, rows, columns)
+    dtype, numbers = _TYPES[form.dtype], {"scale": 0.3, "bias": -0.75, "window": 40.0}
+    random = np.random.default_rng(1)
+    shape = (_BATCH, _HEADS, rows, _WIDTH)
+    dy = random.standard_normal(shape).astype(dtype)
+
+    def attended(**changed: NDArray[Any]) -> NDArray[Any]:
+        wide = {
+            name: array if array.dtype in (bool, np.int64) else array.astype(np.float64)
+            for name, array in (tensors | more | changed).items()
+        }
+        return np.asarray(attend(FLOAT64, form, **wide, **numbers))  # type: ignore[arg-type]
+
+    y = attended().astype(dtype)
+    statistics = _statistics(form, library, symbol, tensors, more, numbers, shape)
+    if isinstance(statistics, str):
+        return statistics
+    sized = tensors | {"y": y} | ({"mask": more["mask"]} if form.mask else {})
+    parameters = numbers_of(sized, block=rows * (_HEADS // _KV_HEADS), splits=1, **numbers)
+    outputs: list[tuple[tuple[int, ...], Any]] = [(array.shape, dtype) for array in tensors.values()]
+    outputs.append(((_SCRATCH,), np.uint8))
+
+    def compare(found: list[NDArray[Any]]) -> str | None:
+        for (name, array), gradient in zip(tensors.items(), found, strict=False):
+            for _ in range(3):
+                direction = random.standard_normal(array.shape)
+                wide = array.astype(np.float64)
+                up, down = (attended(**{name: wide + sign * 1e-5 * direction}) for sign in (1.0, -1.0))
+                expected = float(((up - down) * dy.astype(np.float64)).sum() / 2e-5)
+                off = abs(float((gradient.astype(np.float64) * direction).sum()) - expected)
+                allowed = 3.0 * _OFF[form.dtype] * float(np.linalg.norm(gradient.astype(np.float64)))
+                if not off <= allowed:
+                    times = off / (allowed or 1e-300)
+                    return f"the gradient of {name} is off by {times:.3g} times what is allowed"
+        return None
+
+    arrays = [*tensors.values(), *more.values(), y, dy, statistics]
+    trial = Trial(f"{symbol}_backward", arrays, outputs, parameters, _BATCH * _KV_HEADS, 0, may_be_nan=True)
+    return first_run(library, trial, compare)
+
+
+def _statistics(
+    form: AttentionForm,
+    library: Path,
+    symbol: str,
+    tensors: dict[str, NDArray[Any]],
+    more: dict[str, NDArray[Any]],
+    numbers: dict[str, float],
+    shape: tuple[int, ...],
+) -> NDArray[Any] | str:
+    """What the forward kernel leaves for the gradient, or why it does not."""
+    kept: list[NDArray[Any]] = []
+
+    def keep(found: list[NDArray[Any]]) -> None:
+        kept.append(found[1])
+
+    dtype = _TYPES[form.dtype]
+    sized = tensors | {"y": np.empty(shape, dtype)} | ({"mask": more["mask"]} if form.mask else {})
+    parameters = numbers_of(sized, block=12, splits=1, **numbers)
+    units = units_of(tensors["q"].shape, _KV_HEADS, 12)
+    outputs: list[tuple[tuple[int, ...], Any]] = [
+        (shape, dtype),
+        ((*shape[:3], 2), np.float32),
+        ((_SCRATCH,), np.uint8),
+        ((1,), np.float32),
+    ]
+    trial = Trial(symbol, [*tensors.values(), *more.values()], outputs, parameters, units, 0, may_be_nan=True)
+    return first_run(library, trial, keep) or kept[0]

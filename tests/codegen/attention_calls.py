@@ -42,7 +42,7 @@ def run(
     *,
     block: int = 12,
     splits: int = 1,
-    lse: NDArray[np.float32] | None = None,
+    statistics: NDArray[np.float32] | None = None,
     **numbers: float,
 ) -> NDArray[Any]:
     """What a kernel makes of q, k, v and what else its form has; y is NaN where nothing is written."""
@@ -59,7 +59,7 @@ def run(
     units = units_of(q.shape, arrays["k"].shape[1], block, splits)
     parts = np.full((units, block, v.shape[-1] + 34), np.nan, np.float32)
     inputs = (ctypes.c_void_p * len(names))(*[arrays[name].ctypes.data for name in names])
-    made = (y, lse, scratch, parts)
+    made = (y, statistics, scratch, parts)
     outputs = (ctypes.c_void_p * 4)(*[None if array is None else array.ctypes.data for array in made])
 
     def call(name: str, last: int) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from tautomer.codegen.attention_kernel import AttentionKernel, attention_kernel
 from tautomer.codegen.attention_tile import KEYS, ROWS
+from tautomer.codegen.attention_weights import factor_of
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
 from tautomer.patterns.attention_form import LOWEST, AttentionForm
 
@@ -295,13 +296,17 @@ def test_large_scores(kernels: Kernels, name: str) -> None:
     assert_right(FORMS[name], kernels(name, _isas()[0], arrays, block=BLOCK, **numbers), arrays, **numbers)
 
 
-def test_the_logarithm_of_the_sum(kernels: Kernels) -> None:
+def test_the_largest_score_and_the_sum(kernels: Kernels) -> None:
+    """In the kernel's own units: the largest score of a row in proportion to the true one."""
     arrays, numbers = tensors(FORMS["softmax"])
-    lse = np.full((2, 4, 7), np.nan, np.float32)
-    kernels("softmax", _isas()[0], arrays, block=BLOCK, lse=lse, **numbers)
+    found = np.full((2, 4, 7, 2), np.nan, np.float32)
+    kernels("softmax", _isas()[0], arrays, block=BLOCK, statistics=found, **numbers)
     k = np.repeat(arrays["k"], 2, 1).astype(np.float64)
     scores = arrays["q"].astype(np.float64) @ k.swapaxes(-1, -2) * 0.3 - 0.75
-    np.testing.assert_allclose(lse, np.log(np.exp(scores).sum(-1)), rtol=1e-5, atol=1e-5)
+    top = scores.max(-1)
+    factor = factor_of(FORMS["softmax"], _isas()[0])
+    np.testing.assert_allclose(found[..., 0] / factor, top, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[..., 1], np.exp(scores - top[..., None]).sum(-1), rtol=1e-5)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
