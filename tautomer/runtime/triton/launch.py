@@ -8,6 +8,7 @@ Under a compiler of torch the launch is recorded in the graph, so that it compil
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -63,30 +64,59 @@ def run(
         for name in program.names
         if name not in program.totals
     ]
-    if not traced and x.numel() == 0:
+    count = x.numel()
+    if isinstance(count, int) and count == 0:
         totals = [torch.zeros(columns, dtype=torch.float32, device=x.device) for _ in program.totals]
         return (*whole, *totals)
     found = chosen or _configuration(program, int(columns), x.element_size(), _index(x))
     if found is None:
         raise InputError(f"no kernel for rows of {columns} elements", where="Triton kernel")
-    kernel = triton_kernel(program, found.form)
-    rows = x.numel() // columns
-    programs = _programs(found, rows, x.device, traced) if program.totals else 0
-    partial = [torch.empty((programs, columns), dtype=torch.float32, device=x.device) for _ in program.totals]
+    kernel, rows = triton_kernel(program, found.form), count // columns
+    programs, scratch = _shared(program, found, rows, columns, x.device)
+    given = [tensor.contiguous() for tensor in tensors]
+    arguments = (*given, *whole, *scratch, *_numbers(kernel, numbers, rows, columns))
+    with nullcontext() if traced else _current(x.device):
+        _launcher(kernel, traced)[(programs,)](*arguments, **found.constants, **_options(found, traced))
+    return (*whole, *(one.sum(0) for one in scratch[: len(program.totals)]))
+
+
+def _shared(
+    program: Program, found: Configuration, rows: Any, columns: Any, device: torch.device
+) -> tuple[Any, list[torch.Tensor]]:
+    """How many programs the grid has, and the tensors by which they share their work.
+
+    Those that take turns at the rows to add something up write a row of sums each, and zeros where there are
+    no rows left for them; those that share a row exchange what they reduced.
+    """
+    import torch
+
+    tiles = -(-rows // (found.rows or found.block))  # of a pointwise kernel, of elements
+    if program.totals:
+        most = _PROGRAMS
+        if device.type == "cuda" and torch.cuda.is_available():
+            processors = device_here(device.index or 0).multiprocessors
+            most = processors * max(1, _WARPS // found.warps)
+        programs = min(most, tiles) if isinstance(tiles, int) else most
+        sums = [torch.empty((programs, columns), dtype=torch.float32, device=device) for _ in program.totals]
+        return programs, sums
     if found.form == "parts":
         exchanged = steps(program)
         slots = sum(map(len, exchanged))
-        partial = [
-            torch.empty(slots * rows * found.parts, dtype=torch.float32, device=x.device),
-            torch.zeros(len(exchanged) * rows, dtype=torch.int32, device=x.device),
+        partial = torch.empty(slots * rows * found.parts, dtype=torch.float32, device=device)
+        return rows * found.parts, [
+            partial,
+            torch.zeros(len(exchanged) * rows, dtype=torch.int32, device=device),
         ]
-        programs = rows * found.parts
-    given = [tensor.contiguous() for tensor in tensors]
-    arguments = (*given, *whole, *partial, *_numbers(kernel, numbers, rows, columns))
-    # positive tiles of a pointwise kernel are made of elements
-    tiles = -(-rows // (found.rows or found.block))
-    _launcher(kernel, traced)[(programs or tiles,)](*arguments, **found.constants, **_options(found, traced))
-    return (*whole, *(one.sum(0) for one in partial[: len(program.totals)]))
+    return tiles, []
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton launches on the current device, whatever its tensors lie on."""
+    import torch
+
+    if device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
+        return nullcontext()
+    return torch.cuda.device(device)
 
 
 @cache
@@ -116,17 +146,6 @@ def _numbers(kernel: TritonKernel, numbers: Sequence[float], rows: Any, columns:
     whole = {name: int(by_name[name]) for name in WHOLE_PARAMETERS if name in by_name}
     known: dict[str, Any] = {**by_name, **sizes, **whole}
     return [known[name] for name in kernel.numbers]
-
-
-def _programs(found: Configuration, rows: Any, device: torch.device, traced: bool) -> int:
-    """How many programs share the rows; more than there are rows of tiles write zeros."""
-    import torch
-
-    most = _PROGRAMS
-    if device.type == "cuda" and torch.cuda.is_available():
-        processors = device_here(device.index or 0).multiprocessors
-        most = processors * max(1, _WARPS // found.warps)
-    return most if not isinstance(rows, int) else min(most, -(-rows // found.rows))
 
 
 def _options(found: Configuration, traced: bool) -> dict[str, Any]:
