@@ -48,13 +48,13 @@ SECTIONS = (
     Section("check-attention", "gpu_attention", "checks", 5),
     Section("norms", "gpu_rows", "cases", 5),
     Section("softmax", "gpu_rows", "softmax_cases", 2),
-    Section("tuning", "gpu_rows", "tuning", 4),
+    Section("tuning", "gpu_tiles", "tuning", 4),
     Section("attention", "gpu_attention", "cases", 8),
     Section("check-compiled", "gpu_compiled", "checks", 3),
     Section("check-models", "gpu_models", "checks", 2),
     Section("models", "gpu_models", "cases", 7),
-    Section("check-shared", "gpu_rows", "shared_checks", 1),
-    Section("shared", "gpu_rows", "shared_rows", 2),
+    Section("check-shared", "gpu_tiles", "shared_checks", 1),
+    Section("shared", "gpu_tiles", "shared_rows", 2),
 )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +16,7 @@ from tautomer.runtime.torch.ops_stock import stock
 from tautomer.runtime.triton.launch import run
 
 # how far the norm of the error may be off: a rounding of the results, and for float32 of the sums
-_LIMITS = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
+LIMITS = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
 _SHAPES = {
     "bfloat16": ((67, 768), (9, 4099), (5, 8192)),
     "float32": ((5, 37), (67, 768), (0, 768)),
@@ -67,23 +65,24 @@ def checks(place: Place) -> list[Check]:
                     columns = shape[-1] if signature.program.rows else 1
                     if configuration(signature.program, columns, 4 if dtype == "float32" else 2) is None:
                         continue
-                    error = partial(_error, signature, shape, dtype, place)
-                    found.append(Check(name, error, _LIMITS[dtype]))
+                    error = partial(error_of, signature, shape, dtype, place)
+                    found.append(Check(name, error, LIMITS[dtype]))
     for name in ("softmax", "layer_norm", "add_rms_norm"):
         signature = forward(operator_of(name))
         looped = Configuration(2, 16, 1, "loops")
-        error = partial(_error, signature, (5, 37), "float32", place, looped)
-        found.append(Check(f"{signature.name} float32 5x37 block by block", error, _LIMITS["float32"]))
+        error = partial(error_of, signature, (5, 37), "float32", place, looped)
+        found.append(Check(f"{signature.name} float32 5x37 block by block", error, LIMITS["float32"]))
     return found
 
 
-def _error(
+def error_of(
     signature: Signature,
     shape: tuple[int, ...],
     dtype: str,
     place: Place,
     chosen: Configuration | None = None,
 ) -> float:
+    """How far a kernel is off in float64's eyes."""
     tensors = inputs(signature, shape, dtype, place.device, seed=1)
     out = run(signature.program, tensors, numbers(signature), chosen=chosen)
     expected = meaning(signature)(*(one.double() for one in tensors), *numbers(signature))
@@ -96,12 +95,14 @@ def cases(place: Place) -> list[Case]:
     elements = place.size(1 << 26, 1 << 8)
     for name, sizes in _NORMS.items():
         for columns in sizes:
-            found.append(_case(name, elements, place.size(columns, 48), place, "90 %, 1.5x eager, inductor"))
+            found.append(
+                row_case(name, elements, place.size(columns, 48), place, "90 %, 1.5x eager, inductor")
+            )
     for name, sizes in _GRADIENTS.items():
         for columns in sizes:
-            found.append(_case(name, 2 * elements, place.size(columns, 48), place, "", gradient=True))
+            found.append(row_case(name, 2 * elements, place.size(columns, 48), place, "", gradient=True))
     for name in ("gelu_tanh", "swiglu", "gelu"):
-        found.append(_case(name, elements, place.size(4096, 64), place, ""))
+        found.append(row_case(name, elements, place.size(4096, 64), place, ""))
     return found
 
 
@@ -111,17 +112,20 @@ def softmax_cases(place: Place) -> list[Case]:
     for columns in (1024, 4096, 16384, 32768, 65536, 131072, 262144):
         bar = "90 %" if columns <= 65536 else "85 %"
         elements = max(place.size(1 << 26, 1 << 8), place.size(columns, 64) * place.size(528, 2))
-        found.append(_case("softmax", elements, place.size(columns, 64), place, bar))
+        found.append(row_case("softmax", elements, place.size(columns, 64), place, bar))
     for columns in (32768, 131072):
         elements = max(place.size(1 << 26, 1 << 8), place.size(columns, 64) * place.size(528, 2))
-        found.append(_case("log_softmax", elements, place.size(columns, 64), place, ""))
+        found.append(row_case("log_softmax", elements, place.size(columns, 64), place, ""))
     for columns in (65536, 262144):
         few = place.size(16 * columns, 128)
-        found.append(_case("softmax", few, place.size(columns, 64), place, "few rows"))
+        found.append(row_case("softmax", few, place.size(columns, 64), place, "few rows"))
     return found
 
 
-def _case(name: str, elements: int, columns: int, place: Place, bar: str, *, gradient: bool = False) -> Case:
+def row_case(
+    name: str, elements: int, columns: int, place: Place, bar: str, *, gradient: bool = False
+) -> Case:
+    """An operator or its gradient beside eager torch and inductor, on about so many elements of bfloat16."""
     operator = operator_of(name)
     signature = (backward if gradient else forward)(operator)
     rows = max(1, elements // columns)
@@ -190,125 +194,3 @@ def _backward_peers(
         return gradients(torch.compile(stock(name), dynamic=False, fullgraph=True))
 
     return {"eager": lambda: gradients(stock(name)), "inductor": inductor}
-
-
-_LOOPS = [Configuration(1, block, warps, "loops") for block, warps in ((4096, 8), (8192, 16), (16384, 32))]
-_LONG_TILES = {65536: [Configuration(1, 65536, 32), *_LOOPS], 262144: _LOOPS}
-_POINTWISE_TILES = [
-    Configuration(0, block, warps, "pointwise")
-    for block, warps in ((512, 2), (1024, 4), (2048, 4), (4096, 8))
-]
-
-
-def tuning(place: Place) -> list[Case]:
-    """One kernel by many configurations: which is the best for a size."""
-    found = []
-    elements = place.size(1 << 26, 1 << 8)
-    for columns in (768, 4096, 16384, 2048, 8192):
-        for name in ("rms_norm", "add_layer_norm"):
-            found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
-    for columns in (768, 4096):
-        tiles = [one for one in _candidates(columns) if one.warps <= 16]
-        found.append(_tuned("layer_norm", 2 * elements, columns, tiles, place, gradient=True))
-    for columns, tiles in _LONG_TILES.items():
-        size = max(elements, columns * place.size(528, 0))
-        found.append(_tuned("softmax", size, columns, tiles, place))
-    found.append(_tuned("gelu_tanh", elements, 4096, _POINTWISE_TILES, place))
-    return found[:1] if place.rehearsal else found
-
-
-def _candidates(columns: int) -> list[Configuration]:
-    block = 1 << (columns - 1).bit_length()
-    return [
-        Configuration(rows, block, warps)
-        for rows in (1, 2, 4)
-        for warps in (2, 4, 8, 16, 32)
-        if 8 <= rows * block // (32 * warps) <= 32 and rows * block <= max(4096, block)
-    ]
-
-
-def shared_rows(place: Place) -> list[Case]:
-    """Long rows by several programs of the grid each, beside one program."""
-    if place.rehearsal or _does_not_end():
-        return []
-    found = []
-    for columns, tiles in _SHARED_TILES.items():
-        few = [Configuration(1, block, warps, "parts", parts) for block, warps, parts in tiles]
-        looped = configuration(forward(operator_of("softmax")).program, columns, 2)
-        for rows in (1024, 16):
-            ways = few if looped is None else [looped, *few]
-            found.append(_tuned("softmax", rows * columns, columns, ways, place))
-    return found
-
-
-def shared_checks(place: Place) -> list[Check]:
-    """That programs which wait for each other end, and what they compute."""
-    if place.rehearsal:
-        return []
-    chosen = Configuration(1, 8192, 8, "parts", 4)
-    if _does_not_end():
-        return [Check("programs that wait for each other", lambda: float("nan"), 0.0)]
-    found = []
-    for name in ("softmax", "log_softmax", "layer_norm"):
-        signature = forward(operator_of(name))
-        error = partial(_error, signature, (300, 32000), "bfloat16", place, chosen)
-        found.append(Check(f"{name} by 4 programs a row", error, _LIMITS["bfloat16"]))
-    return found
-
-
-@cache
-def _does_not_end() -> str:
-    """Why programs that wait for each other are not to be run here: tried where they can be stopped."""
-    program = (
-        "import torch; from benchmarks.gpu_rows import shared_once; shared_once(); torch.cuda.synchronize()"
-    )
-    try:
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True)
-    except (subprocess.SubprocessError, OSError) as error:
-        return str(error)
-    return ""
-
-
-def shared_once() -> None:
-    """Launches one of these kernels."""
-    signature = forward(operator_of("softmax"))
-    x = torch.randn(1000, 32768, device="cuda", dtype=torch.bfloat16)
-    run(signature.program, [x], [], chosen=Configuration(1, 8192, 8, "parts", 4))
-
-
-_SHARED_TILES = {
-    65536: ((8192, 16, 8), (8192, 8, 8), (4096, 8, 16), (16384, 16, 4)),
-    131072: ((8192, 16, 16), (8192, 8, 16), (16384, 16, 8)),
-    262144: ((8192, 16, 32), (8192, 8, 32), (16384, 16, 16)),
-}
-
-
-def _tuned(
-    name: str,
-    elements: int,
-    columns: int,
-    tiles: Sequence[Configuration],
-    place: Place,
-    *,
-    gradient: bool = False,
-) -> Case:
-    case = _case(name, elements, columns, place, "", gradient=gradient)
-    signature = (backward if gradient else forward)(operator_of(name))
-    shape = (max(1, elements // columns), columns)
-
-    def prepare() -> Mapping[str, Callable[[], Call]]:
-        given = [inputs(signature, shape, "bfloat16", place.device, seed) for seed in range(case.sets)]
-        values = numbers(signature)
-
-        def by(chosen: Configuration) -> Callable[[], Call]:
-            return lambda: lambda index: run(signature.program, given[index], values, chosen=chosen)
-
-        return {_label(tile): by(tile) for tile in tiles}
-
-    return Case(f"{case.name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes, together=True)
-
-
-def _label(tile: Configuration) -> str:
-    """Rows, columns, warps, and how a row is done."""
-    how = {"loops": " loops", "parts": f" by {tile.parts}"}.get(tile.form, "")
-    return f"{tile.rows}x{tile.block}/{tile.warps}{how}"

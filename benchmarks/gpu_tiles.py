@@ -1,0 +1,137 @@
+"""Triton kernels over rows by many configurations on a GPU: which is the best for a size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+
+import torch
+
+from benchmarks.gpu_case import Call, Case, Check, Place
+from benchmarks.gpu_rows import LIMITS, error_of, inputs, numbers, row_case
+from tautomer.codegen.torch_operators import backward, forward, operator_of
+from tautomer.codegen.triton_configuration import Configuration, configuration
+from tautomer.runtime.triton.launch import run
+
+_LOOPS = [Configuration(1, block, warps, "loops") for block, warps in ((4096, 8), (8192, 16), (16384, 32))]
+_LONG_TILES = {65536: [Configuration(1, 65536, 32), *_LOOPS], 262144: _LOOPS}
+_POINTWISE_TILES = [
+    Configuration(0, block, warps, "pointwise")
+    for block, warps in ((512, 2), (1024, 4), (2048, 4), (4096, 8))
+]
+
+
+def tuning(place: Place) -> list[Case]:
+    """One kernel by many configurations: which is the best for a size."""
+    found = []
+    elements = place.size(1 << 26, 1 << 8)
+    for columns in (768, 4096, 16384, 2048, 8192):
+        for name in ("rms_norm", "add_layer_norm"):
+            found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
+    for columns in (768, 4096):
+        tiles = [one for one in _candidates(columns) if one.warps <= 16]
+        found.append(_tuned("layer_norm", 2 * elements, columns, tiles, place, gradient=True))
+    for columns, tiles in _LONG_TILES.items():
+        size = max(elements, columns * place.size(528, 0))
+        found.append(_tuned("softmax", size, columns, tiles, place))
+    found.append(_tuned("gelu_tanh", elements, 4096, _POINTWISE_TILES, place))
+    return found[:1] if place.rehearsal else found
+
+
+def _candidates(columns: int) -> list[Configuration]:
+    block = 1 << (columns - 1).bit_length()
+    return [
+        Configuration(rows, block, warps)
+        for rows in (1, 2, 4)
+        for warps in (2, 4, 8, 16, 32)
+        if 8 <= rows * block // (32 * warps) <= 32 and rows * block <= max(4096, block)
+    ]
+
+
+def shared_rows(place: Place) -> list[Case]:
+    """Long rows by several programs of the grid each, beside one program."""
+    if place.rehearsal or _does_not_end():
+        return []
+    found = []
+    for columns, tiles in _SHARED_TILES.items():
+        few = [Configuration(1, block, warps, "parts", parts) for block, warps, parts in tiles]
+        looped = configuration(forward(operator_of("softmax")).program, columns, 2)
+        for rows in (1024, 16):
+            ways = few if looped is None else [looped, *few]
+            found.append(_tuned("softmax", rows * columns, columns, ways, place))
+    return found
+
+
+def shared_checks(place: Place) -> list[Check]:
+    """That programs which wait for each other end, and what they compute."""
+    if place.rehearsal:
+        return []
+    chosen = Configuration(1, 8192, 8, "parts", 4)
+    if _does_not_end():
+        return [Check("programs that wait for each other", lambda: float("nan"), 0.0)]
+    found = []
+    for name in ("softmax", "log_softmax", "layer_norm"):
+        signature = forward(operator_of(name))
+        error = partial(error_of, signature, (300, 32000), "bfloat16", place, chosen)
+        found.append(Check(f"{name} by 4 programs a row", error, LIMITS["bfloat16"]))
+    return found
+
+
+@cache
+def _does_not_end() -> str:
+    """Why programs that wait for each other are not to be run here: tried where they can be stopped."""
+    program = (
+        "import torch; from benchmarks.gpu_tiles import shared_once; shared_once(); torch.cuda.synchronize()"
+    )
+    try:
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True)
+    except (subprocess.SubprocessError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def shared_once() -> None:
+    """Launches one of these kernels."""
+    signature = forward(operator_of("softmax"))
+    x = torch.randn(1000, 32768, device="cuda", dtype=torch.bfloat16)
+    run(signature.program, [x], [], chosen=Configuration(1, 8192, 8, "parts", 4))
+
+
+_SHARED_TILES = {
+    65536: ((8192, 16, 8), (8192, 8, 8), (4096, 8, 16), (16384, 16, 4)),
+    131072: ((8192, 16, 16), (8192, 8, 16), (16384, 16, 8)),
+    262144: ((8192, 16, 32), (8192, 8, 32), (16384, 16, 16)),
+}
+
+
+def _tuned(
+    name: str,
+    elements: int,
+    columns: int,
+    tiles: Sequence[Configuration],
+    place: Place,
+    *,
+    gradient: bool = False,
+) -> Case:
+    case = row_case(name, elements, columns, place, "", gradient=gradient)
+    signature = (backward if gradient else forward)(operator_of(name))
+    shape = (max(1, elements // columns), columns)
+
+    def prepare() -> Mapping[str, Callable[[], Call]]:
+        given = [inputs(signature, shape, "bfloat16", place.device, seed) for seed in range(case.sets)]
+        values = numbers(signature)
+
+        def by(chosen: Configuration) -> Callable[[], Call]:
+            return lambda: lambda index: run(signature.program, given[index], values, chosen=chosen)
+
+        return {_label(tile): by(tile) for tile in tiles}
+
+    return Case(f"{case.name} tiles", case.size, prepare, sets=case.sets, bytes=case.bytes, together=True)
+
+
+def _label(tile: Configuration) -> str:
+    """Rows, columns, warps, and how a row is done."""
+    how = {"loops": " loops", "parts": f" by {tile.parts}"}.get(tile.form, "")
+    return f"{tile.rows}x{tile.block}/{tile.warps}{how}"
