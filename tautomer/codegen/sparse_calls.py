@@ -92,7 +92,7 @@ void add_met(const SparseFunctions& f, const Sparse& s, int64_t row, int64_t row
   }
   const int64_t step = rows_of_a_part(met.count, s.outputs * s.size);
   const Pieces sums{f.add, {met.factors, met.places, s.weight}, {met.sums},
-                    {number, double(met.count), double(step)}, met.count, step, s.outputs};
+                    {number, double(step)}, met.count, step, s.outputs};
   split(sums);
   split(Pieces{f.join, {met.sums, s.bias}, {s.y + row * s.outputs * s.size},
                {number, double(sums.pieces())}, s.outputs, 4096, s.outputs});

@@ -12,8 +12,9 @@ kernel is (see `codegen.kernel`):
     SYMBOL_join  adds up parts and the bias
     SYMBOL_many, SYMBOL_gated_many  are the same for more rows, dense (see `codegen.dense_product`)
 
-A row of W is as long as several pages of memory and is read once, so memory's speed is what counts: rows are
-added four at a time to sums that stay in the first cache, and what comes next is asked for ahead.
+A row of W is as long as several pages of memory and is read once, so memory's speed is what counts. Several
+rows are read side by side: with one row at a time memory is kept waiting at each of its ends, and asking for
+what comes next ahead of time was slower than leaving that to the processor.
 """
 
 from __future__ import annotations
@@ -108,36 +109,33 @@ int64_t met(const S* h, float* factors, int32_t* places, int64_t neurons, bool e
 """
 
 _SUMS = """\
-// outputs whose sums stay near, and how far ahead memory is asked for
-constexpr int64_t KEPT = 4096, AHEAD = 1024 / sizeof(S);
-
-// Adds `together` rows of W, times their factors, to the sums of the outputs [first, last).
+// Adds `together` rows of W, times their factors, to sums over outputs.
 template <int rows, int together>
-INLINE void add_rows(float* sums, int64_t outputs, const S* const* at, const S* const* ahead,
-                     const float* factors, int64_t first, int64_t last) {
+INLINE void add_rows(float* sums, const float* factors, const int32_t* places, const S* weight,
+                     int64_t outputs) {
   V f[together][rows];
-#pragma GCC unroll 4
-  for (int k = 0; k < together; ++k)
+  const S* at[together];
+#pragma GCC unroll 8
+  for (int k = 0; k < together; ++k) {
+    at[k] = weight + places[k] * outputs;
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) f[k][r] = all(factors[k * rows + r]);
-  int64_t i = first;
-  for (; i + LANES <= last; i += LANES) {
-    if (i % (64 / (int64_t)sizeof(S)) == 0)
-#pragma GCC unroll 4
-      for (int k = 0; k < together; ++k) __builtin_prefetch(ahead[k] + i, 0, 3);
+  }
+  int64_t i = 0;
+  for (; i + LANES <= outputs; i += LANES) {
     V w[together];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < together; ++k) w[k] = load(at[k] + i);
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
       Single* const to = (Single*)(sums + r * outputs + i);
       V sum = *to;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int k = 0; k < together; ++k) sum += f[k][r] * w[k];
       *to = sum;
     }
   }
-  for (; i < last; ++i)
+  for (; i < outputs; ++i)
     for (int r = 0; r < rows; ++r)
       for (int k = 0; k < together; ++k) sums[r * outputs + i] += factors[k * rows + r] * single(at[k] + i);
 }
@@ -145,33 +143,13 @@ INLINE void add_rows(float* sums, int64_t outputs, const S* const* at, const S* 
 // The sums over listed neurons.
 template <int rows>
 void add(const float* factors, const int32_t* places, const S* weight, float* sums, int64_t first,
-         int64_t last, int64_t listed, int64_t outputs) {
-  constexpr int most = rows <= 2 ? 4 : 2;
+         int64_t last, int64_t outputs) {
+  constexpr int most = rows > 2 ? 2 : 8 / rows;
   std::memset(sums, 0, (size_t)(rows * outputs) * sizeof(float));
-  for (int64_t begin = 0; begin < outputs; begin += KEPT) {
-    const int64_t end = outputs - begin < KEPT ? outputs : begin + KEPT;
-    // in front of the cut what follows in the same rows is asked for, behind it what the next rows begin with
-    const int64_t cut = end - begin > AHEAD ? (end - AHEAD) / LANES * LANES : begin;
-    for (int64_t n = first; n < last;) {
-      const int together = last - n < most ? 1 : most;
-      const S *at[most], *same[most], *next[most];
-      for (int k = 0; k < together; ++k) {
-        const int64_t after = n + together + k < listed ? n + together + k : n + k;
-        at[k] = weight + places[n + k] * outputs;
-        same[k] = at[k] + AHEAD;
-        next[k] = weight + places[after] * outputs + begin - cut;
-      }
-      const float* const f = factors + n * rows;
-      if (together == 1) {
-        add_rows<rows, 1>(sums, outputs, at, same, f, begin, cut);
-        add_rows<rows, 1>(sums, outputs, at, next, f, cut, end);
-      } else {
-        add_rows<rows, most>(sums, outputs, at, same, f, begin, cut);
-        add_rows<rows, most>(sums, outputs, at, next, f, cut, end);
-      }
-      n += together;
-    }
-  }
+  int64_t n = first;
+  for (; n + most <= last; n += most)
+    add_rows<rows, most>(sums, factors + n * rows, places + n, weight, outputs);
+  for (; n < last; ++n) add_rows<rows, 1>(sums, factors + n * rows, places + n, weight, outputs);
 }
 
 // The bias and the sums of all parts.
@@ -196,42 +174,49 @@ void join(const float* sums, const S* bias, S* y, int64_t rows, int64_t parts, i
 """
 
 _DOTS = """\
-// gate * (x . U[j] + c_j) for listed neurons
+// gate * (x . U[j] + c_j) for listed neurons, `together` at a time
+template <int rows, int together>
+INLINE void few_dots(const S* x, const float* gates, const int32_t* places, const S* weight, const S* bias,
+                     float* factors, int64_t inputs) {
+  constexpr int chains = rows == 1 ? 2 : 1;  // of additions, for each product
+  V sums[together][rows][chains] = {};
+  const S* at[together];
+  for (int k = 0; k < together; ++k) at[k] = weight + places[k] * inputs;
+  int64_t i = 0;
+  for (; i + chains * LANES <= inputs; i += chains * LANES)
+#pragma GCC unroll 2
+    for (int c = 0; c < chains; ++c)
+#pragma GCC unroll 4
+      for (int k = 0; k < together; ++k) {
+        const V u = load(at[k] + i + c * LANES);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) sums[k][r][c] += u * load(x + r * inputs + i + c * LANES);
+      }
+  for (; i < inputs; i += LANES) {
+    const int64_t left = inputs - i;
+    for (int k = 0; k < together; ++k)
+      for (int r = 0; r < rows; ++r) {
+        const S *const u = at[k] + i, *const p = x + r * inputs + i;
+        sums[k][r][0] += left < LANES ? load_part(u, left) * load_part(p, left) : load(u) * load(p);
+      }
+  }
+  for (int k = 0; k < together; ++k)
+    for (int r = 0; r < rows; ++r) {
+      V sum = sums[k][r][0];
+      for (int c = 1; c < chains; ++c) sum += sums[k][r][c];
+      factors[k * rows + r] = gates[k * rows + r] * (total(sum) + single(bias + places[k]));
+    }
+}
+
 template <int rows>
 void dots(const S* x, const float* gates, const int32_t* places, const S* weight, const S* bias,
           float* factors, int64_t first, int64_t last, int64_t inputs) {
-  constexpr int64_t STEP = 4 * LANES;
-  for (int64_t n = first; n < last; ++n) {
-    const S* const row = weight + places[n] * inputs;
-    const S* const next = weight + places[n + 1 < last ? n + 1 : n] * inputs;
-    Sum sums[rows];
-    int64_t i = 0;
-    for (; i + STEP <= inputs; i += STEP) {
-      for (int64_t line = 0; line < STEP; line += 64 / sizeof(S)) __builtin_prefetch(next + i + line, 0, 3);
-      const V a = load(row + i), b = load(row + i + LANES);
-      const V c = load(row + i + 2 * LANES), d = load(row + i + 3 * LANES);
-#pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) {
-        const S* const p = x + r * inputs + i;
-        sums[r].a += a * load(p);
-        sums[r].b += b * load(p + LANES);
-        sums[r].c += c * load(p + 2 * LANES);
-        sums[r].d += d * load(p + 3 * LANES);
-      }
-    }
-    for (; i < inputs; i += LANES) {
-      const int64_t left = inputs - i;
-      const V a = left < LANES ? load_part(row + i, left) : load(row + i);
-#pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) {
-        const S* const p = x + r * inputs + i;
-        sums[r].a += a * (left < LANES ? load_part(p, left) : load(p));
-      }
-    }
-    const float c = single(bias + places[n]);
-    for (int r = 0; r < rows; ++r)
-      factors[n * rows + r] = gates[n * rows + r] * ((float)sums[r].value() + c);
-  }
+  constexpr int most = rows > 2 ? 2 : 4;
+  int64_t n = first;
+  for (; n + most <= last; n += most)
+    few_dots<rows, most>(x, gates + n * rows, places + n, weight, bias, factors + n * rows, inputs);
+  for (; n < last; ++n)
+    few_dots<rows, 1>(x, gates + n * rows, places + n, weight, bias, factors + n * rows, inputs);
 }
 """
 
@@ -264,14 +249,14 @@ ENTRY(SYMBOL_met) {
 #undef CALL
 }
 
-// factors, places, W -> sums [parts][rows][outputs]; parameters: rows, listed neurons, those of a part; for
-// those of [first, last), a part; columns: outputs
+// factors, places, W -> sums [parts][rows][outputs]; parameters: rows, listed neurons of a part; those of
+// [first, last), a part; columns: outputs
 ENTRY(SYMBOL) {
-  const int64_t part = first / (int64_t)parameters[2];
+  const int64_t part = first / (int64_t)parameters[1];
   float* const sums = (float*)outputs[0] + part * (int64_t)parameters[0] * columns;
 #define CALL(rows) \\
   add<rows>((const float*)inputs[0], (const int32_t*)inputs[1], (const S*)inputs[2], sums, first, last, \\
-            (int64_t)parameters[1], columns)
+            columns)
   FOR_ROWS(CALL)
 #undef CALL
 }

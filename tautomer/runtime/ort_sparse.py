@@ -136,7 +136,7 @@ class _FirstRuns:
                 [(dots, np.float32)],
             )
             or self._run(
-                "", [factors, places, self._weight], [number, met, part], met, _OUTPUTS, [(sums, np.float32)]
+                "", [factors, places, self._weight], [number, part], met, _OUTPUTS, [(sums, np.float32)]
             )
             or self._run("_join", [sums, self._bias], [number, 2.0], _OUTPUTS, _OUTPUTS, [(y, self._dtype)])
         )

@@ -44,18 +44,21 @@ def test_convert_a_torch_model(tmp_path: Path) -> None:
     assert all(0.0 < each < 1e-4 for each in apart)  # float32, scores up to about 20
 
 
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [
-        ("models_sigmoid_attention.py", ["ViT", "language model"]),
-        ("models_lssar.py", ["language model"]),
-        ("models_relu.py", ["1 x SparseLinear"]),
-    ],
-)
-def test_models(script: str, said: list[str], tmp_path: Path) -> None:
-    out = _run(script, "--quick", folder=tmp_path)
-    assert all(one in out for one in said)
-    assert out.count("verified: EQUAL") == len(said)
+def test_models(tmp_path: Path) -> None:
+    scripts = sorted(str(path) for path in EXAMPLES.glob("models_*.py"))
+    # in one process: importing what they need takes longer than they do
+    lines = [
+        "import runpy, sys",
+        f"sys.path.insert(0, {str(EXAMPLES)!r})",
+        "sys.argv.append('--quick')",
+        *(f"runpy.run_path({script!r}, run_name='__main__')" for script in scripts),
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
+    assert all(one in out for one in ("ViT", "LSSAR", "1 x SparseLinear"))
+    assert out.count("verified: EQUAL") == 4
     apart = [float(line.split()[2]) for line in out.splitlines() if "largest difference" in line]
     assert all(each < 1e-5 for each in apart)  # of float32, through one or two layers
 

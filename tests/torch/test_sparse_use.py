@@ -14,11 +14,9 @@ from tautomer.runtime.torch.sparse_library import attach_sparse, sparse_operator
 WIDTH, NEURONS = 40, 96
 ACTIVATIONS: dict[str, tuple[Any, bool]] = {
     "relu": (lambda g, u: torch.relu(g), False),
-    "squared": (lambda g, u: functional.relu(g) ** 2, False),
     "reglu": (lambda g, u: functional.relu(g) * u, True),
     "squared gate": (lambda g, u: u * functional.relu(g).square(), True),
     "threshold": (lambda g, u: torch.where(g > 0.1, g, 0.0) * u, True),
-    "gated twice": (lambda g, u: functional.relu(g) * torch.tanh(u), False),
 }
 
 
@@ -93,7 +91,6 @@ def test_new_weights_are_seen_and_weights_that_are_not_finite(said: list[Any]) -
     ("activation", "rows", "reason"),
     [
         (functional.gelu, 1, None),
-        (functional.silu, 1, None),
         (torch.relu, 5, "its 5 rows meet nearly every neuron"),
     ],
 )
@@ -113,16 +110,15 @@ def test_training_stays_with_torch(said: list[Any]) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_operators_read_only_what_is_met(kernels: None, dtype: torch.dtype) -> None:
-    assert attach_sparse(str(dtype).removeprefix("torch.")) == ""
-    h = torch.relu(torch.randn(2, 1, NEURONS)).to(dtype)
+def test_the_operators_read_only_what_is_met(kernels: None) -> None:
+    assert attach_sparse("float32") == ""
+    h = torch.relu(torch.randn(2, 1, NEURONS))
     h[..., 5] = 0.0
-    rows = (torch.randn(NEURONS, WIDTH) / 10).to(dtype)
-    expected = (h.float() @ rows.float()).to(dtype)
+    rows = torch.randn(NEURONS, WIDTH) / 10
+    expected = h @ rows
     rows[5] = float("nan")
     run, yes = sparse_operator(gated=False), torch.tensor(True)
-    torch.testing.assert_close(run(h, rows, None, yes), expected, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(run(h, rows, None, yes), expected, rtol=1e-4, atol=1e-5)
     assert run(h, rows, None, ~yes).isnan().all()
     assert run(h[:0], rows, None, yes).shape == (0, 1, WIDTH)
     with pytest.raises(RuntimeError, match="do not fit"):
