@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tautomer.patterns.attention import DEFINITION as SCORE_ATTENTION
 from tautomer.patterns.operation import Definition, definitions
+from tautomer.patterns.sparse_linear import FORMULAS, INPUTS, SOURCE
 
 _ROWS = {
     "": "element",
@@ -21,6 +22,10 @@ def operations_table() -> str:
     ]
     lines += [
         _line(definition) for definition in sorted((*definitions(), SCORE_ATTENTION), key=lambda d: d.key)
+    ]
+    lines += [
+        f"| `tautomer.{op}` | `{formula}` | matrix product | {', '.join(INPUTS[op][1:])} | - | {SOURCE} |"
+        for op, formula in FORMULAS.items()
     ]
     return "\n".join(lines) + "\n"
 

@@ -23,6 +23,11 @@ from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN
 
 PLAIN, GATED = "SparseLinear", "SparseGatedLinear"
 INPUTS = {PLAIN: ("h", "W", "b"), GATED: ("x", "gate", "U", "c", "W", "b")}
+FORMULAS = {
+    PLAIN: "h W + b, row j of W read only where h_j != 0",
+    GATED: "(gate * (x U^T + c)) W + b, rows j of U and W read only where gate_j != 0",
+}
+SOURCE = "arXiv 2402.13516 (ProSparse)"
 FEW = 4
 """Rows that may share what is read: of five with nine zeros in ten, four neurons in ten are met by one."""
 
