@@ -1,9 +1,8 @@
 """Attention kernels on a GPU: checks of all forms and of every way to cut them up, and their times.
 
 Each way is timed beside the others and beside torch's flash attention and cuDNN's; the first of a line is
-the fastest. Before anything runs all kernels are compiled at once, by as many threads as there are
-processors. Warps that wait for each other can wait forever, so specialised kernels first run in a process
-that can be ended.
+the fastest. Before anything runs all kernels are compiled at once, in as many processes as there
+are processors.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, SOFTMAX, TOGETHER
+from benchmarks.gpu_attention_forms import compile_forms, form_checks
+from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, SOFTMAX
 from benchmarks.gpu_case import Call, Case, Check, Place, relative
 from tautomer.codegen.triton_attention_tiles import Tiling
 from tautomer.patterns.attention_form import AttentionForm
@@ -44,7 +44,8 @@ _LENGTHS = (16384, 4096)
 def checks(place: Place) -> list[Check]:
     """Every way to cut a kernel up."""
     ways = {way: {head: tilings(way, head, place) for head in (128, 64)} for way in _WAYS}
-    return [Check(trial.name(), partial(trial.error, place), trial.limit) for trial in _trials(ways)]
+    found = [Check(trial.name(), partial(trial.error, place), trial.limit) for trial in _trials(ways)]
+    return found + form_checks(place)
 
 
 def cases(place: Place) -> list[Case]:
@@ -94,18 +95,16 @@ class _Trial:
             found: Any = attend(form, self.tiling, operands, given["q"], given["k"], given["v"])[:1]
         elif self.way == "queries":
             found = (gradient_of_queries(form, self.tiling, operands, given),)
-        elif self.way == "keys":
-            found = gradients_of_keys(form, self.tiling, operands, given)
         else:
-            found = gradients(form, {"all": self.tiling}, operands, *given.values(), None, None)
+            found = gradients_of_keys(form, self.tiling, operands, given)
         if compiled:
             return 0.0
         result, of = reference(form, operands, given)
-        expected = {"forward": (result,), "softmax": (result,), "queries": of[:1], "keys": of[1:], "all": of}
+        expected = {"forward": (result,), "softmax": (result,), "queries": of[:1], "keys": of[1:]}
         return relative(found, expected[self.way])
 
 
-_WAYS = {"forward": FORWARD, "softmax": SOFTMAX, "queries": QUERIES, "keys": KEYS, "all": TOGETHER}
+_WAYS = {"forward": FORWARD, "softmax": SOFTMAX, "queries": QUERIES, "keys": KEYS}
 
 
 def _trials(ways: Mapping[str, Mapping[int, Sequence[Tiling]]]) -> list[_Trial]:
@@ -127,48 +126,10 @@ def label(tiling: Tiling) -> str:
 
 def tilings(way: str, head: int, place: Place) -> tuple[Tiling, ...]:
     """What is tried; in a rehearsal a small one that the interpreter can run."""
-    return (Tiling(16, 32, 4, 2),) if place.rehearsal else _finished()[way][head]
-
-
-@cache
-def _finished() -> dict[str, dict[int, tuple[Tiling, ...]]]:
-    """What is tried, compiled, without the specialised kernels that do not come to an end."""
+    if place.rehearsal:
+        return (Tiling(16, 32, 4, 2),)
     _compile_all()
-    left = _specialised()
-    bad: list[_Trial] = []
-    while left and len(bad) < 4:
-        names = [trial.name() for trial in left]
-        command = [sys.executable, "-m", "benchmarks.gpu_attention", *names]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-            said, trouble = done.stdout, done.stderr.strip().splitlines()[-1:]
-        except subprocess.TimeoutExpired as error:
-            said, trouble = (error.stdout or b"").decode(), ["it did not end"]
-        through = set(said.splitlines())
-        left = [trial for trial in left if trial.name() not in through]
-        if left:
-            print(f"left out: {left[0].name()}: {' '.join(trouble)[:200]}", flush=True)
-            bad.append(left.pop(0))
-    without = {(one.way, one.head, one.tiling) for one in (*bad, *left)}  # only asked for membership
-    return {
-        way: {head: tuple(t for t in of[head] if (way, head, t) not in without) for head in of}
-        for way, of in _WAYS.items()
-    }
-
-
-def _specialised() -> list[_Trial]:
-    return [trial for trial in _trials(_WAYS) if trial.tiling.loads == "specialised"]
-
-
-def _try(names: list[str]) -> None:
-    """Runs trials, and prints the name of each that comes to its end."""
-    place = Place("cuda", rehearsal=False)
-    wanted = [trial for trial in _specialised() if trial.name() in names]
-    for trial in wanted:
-        with suppress(Exception):  # it ends, and says in the checks what is wrong
-            trial.error(place)
-            torch.cuda.synchronize()
-        print(trial.name(), flush=True)
+    return _WAYS[way][head]
 
 
 @dataclass(frozen=True)
@@ -239,13 +200,12 @@ class _Size:
         given, form, operands = self.tensors(), self.form, self.operands()
         four = [given[name] for name in ("q", "k", "v", "dy")]
         found: dict[str, Call] = {}
-        for tiling in tilings("all", self.head, self.place):
-            chosen = {"all": tiling}
-            found[f"all {label(tiling)}"] = lambda _, t=chosen: gradients(
-                form, t, operands, *four, None, None
-            )
-        first = {way: tilings(way, self.head, self.place)[0] for way in ("queries", "keys")}
-        found["two kernels"] = lambda _: gradients(form, first, operands, *four, None, None)
+        for queries in tilings("queries", self.head, self.place)[:2]:
+            for keys in tilings("keys", self.head, self.place)[:2]:
+                chosen = {"queries": queries, "keys": keys}
+                found[f"{label(queries)} + {label(keys)}"] = lambda _, t=chosen: gradients(
+                    form, t, operands, *four, None, None
+                )
         return found | self.backward_peers(given)
 
     def of_queries(self) -> Mapping[str, Call]:
@@ -320,10 +280,11 @@ def reference(
     return result.detach(), torch.autograd.grad(result, (q, k, v), given["dy"].double())
 
 
+@cache
 def _compile_all() -> None:
     """Compiles what is tried, in as many processes as there are processors; what they keep is found again."""
     count = len(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "benchmarks.gpu_attention", "--compile"]
+    command = [sys.executable, "-m", "benchmarks.gpu_attention"]
     running = [
         subprocess.Popen([*command, str(index), str(count)], stderr=subprocess.DEVNULL)
         for index in range(count)
@@ -342,10 +303,8 @@ def _compile(index: int, count: int) -> None:
     for trial in _trials(_WAYS)[index::count]:
         with suppress(Exception), compile_only():
             trial.error(place, compiled=True)
+    compile_forms(place, index, count)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--compile"]:
-        _compile(int(sys.argv[2]), int(sys.argv[3]))
-    else:
-        _try(sys.argv[1:])
+    _compile(int(sys.argv[1]), int(sys.argv[2]))

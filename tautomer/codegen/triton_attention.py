@@ -30,6 +30,7 @@ from tautomer.codegen.triton_attention_tiles import (
     positions,
     stored,
     strides,
+    tiles_of,
 )
 from tautomer.patterns.attention_form import AttentionForm
 
@@ -40,15 +41,15 @@ _UNSPECIALISED = """@triton.jit(
 )"""
 
 
-def arguments(form: AttentionForm) -> tuple[tuple[str, str], ...]:
-    """The arguments of the kernel before its constants: (name, type)."""
+def arguments(form: AttentionForm, tiling: Tiling) -> tuple[tuple[str, str], ...]:
+    """The arguments of the kernel before its constants: (name, type), see `tiles_of` for descriptors."""
     element = TYPES[form.dtype]
     found = [(name, f"*{element}") for name in ("q", "k", "v", "y")]
     if Scores(form).divided and form.function.second is None:
         found.append(("statistic", "*fp32"))
     found += [(name, "i32") for name in ("blocks", "H", "group", "N", "M", "shift")]
     found += [(stride, "i32") for name in ("q", "k", "v", "y") for stride in strides(name)]
-    return (*found, *operands(Scores(form)))
+    return (*found, *operands(Scores(form)), *tiles_of(("q", "k", "v"), tiling))
 
 
 def forward(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
@@ -65,7 +66,7 @@ def forward(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
     for sweep in sweeps:
         lines += sweep.text()
     lines.append(stored("y", "acc", "ROWS", "row", "N"))
-    return kernel_of(NAME, arguments(form), scores, lines)
+    return kernel_of(NAME, arguments(form, tiling), scores, lines)
 
 
 def kernel_of(
@@ -93,7 +94,7 @@ def _located(scores: Scores, tiling: Tiling) -> list[str]:
         *([mask_located()] if form.mask else []),
         limit(scores),
     ]
-    if tiling.loads != "pointers":
+    if tiling.loads == "descriptors":
         lines += [
             described("q", "ROWS", "N"),
             described("k", "KEYS", "limit"),
@@ -163,17 +164,14 @@ class _Sweep:
         positional = bool(scores.form.causal) or scores.form.window
         # beyond the last key v is 0: only where weights are added up does it matter that there is no key
         tail = positional or scores.divided
-        if tiling.loads == "specialised":
-            return self._loop("low", "high", hidden=tail, inside=False)
         lines = self._loop("low", "open", hidden=True, inside=False) if scores.form.window else []
-        if tiling.loads == "descriptors" and not tail:
+        if tiling.loads != "pointers" and not tail:
             return self._loop("low", "high", hidden=False, inside=True)
         lines += self._loop("open", "shut", hidden=False, inside=True)
         return lines + self._loop("shut", "high", hidden=tail, inside=False)
 
     def _loop(self, start: str, end: str, *, hidden: bool, inside: bool) -> list[str]:
-        specialised = ", warp_specialize=True" if self.tiling.loads == "specialised" else ""
-        head = f"for key in tl.range({start}, {end}, KEYS, num_stages=STAGES{specialised}):"
+        head = f"for key in tl.range({start}, {end}, KEYS, num_stages=STAGES):"
         keys = loaded("k", "KEYS", "key", "limit", inside, self.tiling.loads)
         values = loaded("v", "KEYS", "key", "limit", inside, self.tiling.loads)
         lines = [f"s = {product('queries', f'tl.trans({keys})', self.scores)}"]

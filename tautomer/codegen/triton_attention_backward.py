@@ -6,9 +6,9 @@
     delta = rowsum(dy * y)        dq = scale ds k        dk = scale ds^T q        dv = w^T dy
 
 One kernel computes dq by tiles of queries and another dk and dv by tiles of keys; both compute the weights,
-which makes seven products for each tile. Or the second adds what it has of dq to memory, in float32: five
-products, but the order of the sums, and so their last digits, differ from run to run. A pointwise score
-function needs neither delta nor a statistic of its rows.
+which makes seven products for each tile. One that did both, with five, would have to add dq to memory in
+float32: on an H100 that was slower, and the order of its sums changes from run to run.
+A pointwise score function needs neither delta nor a statistic of its rows.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tautomer.codegen.triton_attention_tiles import (
     positions,
     stored,
     strides,
+    tiles_of,
 )
 from tautomer.patterns.attention_form import AttentionForm
 
@@ -43,21 +44,21 @@ def differentiable(form: AttentionForm) -> str:
     return ""
 
 
-def arguments(form: AttentionForm, outputs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The arguments of a kernel before its constants: (name, type).
+def arguments(form: AttentionForm, tiling: Tiling, outputs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The arguments of a kernel before its constants: (name, type), see `tiles_of` for descriptors.
 
     Args:
         form: what is computed.
-        outputs: dq, or dk and dv, or all of them; a dq beside others is float32.
+        tiling: how the kernel is cut up.
+        outputs: dq, or dk and dv.
     """
-    element = TYPES[form.dtype]
     tensors = ("q", "k", "v", "dy", *outputs)
-    found = [(name, "*fp32" if name == "dq" and len(outputs) > 1 else f"*{element}") for name in tensors]
+    found = [(name, f"*{TYPES[form.dtype]}") for name in tensors]
     if Scores(form).divided:
         found += [("statistic", "*fp32"), ("delta", "*fp32")]
     found += [(name, "i32") for name in ("blocks", "H", "group", "N", "M", "shift")]
     found += [(stride, "i32") for name in tensors for stride in strides(name)]
-    return (*found, *operands(Scores(form)))
+    return (*found, *operands(Scores(form)), *tiles_of(tensors[:4], tiling))
 
 
 def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
@@ -74,7 +75,7 @@ def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
         *([mask_located()] if form.mask else []),
         limit(scores),
     ]
-    if tiling.loads != "pointers":
+    if tiling.loads == "descriptors":
         lines += [described("q", "ROWS", "N"), described("dy", "ROWS", "N")]
         lines += [described("k", "KEYS", "limit"), described("v", "KEYS", "limit")]
     lines += scores.of_the_call()
@@ -85,9 +86,8 @@ def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
     lines.append("acc = tl.zeros([ROWS, HEAD_PADDED], tl.float32)")
     positional = bool(form.causal) or form.window
     tail = positional or scores.divided
-    if tiling.loads == "specialised" or (tiling.loads == "descriptors" and not tail):
-        ranges = [("low", "high", tail, False)]
-    else:
+    ranges: list[tuple[str, str, bool, bool]] = [("low", "high", False, True)]
+    if tiling.loads == "pointers" or tail:
         ranges = [("low", "open", True, False)] if form.window else []
         ranges += [("open", "shut", False, True), ("shut", "high", tail, False)]
     for start, end, hidden, inside in ranges:
@@ -100,25 +100,21 @@ def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
             *_slopes(scores, hidden),
             f"acc = {product('ds.to(q.dtype.element_ty)', 'keys', scores, 'acc')}",
         ]
-        lines += _loop("key", start, end, "KEYS", tiling, body)
+        lines += _loop("key", start, end, "KEYS", body)
     lines.append(stored("dq", "acc * scale", "ROWS", "row", "N"))
-    return kernel_of(ROWS_KERNEL, arguments(form, ("dq",)), scores, lines)
+    return kernel_of(ROWS_KERNEL, arguments(form, tiling, ("dq",)), scores, lines)
 
 
-def of_keys(
-    form: AttentionForm, tiling: Tiling, *, grouped: bool = True, with_queries: bool = False
-) -> tuple[str, str]:
+def of_keys(form: AttentionForm, tiling: Tiling, *, grouped: bool = True) -> tuple[str, str]:
     """(name, module) of the kernel of dk and dv; launched with ceil(M / KEYS) * G * B programs.
 
     Args:
         form: what is computed.
         tiling: how the kernel is cut up.
         grouped: whether several heads share a key head.
-        with_queries: whether dq, float32 and filled with 0, is added to; `scale` is left to the caller there.
     """
     scores = Scores(form, tiling.sigmoid)
     loads = tiling.loads
-    outputs = ("dq", "dk", "dv") if with_queries else ("dk", "dv")
     lines = [
         "program = tl.program_id(0)",
         "block = program % blocks",
@@ -128,13 +124,13 @@ def of_keys(
         *map(located, ("k", "v", "dk", "dv")),
         limit(scores),
     ]
-    if loads != "pointers":
+    if loads == "descriptors":
         lines += [described("k", "KEYS", "limit"), described("v", "KEYS", "limit")]
     lines += [f"keys = {loaded('k', 'KEYS', 'key', 'limit', False, loads)}"]
     lines += [f"values = {loaded('v', 'KEYS', 'key', 'limit', False, loads)}"]
-    lines += _row_bounds(scores, with_queries)
+    lines += _row_bounds(scores)
     lines += [f"acc_{name} = tl.zeros([KEYS, {width}_PADDED], tl.float32)" for name, width in _ACCUMULATED]
-    one = _of_a_head(scores, tiling, with_queries)
+    one = _of_a_head(scores, tiling)
     if grouped:
         lines += ["for member in range(group):", "    head = kv_head * group + member", *indented(one)]
     else:
@@ -142,13 +138,13 @@ def of_keys(
     lines.append("there = key + tl.arange(0, KEYS)[:, None] < limit")
     lines.append(stored("dk", "tl.where(there, acc_k * scale, 0.0)", "KEYS", "key", "M"))
     lines.append(stored("dv", "tl.where(there, acc_v, 0.0)", "KEYS", "key", "M"))
-    return kernel_of(KEYS_KERNEL, arguments(form, outputs), scores, lines)
+    return kernel_of(KEYS_KERNEL, arguments(form, tiling, ("dk", "dv")), scores, lines)
 
 
 _ACCUMULATED = (("k", "HEAD"), ("v", "VALUE"))
 
 
-def _row_bounds(scores: Scores, with_queries: bool) -> list[str]:
+def _row_bounds(scores: Scores) -> list[str]:
     """Statements for the queries that meet a tile of keys: [low, high), of which [open, shut) all see all."""
     form = scores.form
     low = "tl.maximum(key - shift, 0) // ROWS * ROWS" if form.causal else "0"
@@ -158,32 +154,23 @@ def _row_bounds(scores: Scores, with_queries: bool) -> list[str]:
     lines.append(f"open = tl.minimum(tl.maximum({open_}, low), tl.cdiv(high, ROWS) * ROWS)")
     shut = "tl.minimum(high, tl.maximum(key - shift + window, 0))" if form.window else "high"
     lines.append(f"shut = tl.maximum({shut} // ROWS * ROWS, open)")
-    if with_queries and scores.divided:
-        lines.append("shut = tl.where(key + KEYS > limit, open, shut)")
     return lines
 
 
-def _of_a_head(scores: Scores, tiling: Tiling, with_queries: bool) -> list[str]:
+def _of_a_head(scores: Scores, tiling: Tiling) -> list[str]:
     """What one head of queries gives to the gradients of its keys."""
     form, loads = scores.form, tiling.loads
     lines = list(map(located, ("q", "dy")))
     lines += [mask_located()] if form.mask else []
-    if with_queries:
-        lines.append(located("dq"))
-    if loads != "pointers":
+    if loads == "descriptors":
         lines += [described("q", "ROWS", "N"), described("dy", "ROWS", "N")]
-    if with_queries and loads == "descriptors":
-        lines.append(described("dq", "ROWS", "N"))
     lines += scores.of_the_call()
-    tail = form.window or (with_queries and scores.divided)
-    if loads == "specialised":
-        ranges = [("low", "high", tail or bool(form.causal), False)]
+    # a query beyond the last is read as 0, and its dy too: it adds nothing
+    ranges: list[tuple[str, str, bool, bool]] = [("low", "open", True, False)] if form.causal else []
+    if loads != "pointers" and not form.window:
+        ranges += [("open", "high", False, True)]
     else:
-        ranges = [("low", "open", True, False)] if form.causal else []
-        if loads == "descriptors" and not tail:
-            ranges += [("open", "high", False, True)]
-        else:
-            ranges += [("open", "shut", False, True), ("shut", "high", tail, False)]
+        ranges += [("open", "shut", False, True), ("shut", "high", form.window, False)]
     for start, end, hidden, inside in ranges:
         body = [
             f"queries = {loaded('q', 'ROWS', 'row', 'N', inside, loads)}",
@@ -194,17 +181,9 @@ def _of_a_head(scores: Scores, tiling: Tiling, with_queries: bool) -> list[str]:
             f"acc_v = {product(f'{_share(scores)}.to(q.dtype.element_ty)', 'gradient', scores, 'acc_v')}",
             f"dw = {product('values', 'tl.trans(gradient)', scores)}",
             *_slopes(scores, hidden),
-            "ds = ds.to(q.dtype.element_ty)",
-            f"acc_k = {product('ds', 'queries', scores, 'acc_k')}",
+            f"acc_k = {product('ds.to(q.dtype.element_ty)', 'queries', scores, 'acc_k')}",
         ]
-        if with_queries:
-            part = product("tl.trans(ds)", "keys", scores)
-            body.append(
-                f"dq_tiles.atomic_add([row, 0], {part})"
-                if loads == "descriptors"
-                else f"add_tile(dq_rows, {part}, row, N, dq_row, dq_step, ROWS, HEAD, HEAD_PADDED)"
-            )
-        lines += _loop("row", start, end, "ROWS", tiling, body)
+        lines += _loop("row", start, end, "ROWS", body)
     return lines
 
 
@@ -246,9 +225,5 @@ def _share(scores: Scores) -> str:
     return "(w * by_total)" if scores.divided and not scores.exponential else "w"
 
 
-def _loop(name: str, start: str, end: str, step: str, tiling: Tiling, body: list[str]) -> list[str]:
-    specialised = ", warp_specialize=True" if tiling.loads == "specialised" else ""
-    return [
-        f"for {name} in tl.range({start}, {end}, {step}, num_stages=STAGES{specialised}):",
-        *indented(body),
-    ]
+def _loop(name: str, start: str, end: str, step: str, body: list[str]) -> list[str]:
+    return [f"for {name} in tl.range({start}, {end}, {step}, num_stages=STAGES):", *indented(body)]

@@ -1,8 +1,9 @@
 """Tiles of attention in Triton: how a kernel is cut up, and how it reads rows of q, k and v.
 
 A tile is read through pointers, which works with any strides, or through a tensor descriptor, by the copy
-unit of a Hopper or later: no address arithmetic, and rows beyond the end come as zeros. With "specialised" a
-group of warps does nothing but copy while the others compute.
+unit of a Hopper or later: no address arithmetic, and rows beyond the end come as zeros. A descriptor is made
+by each program ("descriptors"), or once for the launch ("parameters"). Triton 3.6 can let a group of warps do
+nothing but copy on a Hopper; what that computed on one was wrong, and is not used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 
 from tautomer.codegen.triton_attention_scores import Scores
 
-Loads = Literal["pointers", "descriptors", "specialised"]
+Loads = Literal["pointers", "descriptors", "parameters"]
 
 HEADER = """\
 import triton
@@ -48,20 +49,6 @@ def store_tile(
     if WIDTH != PADDED:
         inside = inside & (column[None, :] < WIDTH)
     tl.store(at, tile.to(rows_at.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def add_tile(
-    rows_at, tile, start, end, stride, step,
-    COUNT: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
-):
-    row = tl.arange(0, COUNT)
-    column = tl.arange(0, PADDED)
-    at = rows_at + tl.cast(start, tl.int64) * stride + row[:, None] * stride + column[None, :] * step
-    inside = row[:, None] < end - start
-    if WIDTH != PADDED:
-        inside = inside & (column[None, :] < WIDTH)
-    tl.atomic_add(at, tile, mask=inside, sem="relaxed")
 """
 
 
@@ -72,7 +59,7 @@ class Tiling:
     Attributes:
         rows: queries of a tile, a power of two, at least 16.
         keys: keys of a tile, the same.
-        warps: of a program; of a specialised one, of each group that computes.
+        warps: of a program.
         stages: how many tiles are under way.
         loads: see above.
         sigmoid: a name in `triton_sigmoid.SIGMOIDS`.
@@ -141,9 +128,11 @@ def described(name: str, block: str, end: str) -> str:
 
 def loaded(name: str, block: str, start: str, end: str, inside: bool, loads: Loads) -> str:
     """The text of a tile."""
-    if loads != "pointers":
+    _, head, width = _TENSORS[name]
+    if loads == "descriptors":
         return f"{name}_tiles.load([{start}, 0])"
-    width = _TENSORS[name][2]
+    if loads == "parameters":
+        return f"{name}_tiles.load([batch, {head}, {start}, 0]).reshape({block}, {width}_PADDED)"
     return (
         f"load_tile({name}_rows, {start}, {end}, {name}_row, {name}_step, {block}, {width}, "
         f"{width}_PADDED, {inside})"
@@ -157,6 +146,14 @@ def stored(name: str, tile: str, block: str, start: str, end: str) -> str:
         f"store_tile({name}_rows, {tile}, {start}, {end}, {name}_row, {name}_step, {block}, {width}, "
         f"{width}_PADDED)"
     )
+
+
+def tiles_of(names: tuple[str, ...], tiling: Tiling) -> tuple[tuple[str, str], ...]:
+    """The arguments that are descriptors: (name, which size of the tiling its tiles have and which width)."""
+    if tiling.loads != "parameters":
+        return ()
+    size = {"N": "rows", "M": "keys"}
+    return tuple((f"{name}_tiles", f"{size[_TENSORS[name][0]]} {_TENSORS[name][2]}") for name in names)
 
 
 def operands(scores: Scores) -> tuple[tuple[str, str], ...]:
@@ -202,7 +199,10 @@ def positions(scores: Scores, hidden: bool, transposed: bool = False) -> list[st
         across, down = ("[:, None]", "[None, :]") if transposed else ("[None, :]", "[:, None]")
         lines += [f"i = (row + tl.arange(0, ROWS)){down}", f"j = (key + tl.arange(0, KEYS)){across}"]
     if hidden:
-        parts = ["(j < limit)"]
+        # beyond the last key v is 0, and what dk and dv have there is left out when they are stored; and the
+        # last query sees the last key
+        ends = scores.divided and not transposed and (form.causal != "end" or form.lengths)
+        parts = ["(j < limit)"] if ends else []
         if form.causal:
             parts.append("(j <= i + shift)")
         if form.window:

@@ -8,6 +8,7 @@ and a reciprocal for each score take as long as both products. So there are form
     division     2                              none; runs on every device
     reciprocal   2                              1 ulp of float32, by its instruction
     pair         1.5                            3 ulp; w is at least 2^-60
+    quadruple    1.25                           5 ulp; w is at least 2^-31
     arithmetic   1                              3e-5; w is at least 2^-126
     polynomial   1                              8e-5; w is at least 2^-126
     tanh         1                              none is promised: an absolute error of 2^-11 is larger than w
@@ -56,6 +57,44 @@ def weight(x):
     )
 '''
 
+# the same of two pairs
+_QUADRUPLE = '''\
+@triton.jit
+def weight(x):
+    return tl.inline_asm_elementwise(
+        """{
+        .reg .f32 a, b, c, d, ab, cd, r;
+        min.ftz.f32 a, $4, 0f41F80000;
+        min.ftz.f32 b, $5, 0f41F80000;
+        min.ftz.f32 c, $6, 0f41F80000;
+        min.ftz.f32 d, $7, 0f41F80000;
+        ex2.approx.ftz.f32 a, a;
+        ex2.approx.ftz.f32 b, b;
+        ex2.approx.ftz.f32 c, c;
+        ex2.approx.ftz.f32 d, d;
+        add.ftz.f32 a, a, 0f3F800000;
+        add.ftz.f32 b, b, 0f3F800000;
+        add.ftz.f32 c, c, 0f3F800000;
+        add.ftz.f32 d, d, 0f3F800000;
+        mul.ftz.f32 ab, a, b;
+        mul.ftz.f32 cd, c, d;
+        mul.ftz.f32 r, ab, cd;
+        rcp.approx.ftz.f32 r, r;
+        mul.ftz.f32 cd, r, cd;
+        mul.ftz.f32 ab, r, ab;
+        mul.ftz.f32 $0, cd, b;
+        mul.ftz.f32 $1, cd, a;
+        mul.ftz.f32 $2, ab, d;
+        mul.ftz.f32 $3, ab, c;
+        }""",
+        "=r,=r,=r,=r,r,r,r,r",
+        [x],
+        dtype=tl.float32,
+        is_pure=True,
+        pack=4,
+    )
+'''
+
 # a number's bits, taken from a constant, are those of its reciprocal within 7 %; then 1/u = polynomial(u),
 # u = d * guess, which is near 1
 _ARITHMETIC = """\
@@ -94,11 +133,12 @@ SIGMOIDS = {
     "division": _DIVISION,
     "reciprocal": _RECIPROCAL,
     "pair": _PAIR,
+    "quadruple": _QUADRUPLE,
     "arithmetic": _ARITHMETIC,
     "polynomial": _POLYNOMIAL,
     "tanh": _TANH,
 }
 PORTABLE = ("division", "arithmetic")
 """Those that need nothing of a particular device."""
-SMALLEST = {"pair": 2.0**-60, "arithmetic": 2.0**-126, "polynomial": 2.0**-126}
+SMALLEST = {"pair": 2.0**-60, "quadruple": 2.0**-31, "arithmetic": 2.0**-126, "polynomial": 2.0**-126}
 """The least weight of those that do not go down to 0: a removed key must not come to them as a score."""

@@ -89,7 +89,7 @@ class MaskReader:
             allowed: where keys stay, at two sizes.
             scores: the shapes of the scores at these sizes.
         """
-        if not self.holds_at_all_sizes(value, scores):
+        if not self._holds_at_all_sizes(value, scores):
             return None
         flat = [_one_triangle(x, shape[-2:]) for x, shape in zip(allowed, scores, strict=True)]
         first, *_ = flat
@@ -106,9 +106,9 @@ class MaskReader:
         found = self.contents(value)
         if found is None or any(np.any(x) for x in found):
             return False
-        return self.holds_at_all_sizes(value, scores)
+        return self._holds_at_all_sizes(value, scores)
 
-    def holds_at_all_sizes(self, value: ir.Value, scores: tuple[Any, Any]) -> bool:
+    def _holds_at_all_sizes(self, value: ir.Value, scores: tuple[Any, Any]) -> bool:
         """Whether what is seen of a mask at two sizes can be all that there is to see."""
         if scores[0][-2:] == scores[1][-2:]:
             return True
@@ -151,18 +151,6 @@ class MaskReader:
             constant = node.attributes.get("value") if node.op_type == "Constant" else None
             if constant is not None:
                 yield constant.as_tensor().numpy()
-
-    def parts(self, value: ir.Value) -> list[ir.Value]:
-        """The booleans that must all hold for one to hold."""
-        node = value.producer()
-        if node is not None and node.op_type == "And" and all(x is not None for x in node.inputs):
-            return [part for x in node.inputs if x is not None for part in self.parts(x)]
-        spread = node is not None and node.op_type in ("Expand", "Identity") and node.inputs[0] is not None
-        if spread and self._here.get(value).array is None:
-            assert node is not None and node.inputs[0] is not None
-            found = self.parts(node.inputs[0])
-            return found if len(found) > 1 else [value]
-        return [value]
 
     def condition(self, value: ir.Value) -> tuple[ir.Value, bool, float] | None:
         """The boolean that an added mask is made from: where it keeps or removes, and by which number."""

@@ -14,7 +14,6 @@ from tautomer.passes.attention_masks import REMOVES, ByPosition, MaskReader
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.attention import RecognisedAttention
 from tautomer.patterns.attention_form import AttentionForm, Empty, Mask, visible
-from tautomer.patterns.readings import read_scalar
 
 
 class Unfit(Exception):
@@ -110,18 +109,13 @@ class Terms:
             raise Unfit(f"a score of {fill:g} in the place of those of masked keys does not remove them")
         if np.isfinite(fill) and self._op.weights.guarded:
             raise Unfit(f"masked keys have a score of {fill:g}, and weights are guarded against NaN as well")
-        # a query without keys sees the mean of all keys that a finite number removes, by whichever mask
-        split = keeps and not self._literal and np.isinf(fill)
-        for part in self._masks.parts(value) if split else [value]:
-            contents = None if self._literal else self._masks.contents(part)
-            if contents is not None:
-                here, there = (np.asarray(x, bool) == keeps for x in contents)
-                if here.all() and there.all() and self._masks.holds_at_all_sizes(part, self._shapes):
-                    continue
-                found = self._masks.by_position(part, (here, there), self._shapes)
-                if found is not None and self._place(found, fill):
-                    continue
-            self._read.append(_Mask(part, keeps, fill))
+        contents = None if self._literal else self._masks.contents(value)
+        if contents is not None:
+            here, there = (np.asarray(x, bool) == keeps for x in contents)
+            found = self._masks.by_position(value, (here, there), self._shapes)
+            if found is not None and self._place(found, fill):
+                return
+        self._read.append(_Mask(value, keeps, fill))
 
     def _zeroes(self, value: ir.Value) -> None:
         """Numbers 0 and 1 that multiply weights before they are summed."""
@@ -237,10 +231,6 @@ class Terms:
             left, letters[0] = op.left, "h"
             self.numbers["scale"] /= q.factor
         left = work.now(left)
-        if not _as_meant(self.numbers["scale"]) and letters[0] == q.layout and kind is not None:
-            # a product of numbers may be none that float32 holds: one of them stays where it was
-            left = builder.op("Mul", left, builder.scalar(q.factor, kind))
-            self.numbers["scale"] /= q.factor
         for value in self._times:
             if work.facts.get(value).dtype != kind:
                 raise Unfit(f"'{value.name}', which multiplies scores, has another element type than q")
@@ -291,12 +281,6 @@ class Terms:
                 break
             value = node.inputs[0]
         raise Unfit(f"'{sink.name}' is not one score per head")
-
-
-def _as_meant(number: float) -> bool:
-    """Whether a number is what is read where it is stored in float32."""
-    meant = read_scalar(float(np.float32(number)), np.dtype(np.float32)).value
-    return abs(meant - number) <= 1e-12 * abs(number)
 
 
 def _broadcasts(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:

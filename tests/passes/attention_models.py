@@ -125,12 +125,6 @@ WRITTEN: dict[str, tuple[Weights, str]] = {
         lambda s, x: softmax(s, s.Where(s.Not(allowed(s, (BATCH, 1, 1, LENGTH))), LOWEST, x)),
         "softmax_boolean_mean",
     ),
-    "a triangle and a boolean for keys": (
-        lambda s, x: softmax(
-            s, s.Where(s.And(s.const(TRIANGLE), allowed(s, (BATCH, 1, 1, LENGTH))), x, -np.inf)
-        ),
-        "softmax_boolean_causal",
-    ),
     "a sum of a boolean": (
         lambda s, x: softmax(s, s.Add(x, s.Where(allowed(s), 0.0, -np.inf))),
         "softmax_boolean",

@@ -16,7 +16,9 @@ import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from tautomer.codegen.triton_attention_tiles import Tiling
-from tautomer.patterns.attention_form import AttentionForm, attend
+from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.torch import attention_cuda
+from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.triton import attention
 from tautomer.runtime.triton.attention import Operands
 
@@ -26,53 +28,13 @@ LIMITS = {"float32": 3e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
 SMALL = Tiling(16, 32, 4, 2)
 
 
-class Wide:
-    """The mathematics of float64 tensors, with gradients."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-    def move(self, how: Any, x: torch.Tensor) -> torch.Tensor:
-        places = how(np.arange(x.numel()).reshape(x.shape))
-        return x.reshape(-1)[torch.from_numpy(np.ascontiguousarray(places))]
-
-    def shape(self, x: torch.Tensor) -> tuple[int, ...]:
-        return tuple(x.shape)
-
-    def constant(self, x: Any) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(x)).double()
-
-    def sum(self, x: torch.Tensor, axes: tuple[int, ...], keepdims: bool) -> torch.Tensor:
-        return x.sum(axes, keepdim=keepdims)
-
-    def amax(self, x: torch.Tensor, axes: tuple[int, ...], keepdims: bool) -> torch.Tensor:
-        return x.amax(axes, keepdim=keepdims).detach()  # what it shifts by does not matter to the result
-
-    def maximum(self, a: torch.Tensor, b: Any) -> torch.Tensor:
-        return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype))
-
-    def exp(self, x: Any) -> torch.Tensor:
-        return torch.exp(torch.as_tensor(x))
-
-    def power(self, x: torch.Tensor, power: int) -> torch.Tensor:
-        return x**power
-
-    def compare(self, relation: str, a: torch.Tensor, b: Any) -> torch.Tensor:
-        assert relation == "=="
-        return a == b
-
-    def where(self, condition: Any, a: Any, b: Any) -> torch.Tensor:
-        yes, no = (torch.as_tensor(one, dtype=torch.float64) for one in (a, b))
-        return torch.where(torch.as_tensor(condition), yes, no)
-
-
 def run(
     score: str,
     *,
     sizes: tuple[int, ...] = (1, 2, 1, 37, 53, 20, 24),
     tiling: Tiling = SMALL,
     numbers: dict[str, Any] | None = None,
-    gradient: str = "",
+    gradient: bool = False,
     gaps: bool = False,
     nothing: bool = False,
     **form_of: Any,
@@ -84,7 +46,7 @@ def run(
         sizes: B, H, G, N, M, d, e.
         tiling: of all kernels.
         numbers: bias, window and so on.
-        gradient: "all" for one kernel, "two" for two, or none.
+        gradient: whether gradients are computed too.
         gaps: whether tensors are transposed, and have gaps between their elements.
         nothing: whether the first sequence has no key at all.
         form_of: the rest of the form.
@@ -117,8 +79,7 @@ def run(
     exact = formula(form, operands, *wide)
     reason = off(y, exact, form.dtype)
     if gradient and not reason:
-        kinds = ("all",) if gradient == "all" else ("queries", "keys")
-        tilings = dict.fromkeys(kinds, tiling)
+        tilings = dict.fromkeys(("queries", "keys"), tiling)
         given = (q, k, v, dy, None if statistic is None else y, statistic)
         found = attention.gradients(form, tilings, operands, *given)
         wanted = torch.autograd.grad(exact, wide, dy.double())
@@ -137,20 +98,9 @@ def tensor(kind: torch.dtype, gaps: bool, *shape: int) -> torch.Tensor:
 
 def formula(form: AttentionForm, operands: Operands, *qkv: torch.Tensor) -> torch.Tensor:
     """The result by definition."""
-    beside = operands.tensors
-    mask = beside.get("mask")
-    given: dict[str, Any] = {
-        name: getattr(operands, name) for name in ("scale", "bias", "softcap", "window", "free")
-    }
-    if mask is not None:
-        given["mask"] = mask if form.mask == "boolean" else mask.double()
-    if form.lengths:
-        given["lengths"] = beside["lengths"].numpy()
-    if form.alibi:
-        given["slopes"] = beside["slopes"].double()
-    if form.sink:
-        given["sink"] = beside["sinks"].double()
-    return attend(Wide(), form, *qkv, **given)
+    beside = [operands.tensors.get(name) for name in ("mask", "lengths", "slopes", "sinks")]
+    numbers = (operands.scale, operands.bias, operands.softcap, operands.window, operands.free)
+    return meaning(form, *qkv, *beside, "", *numbers)
 
 
 def off(found: torch.Tensor, exact: torch.Tensor, dtype: str) -> str:
@@ -166,6 +116,19 @@ def off(found: torch.Tensor, exact: torch.Tensor, dtype: str) -> str:
     scale = float(b[finite].abs().max())
     error = float((a - b)[finite].abs().max())
     return "" if error <= LIMITS[dtype] * max(scale, 1e-30) else f"off by {error / scale:.1e}"
+
+
+def operator(score: str) -> str:
+    """Whether what the operator of torch gives on a GPU lies in memory as torch is told."""
+    form = AttentionForm(score, causal="end")
+    q, k, v = (torch.randn(1, n, h, 16).transpose(1, 2) for h, n in ((2, 9), (1, 13), (1, 13)))
+    rest = (q, k, v, None, None, None, None, "", 0.25, -2.0, 1.0, 0, 0)
+    found, told = attention_cuda.forward(form, *rest), attention_cuda.outputs(form, q, v)
+    gradients = attention_cuda.backward(form, found[0], *found, *rest)
+    wanted = [attention.empty_like_rows(x, x.shape[-1]) for x in (q, k, v)]
+    pairs = [*zip(found, told, strict=True), *zip(gradients, wanted, strict=True)]
+    same = all(a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype for a, b in pairs)
+    return "" if same else "other strides"
 
 
 def narrow_products() -> None:
@@ -186,11 +149,11 @@ def narrow_products() -> None:
 
 SINGLE_TILE = (1, 1, 1, 16, 32, 16, 16)
 CASES: dict[str, dict[str, Any]] = {
-    "sigmoid": {"score": "sigmoid", "gradient": "two", "numbers": {"bias": -3.0}},
+    "sigmoid": {"score": "sigmoid", "gradient": True, "numbers": {"bias": -3.0}},
     "sigmoid, heads in groups": {
         "score": "sigmoid",
         "sizes": (2, 4, 2, 17, 33, 16, 16),
-        "gradient": "all",
+        "gradient": True,
         "causal": "end",
     },
     "sigmoid, a window": {
@@ -198,31 +161,31 @@ CASES: dict[str, dict[str, Any]] = {
         "causal": "start",
         "window": True,
         "numbers": {"window": 7},
-        "gradient": "all",
+        "gradient": True,
     },
     "sigmoid, one query": {"score": "sigmoid", "sizes": (1, 2, 1, 1, 53, 16, 16), "causal": "end"},
-    "sigmoid, one key": {"score": "sigmoid", "sizes": (1, 1, 1, 1, 1, 1, 1), "gradient": "two"},
+    "sigmoid, one key": {"score": "sigmoid", "sizes": (1, 1, 1, 1, 1, 1, 1), "gradient": True},
     "sigmoid, no query": {"score": "sigmoid", "sizes": (1, 2, 1, 0, 5, 16, 16)},
-    "sigmoid, no key": {"score": "sigmoid", "sizes": (1, 2, 1, 5, 0, 16, 16), "gradient": "two"},
-    "sigmoid, one tile": {"score": "sigmoid", "sizes": SINGLE_TILE, "causal": "end", "gradient": "two"},
-    "sigmoid, bfloat16": {"score": "sigmoid", "dtype": "bfloat16", "gradient": "two", "gaps": True},
-    "sigmoid, float16": {"score": "sigmoid", "dtype": "float16", "causal": "end", "gradient": "all"},
-    "sigmoid, additive": {"score": "sigmoid", "mask": "additive", "gradient": "two"},
+    "sigmoid, no key": {"score": "sigmoid", "sizes": (1, 2, 1, 5, 0, 16, 16), "gradient": True},
+    "sigmoid, one tile": {"score": "sigmoid", "sizes": SINGLE_TILE, "causal": "end", "gradient": True},
+    "sigmoid, bfloat16": {"score": "sigmoid", "dtype": "bfloat16", "gradient": True, "gaps": True},
+    "sigmoid, float16": {"score": "sigmoid", "dtype": "float16", "causal": "end", "gradient": True},
+    "sigmoid, additive": {"score": "sigmoid", "mask": "additive", "gradient": True},
     "sigmoid by descriptors": {
         "score": "sigmoid",
         "tiling": Tiling(16, 32, 4, 2, "descriptors", "arithmetic"),
         "sizes": (1, 2, 1, 37, 53, 16, 32),
         "causal": "end",
         "dtype": "float16",
-        "gradient": "two",
+        "gradient": True,
     },
-    "sigmoid, specialised": {
+    "sigmoid by descriptors of the launch": {
         "score": "sigmoid",
-        "tiling": Tiling(16, 32, 4, 2, "specialised"),
+        "tiling": Tiling(16, 32, 4, 2, "parameters"),
         "sizes": (1, 2, 2, 37, 53, 16, 16),
-        "gradient": "two",
+        "gradient": True,
     },
-    "softmax": {"score": "softmax", "gradient": "two", "gaps": True},
+    "softmax": {"score": "softmax", "gradient": True, "gaps": True},
     "softmax, rows without keys": {"score": "softmax", "causal": "end", "sizes": (1, 1, 1, 53, 37, 16, 16)},
     "softmax, rows without keys give 0": {
         "score": "softmax",
@@ -231,7 +194,7 @@ CASES: dict[str, dict[str, Any]] = {
         "sizes": (1, 1, 1, 53, 37, 16, 16),
     },
     "softmax, rows without keys give means": {"score": "softmax", "mask": "boolean", "empty": "mean"},
-    "softmax, a mask of the lowest number": {"score": "softmax", "mask": "additive", "gradient": "all"},
+    "softmax, a mask of the lowest number": {"score": "softmax", "mask": "additive", "gradient": True},
     "softmax, everything": {
         "score": "softmax",
         "mask": "boolean",
@@ -248,18 +211,18 @@ CASES: dict[str, dict[str, Any]] = {
         "nothing": True,
         "sizes": (2, 1, 1, 17, 33, 16, 16),
     },
-    "softmax1": {"score": "softmax1", "causal": "end", "numbers": {"bias": 0.5}, "gradient": "all"},
+    "softmax1": {"score": "softmax1", "causal": "end", "numbers": {"bias": 0.5}, "gradient": True},
     "softmax1, learned": {
         "score": "softmax1",
         "sink": True,
         "alibi": True,
         "softcap": True,
         "numbers": {"softcap": 2.0},
-        "gradient": "two",
+        "gradient": True,
     },
-    "relu": {"score": "relu", "lengths": True, "gradient": "two"},
-    "relu2": {"score": "relu2", "mask": "boolean", "gradient": "all"},
-    "softplus": {"score": "softplus", "causal": "end", "gradient": "two"},
+    "relu": {"score": "relu", "lengths": True, "gradient": True},
+    "relu2": {"score": "relu2", "mask": "boolean", "gradient": True},
+    "softplus": {"score": "softplus", "causal": "end", "gradient": True},
     "softplus_reweighted": {
         "score": "softplus_reweighted",
         "causal": "end",
@@ -286,4 +249,6 @@ if __name__ == "__main__":
             found[name] = run(**case)
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}"
+    for score in ("sigmoid", "softmax"):
+        found[f"operator of torch, {score}"] = operator(score)
     print(json.dumps(found))

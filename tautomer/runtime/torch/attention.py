@@ -10,6 +10,7 @@ import torch
 from tautomer.errors import InputError
 from tautomer.patterns.attention_form import DTYPES, AttentionForm, Causal, Empty
 from tautomer.patterns.attention_operator import form_text
+from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_library import attach
 from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.torch.attention_rules import overload
@@ -37,7 +38,7 @@ def score_attention(
     """Attention by a tiled kernel that never stores the scores; by torch's operators where there is none.
 
     Args:
-        q: [batch, heads, queries, d], of any strides, on the CPU for a kernel.
+        q: [batch, heads, queries, d], of any strides.
         k: [batch, kv_heads, keys, d].
         v: [batch, kv_heads, keys, e].
         score: a name of patterns.score_functions.
@@ -55,8 +56,9 @@ def score_attention(
         power, free: of "softplus_reweighted", see there.
 
     Returns:
-        [batch, heads, queries, e], of the type of q. Gradients are by a kernel for softmax and sigmoid
-        without a soft cap, with memory in proportion to the queries; for all others the scores are stored.
+        [batch, heads, queries, e], of the type of q. Gradients are by a kernel, with memory in proportion to
+        the queries, for softmax and sigmoid without a soft cap, and on a GPU for all but what is swept
+        twice; for all others the scores are stored.
 
     Raises:
         InputError: no such score function or combination.
@@ -78,7 +80,8 @@ def score_attention(
     )
     numbers = (q.shape[-1] ** -0.5 if scale is None else scale, bias, softcap or 1.0, window or 0, free)
     arguments = (q, k, v, mask, lengths, slopes, sink, form_text(form), *numbers)
-    if q.device.type != "cpu" or dtype not in DTYPES or attach(form):
+    attached = {"cpu": lambda: attach(form), "cuda": lambda: attention_cuda.attach(form, q, v)}
+    if dtype not in DTYPES or q.device.type not in attached or attached[q.device.type]():
         return meaning(form, *arguments)
     found: torch.Tensor = overload()(*arguments)
     return found

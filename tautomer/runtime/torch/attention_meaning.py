@@ -12,14 +12,17 @@ from tautomer.patterns.attention_form import AttentionForm, attend
 
 
 class TorchMathematics:
-    """The mathematics of attention on tensors; see graph.semantics.domain."""
+    """The mathematics of attention on tensors of one device; see graph.semantics.domain."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return {"power": torch.pow}.get(name) or getattr(torch, name)
 
     def constant(self, x: Any) -> Any:
         """An array as numbers."""
-        return torch.as_tensor(np.asarray(x), dtype=torch.float32)
+        return torch.as_tensor(np.asarray(x), dtype=torch.float32, device=self._device)
 
     def shape(self, x: Any) -> Any:
         """The shape."""
@@ -28,11 +31,11 @@ class TorchMathematics:
     def move(self, f: Callable[..., Any], x: Any) -> Any:
         """Moves elements: by where each of them goes."""
         places = f(np.arange(x.numel()).reshape(x.shape))
-        return x.reshape(-1)[torch.from_numpy(np.ascontiguousarray(places))]
+        return x.reshape(-1)[torch.from_numpy(np.ascontiguousarray(places)).to(self._device)]
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """A choice."""
-        return torch.where(torch.as_tensor(condition), a, b)
+        return torch.where(torch.as_tensor(condition, device=self._device), a, b)
 
     def compare(self, relation: str, a: Any, b: Any) -> Any:
         """A comparison for equality, which is all that attention asks for."""
@@ -41,11 +44,11 @@ class TorchMathematics:
 
     def maximum(self, a: Any, b: Any) -> Any:
         """The larger; 0 has a derivative of 0, as max(x, 0) has in torch."""
-        return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype))
+        return torch.maximum(a, torch.as_tensor(b, dtype=a.dtype, device=self._device))
 
     def exp(self, x: Any) -> Any:
         """e^x."""
-        return torch.exp(torch.as_tensor(x))
+        return torch.exp(torch.as_tensor(x, device=self._device))
 
     def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         """The maximum; of nothing -inf."""
@@ -65,7 +68,7 @@ def meaning(form: AttentionForm, *arguments: Any) -> torch.Tensor:
         return x if x is None or x.dtype == torch.bool else x.to(wide)
 
     found: torch.Tensor = attend(
-        TorchMathematics(),
+        TorchMathematics(q.device),
         form,
         widened(q),
         widened(k),

@@ -17,8 +17,10 @@ from tautomer.codegen.torch_operators import NAMESPACE
 from tautomer.errors import InputError
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.patterns.attention_operator import form_named
+from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.torch.compat import is_transformed
+from tautomer.runtime.triton.attention import empty_like_rows
 
 _FORM = 7  # where the form stands among the arguments
 _KEPT: list[Any] = []  # registrations end with the object that made them
@@ -32,7 +34,9 @@ def register() -> None:
     torch.library.register_fake(f"{NAMESPACE}::{KERNEL}", _outputs)
     torch.library.register_fake(f"{NAMESPACE}::{BACKWARD}", _gradients)
     torch.library.register_vmap(f"{NAMESPACE}::{FORWARD}", _batched)
-    library.impl(FORWARD, _narrowed, "AutocastCPU")
+    for device in ("CPU", "CUDA"):
+        library.impl(FORWARD, _narrowed, f"Autocast{device}")
+    attention_cuda.register_cuda(library, form_of)
     library.impl(FORWARD, _differentiable, "Autograd")
 
 
@@ -58,12 +62,17 @@ def _outputs(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     q, k, v = arguments[:3]
     torch._check(q.dim() == k.dim() == v.dim() == 4, lambda: "q, k and v have four axes")
     torch._check(q.dtype == k.dtype == v.dtype, lambda: "the types differ")
-    kind = form_of(arguments[_FORM], q).function.kind
+    form = form_of(arguments[_FORM], q)
+    if q.device.type == "cuda":
+        return attention_cuda.outputs(form, q, v)
+    kind = form.function.kind
     y = q.new_empty((*q.shape[:3], v.shape[3]))
     return y, q.new_empty((*q.shape[:3], 2 if kind == "exponential" else 0), dtype=torch.float32)
 
 
 def _gradients(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    if arguments[3].device.type == "cuda":
+        return tuple(empty_like_rows(x, x.shape[-1]) for x in arguments[3:6])
     return tuple(x.new_empty(x.shape) for x in arguments[3:6])
 
 
@@ -92,12 +101,13 @@ def _batched(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any
 
 def _narrowed(*arguments: Any) -> Any:
     """Under autocast, as torch's scaled_dot_product_attention: in autocast's type."""
-    dtype = torch.get_autocast_dtype("cpu")
+    device = arguments[0].device.type
+    dtype = torch.get_autocast_dtype(device)
     given = [
         x.to(dtype) if i < 4 and x is not None and x.is_floating_point() else x
         for i, x in enumerate(arguments)
     ]
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(device, enabled=False):
         return overload()(*given)
 
 
@@ -109,7 +119,8 @@ def _differentiable(*arguments: Any) -> Any:
     """By the kernel, with a gradient where one is wanted."""
     needed, form = _needs_gradient(*arguments), form_of(arguments[_FORM], arguments[0])
     others = _needs_gradient(*arguments[3:7])
-    if is_transformed() or (needed and (others or not has_backward(form))):
+    by_kernel = attention_cuda.has_gradient if arguments[0].device.type == "cuda" else has_backward
+    if is_transformed() or (needed and (others or not by_kernel(form))):
         return meaning(form, *arguments)
     if needed:
         return _Attention.apply(*arguments)  # type: ignore[no-untyped-call]

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from tautomer.codegen import triton_attention, triton_attention_backward
 from tautomer.codegen.triton_attention_scores import Scores
-from tautomer.codegen.triton_attention_tiles import Tiling, strides
+from tautomer.codegen.triton_attention_tiles import Tiling, padded, strides
 from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.triton.launch import current
 from tautomer.runtime.triton.modules import load_function
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def attend(
     given = _given(form, operands, {"q": q, "k": k, "v": v, "y": y})
     given["statistic"] = statistic
     blocks = -(-q.shape[2] // tiling.rows)
-    inputs, programs = triton_attention.arguments(form), blocks * q.shape[0] * q.shape[1]
+    inputs, programs = triton_attention.arguments(form, tiling), blocks * q.shape[0] * q.shape[1]
     _launch(*_forward(form, tiling), inputs, given | {"blocks": blocks}, tiling, q, v, programs)
     return y, statistic
 
@@ -88,7 +89,7 @@ def gradients(
 
     Args:
         form: what was computed.
-        tilings: of the kernels of "queries" and "keys", or of "all", which does both and adds in memory.
+        tilings: of the kernels of "queries" and "keys".
         operands: as in the forward pass.
         q: [B, H, N, d].
         k: [B, G, M, d].
@@ -97,15 +98,9 @@ def gradients(
         y: the result; None where the form needs no statistic.
         statistic: of the forward pass.
     """
-    import torch
-
     tensors = {"q": q, "k": k, "v": v, "dy": dy}
     if y is not None and statistic is not None:
         tensors |= {"delta": (dy.float() * y.float()).sum(-1).contiguous(), "statistic": statistic}
-    if "all" in tilings:
-        dq = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
-        dk, dv = gradients_of_keys(form, tilings["all"], operands, tensors, dq)
-        return dq.mul_(operands.scale).to(q.dtype), dk, dv
     dq = gradient_of_queries(form, tilings["queries"], operands, tensors)
     return dq, *gradients_of_keys(form, tilings["keys"], operands, tensors)
 
@@ -118,27 +113,21 @@ def gradient_of_queries(
     dq = empty_like_rows(q, q.shape[-1])
     blocks = -(-q.shape[2] // tiling.rows)
     given = _given(form, operands, {**tensors, "dq": dq}) | {"blocks": blocks}
-    inputs = triton_attention_backward.arguments(form, ("dq",))
+    inputs = triton_attention_backward.arguments(form, tiling, ("dq",))
     _launch(*_of_queries(form, tiling), inputs, given, tiling, q, v, blocks * q.shape[0] * q.shape[1])
     return dq
 
 
 def gradients_of_keys(
-    form: AttentionForm,
-    tiling: Tiling,
-    operands: Operands,
-    tensors: Mapping[str, torch.Tensor],
-    dq: torch.Tensor | None = None,
+    form: AttentionForm, tiling: Tiling, operands: Operands, tensors: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The gradients of k and v; to dq, float32, that of q is added, but for the scale."""
+    """The gradients of k and v; tensors as in `gradient_of_queries`."""
     q, k, v = tensors["q"], tensors["k"], tensors["v"]
     results = {"dk": empty_like_rows(k, k.shape[-1]), "dv": empty_like_rows(v, v.shape[-1])}
-    if dq is not None:
-        results = {"dq": dq} | results
     blocks = -(-k.shape[2] // tiling.keys)
     given = _given(form, operands, {**tensors, **results}) | {"blocks": blocks}
-    inputs = triton_attention_backward.arguments(form, tuple(results))
-    named = _of_keys(form, tiling, q.shape[1] != k.shape[1], dq is not None)
+    inputs = triton_attention_backward.arguments(form, tiling, ("dk", "dv"))
+    named = _of_keys(form, tiling, q.shape[1] != k.shape[1])
     _launch(*named, inputs, given, tiling, q, v, blocks * k.shape[0] * k.shape[1])
     return results["dk"], results["dv"]
 
@@ -186,13 +175,17 @@ def _launch(
         settings["enable_fp_fusion"] = True
         if tiling.registers:
             settings["maxnreg"] = tiling.registers
-    arguments = [given[one] for one, _ in inputs]
+    arguments = [
+        given[one] if one in given else _tiles(given[one.removesuffix("_tiles")], kind, tiling)
+        for one, kind in inputs
+    ]
     if _COMPILING.get():
         function.warmup(*arguments, grid=(programs,), **settings)
         return
-    if tiling.loads != "pointers":
+    if tiling.loads == "descriptors":
         _let_descriptors_allocate(q)
-    function[(programs,)](*arguments, **settings)
+    with current(q.device):
+        function[(programs,)](*arguments, **settings)
 
 
 @contextmanager
@@ -206,6 +199,14 @@ def compile_only() -> Iterator[None]:
 
 
 _COMPILING: ContextVar[bool] = ContextVar("compiling", default=False)
+
+
+def _tiles(tensor: torch.Tensor, kind: str, tiling: Tiling) -> Any:
+    """The descriptor of a tensor, for tiles of this kind."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    block = [1, 1, getattr(tiling, kind.split()[0]), padded(tensor.shape[-1])]
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block)
 
 
 def _let_descriptors_allocate(like: torch.Tensor) -> None:
@@ -224,5 +225,5 @@ _of_queries = lru_cache(maxsize=256)(triton_attention_backward.of_queries)
 
 
 @lru_cache(maxsize=256)
-def _of_keys(form: AttentionForm, tiling: Tiling, grouped: bool, together: bool) -> tuple[str, str]:
-    return triton_attention_backward.of_keys(form, tiling, grouped=grouped, with_queries=together)
+def _of_keys(form: AttentionForm, tiling: Tiling, grouped: bool) -> tuple[str, str]:
+    return triton_attention_backward.of_keys(form, tiling, grouped=grouped)

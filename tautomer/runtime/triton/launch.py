@@ -75,7 +75,7 @@ def run(
     programs, scratch = _shared(program, found, rows, columns, x.device)
     given = [tensor.contiguous() for tensor in tensors]
     arguments = (*given, *whole, *scratch, *_numbers(kernel, numbers, rows, columns))
-    with nullcontext() if traced else _current(x.device):
+    with nullcontext() if traced else current(x.device):
         _launcher(kernel, traced)[(programs,)](*arguments, **found.constants, **_options(found, traced))
     return (*whole, *(one.sum(0) for one in scratch[: len(program.totals)]))
 
@@ -110,7 +110,7 @@ def _shared(
     return tiles, []
 
 
-def _current(device: torch.device) -> AbstractContextManager[Any]:
+def current(device: torch.device) -> AbstractContextManager[Any]:
     """Triton launches on the current device, whatever its tensors lie on."""
     import torch
 

@@ -22,7 +22,8 @@ def names() -> list[str]:
     for node in ast.parse(PROGRAM.read_text()).body:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "CASES":
             assert isinstance(node.value, ast.Dict)
-            return [str(ast.literal_eval(key)) for key in node.value.keys if key is not None]
+            cases = [str(ast.literal_eval(key)) for key in node.value.keys if key is not None]
+            return [*cases, "operator of torch, sigmoid", "operator of torch, softmax"]
     raise AssertionError("there are no cases")
 
 

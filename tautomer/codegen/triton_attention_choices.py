@@ -1,0 +1,88 @@
+"""How attention kernels are cut up on a device.
+
+Each way is the fastest that was measured, or one that the device's compiler takes without spilling. On a
+Hopper they were chosen by the attention section of benchmarks.gpu.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tautomer.codegen.triton_attention_tiles import Tiling, padded
+from tautomer.codegen.triton_sigmoid import PORTABLE, SMALLEST
+from tautomer.patterns.attention_form import AttentionForm
+
+KERNELS = ("forward", "queries", "keys")
+DEVICES = ("sm_80", "sm_90", "gfx942")
+WIDEST = 256
+
+# By the wider of the two padded head dimensions.
+_Choices = dict[int, Tiling]
+_HOPPER: dict[str, _Choices] = {
+    "forward": {
+        64: Tiling(64, 128, 4, 2, "descriptors", "pair"),
+        128: Tiling(128, 64, 4, 2, "descriptors", "pair"),
+    },
+    "queries": {
+        64: Tiling(64, 64, 4, 3, "descriptors", "arithmetic"),
+        128: Tiling(128, 64, 8, 3, "descriptors", "arithmetic"),
+    },
+    "keys": {
+        64: Tiling(64, 64, 4, 2, "descriptors", "arithmetic"),
+        128: Tiling(64, 64, 4, 2, "descriptors", "arithmetic"),
+    },
+}
+_NARROW: dict[str, _Choices] = {
+    "forward": {
+        64: Tiling(128, 64, 4, 2, sigmoid="arithmetic"),
+        128: Tiling(128, 64, 8, 2, sigmoid="arithmetic"),
+        256: Tiling(64, 32, 8, 1, sigmoid="arithmetic"),
+    },
+    "queries": {
+        64: Tiling(64, 64, 4, 2, sigmoid="arithmetic"),
+        128: Tiling(64, 32, 4, 2, sigmoid="arithmetic"),
+        256: Tiling(32, 32, 8, 1, sigmoid="arithmetic"),
+    },
+    "keys": {
+        64: Tiling(32, 64, 4, 2, sigmoid="arithmetic"),
+        128: Tiling(32, 64, 8, 2, sigmoid="arithmetic"),
+        256: Tiling(16, 32, 8, 1, sigmoid="arithmetic"),
+    },
+}
+# float32, which is multiplied digit by digit
+_WIDE: dict[str, _Choices] = {
+    "forward": {64: Tiling(32, 32, 4, 1), 128: Tiling(32, 32, 8, 1), 256: Tiling(16, 32, 8, 1)},
+    "queries": {64: Tiling(32, 32, 4, 1), 128: Tiling(32, 32, 8, 1), 256: Tiling(16, 16, 8, 1)},
+    "keys": {64: Tiling(32, 32, 4, 1), 128: Tiling(32, 32, 8, 1), 256: Tiling(16, 16, 8, 1)},
+}
+
+
+def choice(
+    form: AttentionForm, kernel: str, head: int, value_head: int, device: str, *, described: bool = False
+) -> Tiling:
+    """How a kernel is cut up.
+
+    Args:
+        form: what is computed.
+        kernel: one of KERNELS.
+        head: d, at most WIDEST.
+        value_head: e, the same.
+        device: one of DEVICES.
+        described: whether all tensors lie so that descriptors can tell where.
+    """
+    width = max(padded(head), padded(value_head), 64)
+    if form.dtype == "float32":
+        found = _WIDE[kernel][width]
+        return replace(found, sigmoid="division" if device == "gfx942" else "reciprocal")
+    plain = not (form.mask or form.alibi or form.lengths or form.softcap) and form.function.second is None
+    if device == "sm_90" and described and plain and width in _HOPPER[kernel]:
+        found = _HOPPER[kernel][width]
+    else:
+        found = _NARROW[kernel][width]
+        if device == "gfx942":
+            found = replace(found, stages=1)
+    if form.mask == "additive" and found.sigmoid in SMALLEST:
+        found = replace(found, sigmoid="reciprocal")  # which is 0 where the mask is -inf
+    if device == "gfx942" and found.sigmoid not in PORTABLE:
+        found = replace(found, sigmoid="division")
+    return found

@@ -1,0 +1,149 @@
+"""The operators of attention on tensors of a GPU, by Triton kernels.
+
+They are registered for CUDA devices beside the C++ kernels, and stay opaque to torch's compilers, which have
+nothing to gain inside them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tautomer.codegen.storage import DTYPES
+from tautomer.codegen.torch_attention import BACKWARD, FORWARD, KERNEL, SCHEMAS
+from tautomer.codegen.torch_operators import NAMESPACE
+from tautomer.codegen.triton_attention_backward import differentiable
+from tautomer.codegen.triton_attention_choices import KERNELS, WIDEST, choice
+from tautomer.codegen.triton_attention_tiles import Tiling, padded
+from tautomer.errors import TautomerError
+from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.torch.ops_cuda import no_triton
+from tautomer.runtime.triton.attention import Operands, attend, empty_like_rows, gradients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_KEPT: list[Any] = []  # registrations end with the object that made them
+
+
+def attach(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> str:
+    """Makes attention run on tensors like these; why it does not run by a kernel, or ""."""
+    reason = no_kernel(form, q, v)
+    if not reason:
+        _known()
+    return reason
+
+
+def no_kernel(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> str:
+    """Why attention on a GPU runs by its formula, or ""."""
+    if str(q.dtype).removeprefix("torch.") not in DTYPES:
+        return f"there is no kernel for {q.dtype}"
+    if max(q.shape[-1], v.shape[-1]) > WIDEST:
+        return f"heads are wider than {WIDEST}"
+    if not torch.version.hip and torch.cuda.get_device_capability(q.device) < (8, 0):
+        return "kernels are for compute capability 8.0 and up"
+    return no_triton()
+
+
+def has_gradient(form: AttentionForm) -> bool:
+    """Whether there is a kernel for the gradient."""
+    return not differentiable(form)
+
+
+@cache
+def _known() -> None:
+    """Makes torch know the operators; without a C++ compiler, without kernels for the CPU."""
+    from tautomer.runtime.torch.attention_library import loaded
+    from tautomer.runtime.torch.attention_rules import register
+
+    try:
+        loaded()
+    except TautomerError:
+        library = torch.library.Library(NAMESPACE, "FRAGMENT")
+        _KEPT.append(library)
+        for schema in SCHEMAS.values():
+            library.define(schema)
+        register()
+
+
+def register_cuda(library: Any, form_of: Callable[[str, torch.Tensor], AttentionForm]) -> None:
+    """Registers the kernels; the operators' schemas are known to torch.
+
+    Args:
+        library: a fragment of the namespace, which the registrations live as long as.
+        form_of: the form that an operator's text says for such a q.
+    """
+
+    def kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return forward(form_of(arguments[7], arguments[0]), *arguments)
+
+    def slopes(*arguments: Any) -> tuple[torch.Tensor, ...]:
+        return backward(form_of(arguments[10], arguments[3]), *arguments)
+
+    library.impl(FORWARD, lambda *arguments: kernel(*arguments)[0], "CUDA")
+    library.impl(KERNEL, kernel, "CUDA")
+    library.impl(BACKWARD, slopes, "CUDA")
+
+
+def forward(form: AttentionForm, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The result, and what the gradient needs of each row; arguments as the operator has them."""
+    q, k, v = arguments[:3]
+    (tiling,) = _tilings(form, KERNELS[:1], q, k, v)
+    y, statistic = attend(form, tiling, _operands(arguments), q, k, v)
+    return y, no_statistic(q) if statistic is None else statistic
+
+
+def backward(form: AttentionForm, *arguments: Any) -> tuple[torch.Tensor, ...]:
+    """The gradients of q, k and v; arguments as the operator has them."""
+    dy, y, statistic, q, k, v = arguments[:6]
+    tilings = dict(zip(KERNELS[1:], _tilings(form, KERNELS[1:], q, k, v, dy), strict=True))
+    given = (q, k, v, dy, y, statistic if statistic.dim() == 3 else None)
+    return gradients(form, tilings, _operands(arguments[3:]), *given)
+
+
+def outputs(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Empty tensors of the shapes, types and strides of what `forward` gives."""
+    saved = form.function.kind != "pointwise" and form.function.second is None
+    statistic = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device) if saved else no_statistic(q)
+    return empty_like_rows(q, v.shape[-1]), statistic
+
+
+def no_statistic(q: torch.Tensor) -> torch.Tensor:
+    """What stands for the statistic where rows have none."""
+    return torch.empty((0,), dtype=torch.float32, device=q.device)
+
+
+def _operands(arguments: tuple[Any, ...]) -> Operands:
+    mask, lengths, slopes, sink, _, scale, bias, softcap, window, free = arguments[3:]
+    tensors = {
+        "mask": mask,
+        "lengths": None if lengths is None else lengths.int(),
+        "slopes": None if slopes is None else slopes.float(),
+        "sinks": None if sink is None else sink.float(),
+    }
+    there = {name: one for name, one in tensors.items() if one is not None}
+    return Operands(scale, bias, softcap, window, free, there)
+
+
+def _device(x: torch.Tensor) -> str:
+    if x.device.type != "cuda" or torch.version.hip:
+        return "gfx942"  # the interpreter knows no assembler, either
+    return "sm_90" if torch.cuda.get_device_capability(x.device)[0] == 9 else "sm_80"
+
+
+def _tilings(form: AttentionForm, kernels: tuple[str, ...], *tensors: torch.Tensor) -> list[Tiling]:
+    q, v, device = tensors[0], tensors[2], _device(tensors[0])
+    described = all(map(_describable, tensors))
+    return [choice(form, name, q.shape[-1], v.shape[-1], device, described=described) for name in kernels]
+
+
+def _describable(x: torch.Tensor) -> bool:
+    """Whether a descriptor can tell where the rows of a tensor are."""
+    return (
+        x.stride(-1) == 1
+        and x.shape[-1] == padded(x.shape[-1])
+        and x.data_ptr() % 16 == 0
+        and all(step > 0 and step * x.element_size() % 16 == 0 for step in x.stride()[:-1])
+    )
