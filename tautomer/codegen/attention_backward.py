@@ -77,8 +77,8 @@ NOINLINE void add_by_key(const float* weights, const float* rows, int tiles, int
         for (int n = 0; n < N; ++n) c[r][n] = *(const Aligned*)(to + r * stride + n * LANES);
       const float* b = rows;
       for (int t = 0; t < tiles; ++t) {
-        const float* a = weights + t * ROWS * KEYS + p * ROWS * WIDTH + key;
-        product<KEY_ROWS, N, 1, WIDTH>(a, b, ROWS, c);
+        const float* a = weights + t * ROWS * KEYS + p * WIDTH + key;
+        product<KEY_ROWS, N, 1, KEYS>(a, b, ROWS, c);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < KEY_ROWS; ++r)
@@ -149,27 +149,26 @@ INLINE void begin_backward(const Call& call, const Given& given, const Place& pl
 // P and dS of a tile and a block of keys, for the panels that it sees; the others are 0.
 INLINE void weights_and_slopes(const Call& call, const Backward& space, int64_t tile, int64_t j, int panels,
                                float* scores, float* slopes) {
-  Weights<ROWS>* const nothing = nullptr;
   const Tile& extent = space.extents[tile];
   const float start = SOFTCAP ? 0.0f : call.bias;
   float* const down = space.down;
-  scores_of<ROWS>(space.q + tile * ROWS * call.depth, space.keys, call.depth, start, scores, panels, nothing);
-  scores_of<ROWS>(space.dy + tile * ROWS * call.width, space.values, call.width, 0.0f, down, panels, nothing);
+  scores_of<ROWS>(space.q + tile * ROWS * call.depth, space.keys, call.depth, start, scores, panels);
+  scores_of<ROWS>(space.dy + tile * ROWS * call.width, space.values, call.width, 0.0f, down, panels);
   const bool ends = extent.inner_begin > j || extent.inner_end < j + panels * WIDTH;
   if (ADJUSTED || ends) adjust<ROWS>(call, space.rows + tile * ROWS, j, scores, panels, ends);
-  for (int p = 0; p < panels; ++p)
-    for (int r = 0; r < ROWS; ++r)
-      for (int n = 0; n < WIDTH; n += LANES) {
-        const int at = (p * ROWS + r) * WIDTH + n;
-        const int64_t row = tile * ROWS + r;
-        (void)row;
-        const V w = WEIGHT;
-        *(Aligned*)(slopes + at) = SLOPE;
-        *(Aligned*)(scores + at) = w;
+  for (int r = 0; r < ROWS; ++r)
+    for (int n = 0; n < KEYS; n += LANES) {
+      const int at = r * KEYS + n;
+      const int64_t row = tile * ROWS + r;
+      (void)row;
+      V w{}, slope{};
+      if (n < panels * WIDTH) {
+        w = WEIGHT;
+        slope = SLOPE;
       }
-  const size_t rest = (size_t)(ROWS * (KEYS - panels * WIDTH)) * sizeof(float);
-  std::memset(scores + panels * ROWS * WIDTH, 0, rest);
-  std::memset(slopes + panels * ROWS * WIDTH, 0, rest);
+      *(Aligned*)(slopes + at) = slope;
+      *(Aligned*)(scores + at) = w;
+    }
 }
 
 NOINLINE void backward_unit(const Call& call, const Given& given, int64_t index) {

@@ -62,48 +62,38 @@ INLINE Call read(const void* const* inputs, void* const* outputs, const double* 
 """
 
 _WEIGHTS = """\
-// The weights of a tile that are still to be made from its scores, in place.
-template <int R>
-struct Weights {
-  float* scores;
-  int panels;
-  const float *shift, *offset;
-  Aligned* sums;
-  Aligned* most;
-
-  INLINE void make(int r, int n) {
-    Aligned* const at = (Aligned*)(scores + r * WIDTH + n * LANES);
+// Weights take the place of a tile's scores; of sums and what else is per row, the tile's own.
+template <int R, bool LAST>
+NOINLINE void make_weights(float* scores, int panels, const float* shift, const float* offset, Aligned* sums,
+                           Aligned* most) {
+  (void)shift, (void)offset, (void)sums, (void)most;
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < panels * WIDTH; n += LANES) {
+      Aligned* const at = (Aligned*)(scores + r * KEYS + n);
 MAKE
-  }
-  INLINE void next_panel() { scores += R * WIDTH, --panels; }
-  INLINE void make_all() {
-    for (; panels; next_panel())
-      for (int r = 0; r < R; ++r)
-        for (int n = 0; n < VECTORS; ++n) make(r, n);
-  }
-};
+    }
+}
 """
 
 _MAKE = {
     "exponential": """\
-    const V w = exponential(*at - shift[r]);
-    sums[r] += w;
-    *at = w;""",
-    "pointwise": "    *at = weight(*at);",
+      const V w = exponential(*at - shift[r]);
+      sums[r] += w;
+      *at = w;""",
+    "pointwise": "      *at = weight(*at);",
     "summed": """\
-    const V w = weight(*at);
-    sums[r] += w;
-    *at = w;""",
+      const V w = weight(*at);
+      sums[r] += w;
+      *at = w;""",
     # relative to the largest, which no power of is infinite then
     "two sweeps": """\
-    V w = weight(*at);
-    if (most) {
-      most[r] = w > most[r] ? w : most[r];
-    } else {
-      w = second_weight(w * shift[r] - offset[r]);
-    }
-    sums[r] += w;
-    *at = w;""",
+      V w = weight(*at);
+      if constexpr (LAST)
+        w = second_weight(w * shift[r] - offset[r]);
+      else
+        most[r] = w > most[r] ? w : most[r];
+      sums[r] += w;
+      *at = w;""",
 }
 
 _UNIT = """\
@@ -136,7 +126,7 @@ struct Space {
     result = take<float>(at, tiles * R * padded);
     keys = take<float>(at, KEYS * call.depth);
     values = take<float>(at, KEYS * padded);
-    scores = take<float>(at, 2 * R * KEYS);
+    scores = take<float>(at, R * KEYS);
     top = take<float>(at, tiles * R);
     shift = take<float>(at, tiles * R);
     offset = take<float>(at, tiles * R);
@@ -239,12 +229,11 @@ INLINE void raise_top(const float* scores, int panels, const Space<R>& space, in
   float* const top = space.top + tile * R;
   float* const result = space.result + tile * R * padded;
   for (int r = 0; r < R; ++r) {
-    V most = *(const Aligned*)(scores + r * WIDTH);
-    for (int p = 0; p < panels; ++p)
-      for (int n = 0; n < WIDTH; n += LANES) {
-        const V s = *(const Aligned*)(scores + (p * R + r) * WIDTH + n);
-        most = s > most ? s : most;
-      }
+    V most = *(const Aligned*)(scores + r * KEYS);
+    for (int n = LANES; n < panels * WIDTH; n += LANES) {
+      const V s = *(const Aligned*)(scores + r * KEYS + n);
+      most = s > most ? s : most;
+    }
     const float highest = largest(most);
     if (!(highest > top[r])) continue;
     if (top[r] > -__builtin_inff()) {
@@ -274,34 +263,21 @@ NOINLINE void sweep(const Call& call, const Place& place, const Space<R>& space)
     pack_keys(k + j * call.k_steps[2], call.k_steps[2], call.k_steps[3], count, call.depth, space.keys);
     if (LAST)
       pack_values(v + j * call.v_steps[2], call.v_steps[2], call.v_steps[3], count, call.width, space.values);
-    Weights<R> waiting{};
-    float* waiting_result = nullptr;
-    const auto finish = [&](float* scores, int panels) __attribute__((always_inline)) {
-      waiting.make_all();
-      if (LAST && waiting_result) add_all_values<R>(scores, space.values, panels, waiting_result, vectors);
-    };
-    float* scores = space.scores;
-    float* earlier = space.scores + R * KEYS;
-    int panels = 0;
     for (int64_t t = 0; t < space.tiles; ++t) {
       const Tile& tile = space.extents[t];
       if (tile.end <= j || tile.begin >= j + count || tile.begin >= tile.end) continue;
-      const int64_t seen = tile.end - j < count ? tile.end - j : count;
-      const int now = (int)((seen + WIDTH - 1) / WIDTH);
+      const int64_t seen = tile.end - j < count ? tile.end - j : count, row = t * R;
+      const int panels = (int)((seen + WIDTH - 1) / WIDTH);
       const float start = SOFTCAP ? 0.0f : call.bias;
-      scores_of<R>(space.q + t * R * call.depth, space.keys, call.depth, start, scores, now, &waiting);
-      finish(earlier, panels);
-      const bool ends = tile.inner_begin > j || tile.inner_end < j + now * WIDTH;
-      if (ADJUSTED || ends) adjust<R>(call, space.rows + t * R, j, scores, now, ends);
-      if (EXPONENTIAL) raise_top<R>(scores, now, space, t, padded);
-      waiting = {scores, now, space.shift + t * R, space.offset + t * R, space.sums + t * R,
-                 LAST ? nullptr : space.most + t * R};
-      waiting_result = space.result + t * R * padded;
-      panels = now;
-      float* const other = scores;
-      scores = earlier, earlier = other;
+      float* const scores = space.scores;
+      scores_of<R>(space.q + row * call.depth, space.keys, call.depth, start, scores, panels);
+      const bool ends = tile.inner_begin > j || tile.inner_end < j + panels * WIDTH;
+      if (ADJUSTED || ends) adjust<R>(call, space.rows + row, j, scores, panels, ends);
+      if (EXPONENTIAL) raise_top<R>(scores, panels, space, t, padded);
+      make_weights<R, LAST>(scores, panels, space.shift + row, space.offset + row, space.sums + row,
+                            space.most + row);
+      if (LAST) add_all_values<R>(scores, space.values, panels, space.result + row * padded, vectors);
     }
-    finish(earlier, panels);
   }
 }
 

@@ -37,7 +37,7 @@ NOINLINE void adjust(const Call& call, const Row* rows, int64_t first, float* sc
   for (int p = 0; p < panels; ++p)
     for (int r = 0; r < R; ++r)
       for (int n = 0; n < WIDTH; n += LANES) {
-        Aligned* const at = (Aligned*)(scores + (p * R + r) * WIDTH + n);
+        Aligned* const at = (Aligned*)(scores + r * KEYS + p * WIDTH + n);
         const int64_t j = first + p * WIDTH + n, left = call.columns - j;
         const Row& row = rows[r];
         V s = *at;
