@@ -1,23 +1,29 @@
 """torch.compile with our backend beside inductor and eager torch: inference and training steps on this CPU.
 
-    python -m benchmarks.torch_models [--quick] [--only mlp] [--out benchmarks/results/torch_models.md]
+    python -m benchmarks.torch_models [--quick] [--only MLP] [--limit 200] [--write]
 
-Norms, MLP blocks, residual chains and whole models, float32, random weights. The ways to run a case take
-turns in one process; ratios are those within a round. On one thread it is CPU time, on two wall time. Compile
-time is CPU time of this process and the compilers that it starts, without caches.
+Norms, MLP blocks, residual chains and whole models of two layers, float32, random weights. The ways to run
+a case take turns in one process; ratios are those within a round. On one thread it is CPU time, on two wall
+time. Compile time is CPU time of that process and the compilers that it starts, without caches.
+
+Every case has a process of its own and a limit of time. What it gave by then counts, and the table is written
+after every case.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 import resource
+import signal
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,13 +36,16 @@ from benchmarks.machine import describe
 from benchmarks.timing import interleaved, with_allocator
 from tautomer.runtime.torch.backend import tautomer
 
+RESULTS = Path(__file__).parent / "results" / "torch_models.md"
 PEERS, OURS = ("eager", "inductor"), "tautomer"
 FAR = 1e-3  # of the largest output; what is farther away computes something else
 TEXT = """# Models under torch.compile
 
+    python -m benchmarks.torch_models --write
+
 Float32, random weights. The columns are the times of eager torch and of inductor in times of ours: the median
-over {rounds} rounds within one process, and the quartiles. Below 1, in bold, ours is slower. One thread: CPU
-time; two threads: wall time. A training step is forward, backward and a step of SGD.
+over up to {rounds} rounds within one process, and the quartiles. Below 1, in bold, ours is slower. One
+thread: CPU time; two threads: wall time. A training step is forward, backward and a step of SGD.
 
 {times}
 
@@ -45,7 +54,7 @@ time; two threads: wall time. A training step is forward, backward and a step of
 CPU seconds from the first call to its end, caches off, this process and the C++ compilers that it starts.
 
 {compile}
-
+{unfinished}
 {facts} Load of the machine: {before:.1f} before, {after:.1f} after."""
 
 Call = Callable[[], Any]
@@ -65,7 +74,7 @@ class Mlp(nn.Module):
 class Chain(nn.Module):
     """Pre-norm residual additions: x + W norm(x), several times, and a last norm."""
 
-    def __init__(self, width: int, steps: int = 4) -> None:
+    def __init__(self, width: int, steps: int = 3) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(steps + 1))
         self.maps = nn.ModuleList(nn.Linear(width, width) for _ in range(steps + 1))
@@ -122,9 +131,9 @@ def tokens() -> tuple[torch.Tensor, ...]:
     return (torch.randint(0, 5000, (1, 128)),)
 
 
-_BODY = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+_BODY = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 1024}
 _TEXT = {**_BODY, "vocab_size": 5000, "use_cache": False}
-_GPT2 = {"n_embd": 256, "n_layer": 4, "n_head": 4, "vocab_size": 5000, "use_cache": False}
+_GPT2 = {"n_embd": 256, "n_layer": 2, "n_head": 4, "vocab_size": 5000, "use_cache": False}
 CASES = (
     Case("layer norm, 1024 x 768", lambda: nn.LayerNorm(768), values((1024, 768))),
     Case("RMS norm, 1024 x 768", lambda: nn.RMSNorm(768), values((1024, 768))),
@@ -143,19 +152,16 @@ CASES = (
 
 @dataclass
 class Row:
-    """Seconds by way for one case and setting."""
+    """Of a case in a setting: by way, CPU seconds to compile, or the seconds of a call in each round."""
 
     case: str
     setting: str
-    seconds: Mapping[str, Sequence[float]]
+    kind: str
+    seconds: dict[str, list[float]]
 
-
-@dataclass
-class Results:
-    """Everything that was measured."""
-
-    rows: list[Row] = field(default_factory=list)
-    compile_seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    def tell(self) -> None:
+        """Prints it for the process that asked."""
+        print(json.dumps(vars(self)), flush=True)
 
 
 def _cpu() -> float:
@@ -189,8 +195,8 @@ def _without_gradients(run: Callable[..., Any], inputs: Sequence[torch.Tensor]) 
     return call
 
 
-def measured(case: Case, rounds: int, results: Results) -> None:
-    """Compiles and times all ways of a case, in inference and in training."""
+def measure(case: Case, rounds: int, most: float) -> None:
+    """Compiles and times all ways of a case, in inference and in training; tells what it finds."""
     torch.manual_seed(0)
     model, inputs = case.build().eval(), case.inputs()
     with torch.no_grad():
@@ -199,7 +205,8 @@ def measured(case: Case, rounds: int, results: Results) -> None:
     for training in (False, True) if case.trains else (False,):
         torch._dynamo.reset()
         calls: dict[str, Call] = {}
-        label = f"{case.name}, {'training' if training else 'inference'}"
+        compiling: dict[str, list[float]] = {}
+        setting = "training step" if training else "inference"
         expected = _without_gradients(model, inputs)()
         for way in (*PEERS, OURS):
             own = copy.deepcopy(model)
@@ -207,15 +214,16 @@ def measured(case: Case, rounds: int, results: Results) -> None:
             calls[way] = _step(run, own, inputs) if training else _without_gradients(run, inputs)
             start = _cpu()
             calls[way]()
-            results.compile_seconds.setdefault(label, {})[way] = _cpu() - start
+            compiling[way] = [_cpu() - start]
             if not training:
-                _check(calls[way](), expected, f"{label}, {way}")
+                _check(calls[way](), expected, f"{case.name}, {way}")
+        Row(case.name, setting, "compile", compiling).tell()
         for threads in (1,) if training else (1, 2):
             torch.set_num_threads(threads)
             clock = time.process_time if threads == 1 else time.perf_counter
-            seconds = interleaved(calls, rounds, clock=clock)
-            setting = "training step" if training else f"inference, {threads} thread{'s' * (threads > 1)}"
-            results.rows.append(Row(case.name, setting, seconds))
+            seconds = interleaved(calls, rounds, most=most, clock=clock)
+            named = setting if training else f"inference, {threads} thread{'s' * (threads > 1)}"
+            Row(case.name, named, "run", seconds).tell()
         torch.set_num_threads(1)
 
 
@@ -238,34 +246,60 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
-def report(results: Results, rounds: int, before: float) -> str:
+def report(rows: Sequence[Row], unfinished: Sequence[str], rounds: int, before: float) -> str:
     """The tables."""
     times = [
         [
             row.case,
             row.setting,
             f"{1e3 * statistics.median(row.seconds[OURS]):.2f}",
-            *(_ratio(row, w) for w in PEERS),
+            *(_ratio(row, way) for way in PEERS),
         ]
-        for row in results.rows
+        for row in rows
+        if row.kind == "run"
     ]
     compile_times = [
-        [
-            label,
-            f"{found['inductor']:.1f}",
-            f"{found[OURS]:.1f}",
-            f"{found[OURS] / found['inductor'] - 1:+.0%}",
-        ]
-        for label, found in results.compile_seconds.items()
+        [row.case, row.setting, f"{theirs:.1f}", f"{ours:.1f}", f"{ours / theirs - 1:+.0%}"]
+        for row in rows
+        if row.kind == "compile"
+        for (theirs,), (ours,) in [(row.seconds["inductor"], row.seconds[OURS])]
     ]
     return TEXT.format(
         rounds=rounds,
         times=_table(["case", "setting", "ours, ms", "eager", "inductor"], times),
-        compile=_table(["case", "inductor", "ours", "more"], compile_times),
+        compile=_table(["case", "setting", "inductor", "ours", "more"], compile_times),
+        unfinished="".join(f"\n{line}" for line in unfinished),
         facts=describe(["torch", "tautomer", "transformers"]),
         before=before,
         after=os.getloadavg()[0],
     )
+
+
+def in_a_process(case: Case, arguments: Sequence[str], limit: float) -> tuple[list[Row], str]:
+    """What a case gives within the limit, and why that is not all, or ""."""
+    command = [sys.executable, "-m", "benchmarks.torch_models", "--case", case.name, *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    failed = ""
+    try:
+        out, err = process.communicate(timeout=limit)
+        if process.returncode:
+            failed = f"{case.name}: {(err.strip().splitlines() or ['it ended'])[-1]}"
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with the compilers that it started
+        out, err = process.communicate()
+        failed = f"{case.name}: not finished within {limit:.0f} s."
+    return [Row(**json.loads(line)) for line in out.splitlines() if line.startswith("{")], failed
+
+
+def child(case: Case, rounds: int, most: float) -> None:
+    """Measures one case in this process."""
+    torch.set_num_threads(1)
+    with torch._inductor.config.patch(force_disable_caches=True, compile_threads=1):
+        for way in ("inductor", OURS):  # what only the first graph of a process pays
+            _compiled(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), way)(torch.ones(2, 2)).sum().backward()
+        measure(case, rounds, most)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -277,21 +311,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", action="append", default=[], help="cases whose name has this in it (repeatable)"
     )
-    parser.add_argument("--out", type=Path, help="also write the tables here")
+    parser.add_argument("--limit", type=float, default=200, help="seconds for one case")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    given = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
-    with_allocator("benchmarks.torch_models", sys.argv[1:] if arguments is None else arguments)
-    before, rounds, results = os.getloadavg()[0], 5 if options.quick else 15, Results()
-    torch.set_num_threads(1)
-    with torch._inductor.config.patch(force_disable_caches=True, compile_threads=1):
-        _compiled(nn.Linear(2, 2), "inductor")(torch.ones(2, 2)).sum().backward()  # what only the first pays
-        for case in CASES:
-            if not options.only or any(part in case.name for part in options.only):
-                print(case.name, file=sys.stderr, flush=True)
-                measured(case, rounds, results)
-    text = report(results, rounds, before)
+    with_allocator("benchmarks.torch_models", given)
+    before, rounds, most = os.getloadavg()[0], 5 if options.quick else 15, 3 if options.quick else 8
+    if options.case:
+        child(next(case for case in CASES if case.name == options.case), rounds, most)
+        return 0
+    rows, unfinished, text = [], [], ""
+    for case in CASES:
+        if options.only and not any(part in case.name for part in options.only):
+            continue
+        start = time.perf_counter()
+        found, failed = in_a_process(case, ["--quick"] * options.quick, options.limit)
+        print(f"{case.name}: {time.perf_counter() - start:.0f} s {failed}", file=sys.stderr, flush=True)
+        rows += found
+        unfinished += [failed] * bool(failed)
+        text = report(rows, unfinished, rounds, before)
+        if options.write:
+            RESULTS.write_text(text + "\n")
     print(text)
-    if options.out is not None:
-        options.out.write_text(text + "\n")
     return 0
 
 
