@@ -3,7 +3,7 @@
     python -m benchmarks.recentring [--exports DIR] [--quick] [--write] [--no-verify]
 
 Each export is optimized with --norm rms and verified. The counts that the architecture implies are in
-EXPECTED; a line that has other counts, or is not EQUAL, ends the run with exit code 1.
+benchmarks/conversions.py; a line that has other counts, or is not EQUAL, ends the run with exit code 1.
 """
 
 from __future__ import annotations
@@ -17,50 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tautomer
+from benchmarks.conversions import CONVERSIONS
 from benchmarks.exports import ExportFailed, ExportSpec, export, quick, specs
 from benchmarks.machine import describe
 from tautomer.errors import TautomerError
 
 RESULTS = Path(__file__).parent / "results" / "recentring.md"
-
-# family -> norms converted, norms there are, centrings at run time
-EXPECTED: dict[str, tuple[int, int, int]] = {
-    "gpt2": (5, 5, 0),
-    "gptj": (3, 3, 0),
-    "gpt_neo": (5, 5, 0),
-    "codegen": (3, 3, 0),
-    "opt": (5, 5, 0),
-    "opt350": (0, 4, 0),  # post-LN
-    "pythia": (5, 5, 0),
-    "phi": (3, 3, 0),
-    "stablelm": (5, 5, 0),
-    "mpt": (5, 5, 0),
-    "falcon": (3, 3, 0),
-    "falcon40": (5, 5, 0),
-    "bloom": (6, 6, 1),  # the norm behind the embedding
-    "moe": (5, 5, 0),
-    "vit": (5, 5, 0),
-    "vit_tapped": (3, 7, 1),  # a hidden state is an output
-    "deit": (5, 5, 0),
-    "dinov2": (5, 5, 0),  # with LayerScale
-    "clip_text": (5, 5, 0),
-    "clip_vision": (6, 6, 1),
-    "clip_vision_pooled": (6, 6, 1),
-    "clip_vision_hidden": (1, 6, 0),  # the last hidden state is an output
-    "whisper_encoder": (5, 5, 1),  # the stem ends in GELU
-    "whisper_decoder": (7, 7, 0),
-    "m2m_encoder": (5, 5, 0),
-    "mbart_encoder": (6, 6, 1),
-    "bart_encoder": (1, 5, 0),  # post-LN
-    "bert": (1, 5, 0),  # post-LN
-    "swin": (6, 11, 0),  # patch merging joins channels
-    "swinv2": (8, 9, 0),  # norms in the branches; the final one reads the norms
-    "convnext": (1, 7, 0),  # depthwise convolutions
-    "dit": (1, 5, 0),  # gates that differ by channel at run time
-    "llama": (0, 0, 0),  # RMSNormalization already
-    "t5_encoder": (0, 0, 0),
-    "t5_decoder": (0, 0, 0),
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +41,7 @@ class Row:
     def right(self) -> bool:
         """Whether it is what the architecture implies, and verified."""
         counts = (self.converted, self.norms, self.centrings)
-        return counts == EXPECTED[self.spec.family] and self.verdict in ("EQUAL", "-")
+        return counts == CONVERSIONS[self.spec.family] and self.verdict in ("EQUAL", "-")
 
 
 def measure(spec: ExportSpec, path: Path, *, verify: bool) -> Row:
@@ -114,7 +76,7 @@ def _table(rows: list[Row]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        mark = "" if row.right else f" (expected {EXPECTED[row.spec.family]})"
+        mark = "" if row.right else f" (expected {CONVERSIONS[row.spec.family]})"
         lines.append(
             f"| {row.spec.name} | {row.converted} / {row.norms}{mark} | {row.centrings} | {row.verdict} "
             f"| {'; '.join(row.reasons).replace('|', '/')} |"

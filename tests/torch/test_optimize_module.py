@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from backend_models import Stream, tokens
 from fx_models import close
 from test_fx_traps import TOKENS, WIDTH, Block
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import tautomer
 from tautomer.errors import CheckFailedError, InputError
@@ -27,8 +29,8 @@ def test_a_module_becomes_a_module_with_folded_weights() -> None:
     assert result.changed and result.verification["verdict"] == "EQUAL"
     assert result.before["aten.layer_norm.default"] == 2
     assert result.after["aten.rms_norm.default"] == 2 and "aten.mean.dim" not in result.after
-    for tokens in (TOKENS, TOKENS[:1], TOKENS.repeat(3, 1)):
-        assert close(block(tokens), result.model(tokens))
+    for given in (TOKENS, TOKENS[:1], TOKENS.repeat(3, 1)):
+        assert close(block(given), result.model(given))
     assert all(torch.equal(held, state[name]) for name, held in block.state_dict().items())
     with pytest.raises(RuntimeError):  # the weights of the one are not those of the other
         result.model.load_state_dict(state)
@@ -71,6 +73,20 @@ def test_the_program_is_packaged_with_operators_of_ours(
             inductor_configs={"aot_inductor.compile_wrapper_opt_level": "O0"},
         )
         assert close(model(x), torch._inductor.aoti_load_package(package)(x))
+
+
+def test_activation_checkpoints_are_traced_through() -> None:
+    class Checkpointed(Stream):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            x = self.embed(tokens)
+            for block in self.blocks:
+                x = checkpoint(block, x, use_reentrant=False)
+            return self.head(self.norm(x))
+
+    model = Checkpointed().eval()
+    result = tautomer.optimize(model, (tokens(),), target="inductor")
+    assert result.after["aten.rms_norm.default"] == 3
+    assert close(model(tokens()), result.model(tokens()))
 
 
 def test_torch_by_itself_keeps_its_layer_norm() -> None:

@@ -11,6 +11,7 @@ to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import getitem
@@ -99,15 +100,28 @@ def _site(node: fx.Node) -> Site | str | None:
     dtype = _dtype(x)
     if dtype not in DTYPES or y.dtype != x.dtype:
         return f"there is no kernel from {dtype} to {_dtype(y)}"
-    # a kernel for a GPU is chosen by its rows, however many there are
-    if not all(isinstance(size, int) for size in x.shape[-1 if x.device.type == "cuda" else 0 :]):
-        return "its size is not known before it runs"
+    if not isinstance(x.shape[-1] if x.dim() else 1, int):
+        return "the length of its rows is not known before it runs"
     if any(operand is not None and not _fits(operand, x) for operand in found.operands):
         return "a scale or bias is not a row of the type of x, or of float32"
     gate = x if found.gate is None else found.gate.meta.get("val")
-    if not isinstance(gate, torch.Tensor) or gate.shape != x.shape or gate.dtype != x.dtype:
+    if not isinstance(gate, torch.Tensor) or not _like(gate, x):
         return "its gate is not like x"
     return found
+
+
+def _like(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have one type and shape; the graph is not bound to more than it was."""
+    return one.dtype == other.dtype and [*map(_size, one.shape)] == [*map(_size, other.shape)]
+
+
+def _size(size: Any) -> Any:
+    return size if isinstance(size, int) else size.node.expr
+
+
+def _elements(x: torch.Tensor) -> int:
+    """How many there are; an open size counts as in the example."""
+    return math.prod(size if isinstance(size, int) else int(size.node.hint or 1) for size in x.shape)
 
 
 def _fits(operand: fx.Node, x: torch.Tensor) -> bool:
@@ -129,7 +143,7 @@ def _place(graph: fx.Graph, node: fx.Node, site: Site, mutates: bool) -> Remark:
         operator = operator_of(name)
         if x.device.type == "cuda":
             return no_gain_on_gpu(name, _dtype(x), x, trains=trains) or attach_cuda(operator, x)
-        return no_gain(name, _dtype(x), x.numel(), trains=trains) or attach(operator, _dtype(x))
+        return no_gain(name, _dtype(x), _elements(x), trains=trains) or attach(operator, _dtype(x))
 
     total, name = _addition(site, mutates), f"add_{site.name}"
     if total is None or not _ready(total, site) or declined(name):
@@ -166,8 +180,7 @@ def _addition(site: Site, mutates: bool) -> fx.Node | None:
     if len(values) != 2 or not all(isinstance(one, torch.Tensor) for one in values):
         return None
     own = total.meta["val"]
-    same = all(one.shape == own.shape and one.dtype == own.dtype for one in values if one is not None)
-    return total if same else None
+    return total if all(_like(one, own) for one in values if one is not None) else None
 
 
 def _ready(total: fx.Node, site: Site) -> bool:
