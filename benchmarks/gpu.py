@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -44,7 +45,7 @@ class Section:
 
 
 SECTIONS = (
-    Section("check-rows", "gpu_rows", "checks", 3, 8),
+    Section("check-rows", "gpu_rows", "checks", 6, 12),
     Section("check-attention", "gpu_attention", "checks", 5),
     Section("norms", "gpu_rows", "cases", 5),
     Section("softmax", "gpu_rows", "softmax_cases", 2),
@@ -66,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="a folder for gpu.json")
     parser.add_argument("--rehearse", action="store_true", help="tiny tensors on the CPU, interpreted")
     options = parser.parse_args(arguments)
+    # what inductor's own processes run into would be told as one line
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     if options.rehearse and os.environ.get("TRITON_INTERPRET") != "1":
         # triton looks at this when it is imported
         command = [
@@ -106,8 +109,10 @@ class Run:
         name = "the CPU, interpreted"
         if not self.place.rehearsal:
             name = torch.cuda.get_device_name()
+        verified = find_spec("flint") is not None
         versions = {"torch": torch.__version__, "triton": triton.__version__}
-        return {"device": name, **versions, "python": sys.version.split()[0]}
+        python = sys.version.split()[0]
+        return {"device": name, **versions, "python": python, "models verified": verified}
 
     def all(self, wanted: list[str]) -> int:
         """Runs the sections."""

@@ -15,28 +15,39 @@ from tautomer.codegen.torch_operators import backward, forward, operator_of
 from tautomer.codegen.triton_configuration import Configuration, configuration
 from tautomer.runtime.triton.launch import run
 
-_LOOPS = [Configuration(1, block, warps, "loops") for block, warps in ((4096, 8), (8192, 16), (16384, 32))]
-_LONG_TILES = {65536: [Configuration(1, 65536, 32), *_LOOPS], 262144: _LOOPS}
-_POINTWISE_TILES = [
-    Configuration(0, block, warps, "pointwise")
-    for block, warps in ((512, 2), (1024, 4), (2048, 4), (4096, 8))
+_LOOPS = [
+    Configuration(1, block, warps, "loops", 1, stages)
+    for block, warps in ((4096, 8), (8192, 16), (16384, 32))
+    for stages in (1, 2, 3)
 ]
+_LONG_TILES = dict.fromkeys((65536, 131072, 262144), _LOOPS)
+_GRADIENT_TILES = {
+    columns: [
+        Configuration(rows, block, warps, "rows", 1, stages)
+        for rows, block, warps in tiles
+        for stages in (1, 2, 3)
+    ]
+    for columns, tiles in (
+        (768, ((1, 1024, 2), (1, 1024, 4), (2, 1024, 4), (1, 1024, 8), (4, 1024, 8))),
+        (4096, ((1, 4096, 8), (1, 4096, 16))),
+        (8192, ((1, 8192, 16), (1, 8192, 32))),
+    )
+}
 
 
 def tuning(place: Place) -> list[Case]:
     """One kernel by many configurations: which is the best for a size."""
     found = []
     elements = place.size(1 << 26, 1 << 8)
-    for columns in (768, 4096, 16384, 2048, 8192):
-        for name in ("rms_norm", "add_layer_norm"):
-            found.append(_tuned(name, elements, place.size(columns, 48), _candidates(columns), place))
-    for columns in (768, 4096):
-        tiles = [one for one in _candidates(columns) if one.warps <= 16]
-        found.append(_tuned("layer_norm", 2 * elements, columns, tiles, place, gradient=True))
+    for columns, tiles in _GRADIENT_TILES.items():
+        for name in ("layer_norm", "rms_norm"):
+            found.append(_tuned(name, 2 * elements, place.size(columns, 48), tiles, place, gradient=True))
+    for name in ("layer_norm", "add_rms_norm"):
+        found.append(_tuned(name, elements, 16384, _candidates(16384), place))
+    found.append(_tuned("softmax", elements, 32768, _candidates(32768), place))
     for columns, tiles in _LONG_TILES.items():
         size = max(elements, columns * place.size(528, 0))
         found.append(_tuned("softmax", size, columns, tiles, place))
-    found.append(_tuned("gelu_tanh", elements, 4096, _POINTWISE_TILES, place))
     return found[:1] if place.rehearsal else found
 
 
@@ -46,7 +57,7 @@ def _candidates(columns: int) -> list[Configuration]:
         Configuration(rows, block, warps)
         for rows in (1, 2, 4)
         for warps in (2, 4, 8, 16, 32)
-        if 8 <= rows * block // (32 * warps) <= 32 and rows * block <= max(4096, block)
+        if 8 <= rows * block // (32 * warps) <= 64 and rows * block <= max(4096, block)
     ]
 
 
@@ -58,7 +69,7 @@ def shared_rows(place: Place) -> list[Case]:
     for columns, tiles in _SHARED_TILES.items():
         few = [Configuration(1, block, warps, "parts", parts) for block, warps, parts in tiles]
         looped = configuration(forward(operator_of("softmax")).program, columns, 2)
-        for rows in (1024, 16):
+        for rows in (64, 16):
             ways = few if looped is None else [looped, *few]
             found.append(_tuned("softmax", rows * columns, columns, ways, place))
     return found
@@ -134,4 +145,5 @@ def _tuned(
 def _label(tile: Configuration) -> str:
     """Rows, columns, warps, and how a row is done."""
     how = {"loops": " loops", "parts": f" by {tile.parts}"}.get(tile.form, "")
-    return f"{tile.rows}x{tile.block}/{tile.warps}{how}"
+    stages = f" {tile.stages} stages" if tile.stages != 3 else ""
+    return f"{tile.rows}x{tile.block}/{tile.warps}{how}{stages}"

@@ -68,9 +68,10 @@ def _first(make: Callable[[], Call]) -> Call:
 
 
 def told(error: Exception) -> str:
-    """An error in one line."""
+    """An error in few words: its first line and its last ones."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines or [''])[0][:160]}"
+    kept = lines if len(lines) < 8 else [lines[0], "...", *lines[-12:]]
+    return f"{type(error).__name__}: {' | '.join(line[:200] for line in kept)}"
 
 
 def _turn(call: Call, case: Case, place: Place) -> Callable[[], float]:

@@ -32,7 +32,7 @@ def compiled(job: Job) -> tuple[Configuration | None, Resources | str]:
     warps = max(1, chosen.warps // 2) if device.startswith("gfx") else chosen.warps
     kernel = triton_kernel(program, chosen.form)
     try:
-        return chosen, resources(kernel, dtype, chosen.constants, warps, device)
+        return chosen, resources(kernel, dtype, kernel.tile(chosen), warps, device)
     except TautomerError as error:
         return chosen, str(error)
 

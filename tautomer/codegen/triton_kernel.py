@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tautomer.codegen.trace import Program
-from tautomer.codegen.triton_configuration import Form
+from tautomer.codegen.triton_configuration import Configuration, Form
 from tautomer.codegen.triton_loops import looped_rows
 from tautomer.codegen.triton_math import helper_text
 from tautomer.codegen.triton_parts import parts_of_rows
@@ -53,6 +53,11 @@ class TritonKernel:
     numbers: tuple[str, ...]
     constants: tuple[str, ...]
 
+    def tile(self, chosen: Configuration) -> dict[str, int]:
+        """The constants of a configuration."""
+        values = {"ROWS": chosen.rows, "BLOCK": chosen.block, "PARTS": chosen.parts, "STAGES": chosen.stages}
+        return {name: values[name] for name in self.constants}
+
 
 def triton_kernel(program: Program, form: Form = "rows") -> TritonKernel:
     """Writes the kernel of a program.
@@ -77,7 +82,9 @@ def _written(program: Program, form: Form) -> TritonKernel:
     sizes = ("elements",) if form == "pointwise" else ("rows", "columns")
     numbers = (*(name for name in program.parameters if name not in WHOLE_PARAMETERS), *sizes)
     numbers += tuple(name for name in WHOLE_PARAMETERS if name in program.parameters)
-    constants = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK", *(("PARTS",) * (form == "parts")))
+    constants: tuple[str, ...] = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK")
+    constants += ("PARTS",) if form == "parts" else ()
+    constants += ("STAGES",) if form == "loops" or program.totals else ()
     arguments = [
         *(f"{name}_ptr" for name in tensors),
         *numbers,

@@ -30,8 +30,10 @@ from tautomer.codegen.triton_tile import (
     within,
 )
 
-_LANES = "tl.zeros([ROWS, BLOCK], tl.float32)"
-_LOWEST = 'tl.full([ROWS, BLOCK], float("-inf"), tl.float32)'
+_LANES = "tl.zeros([ROWS, {0}], tl.float32)"
+_LOWEST = 'tl.full([ROWS, {0}], float("-inf"), tl.float32)'
+# neighbours that lie in one thread, and are taken together before they meet those of other blocks
+_TOGETHER = 8
 
 
 def looped_rows(program: Program) -> tuple[list[str], set[str]]:
@@ -69,7 +71,7 @@ def joined(first: Sequence[Node], second: Sequence[Node]) -> bool:
 
 def _pass(program: Program, step: Sequence[Node], plain: frozenset[Node], writer: TritonWriter) -> list[str]:
     """One loop for reductions that do not wait for each other."""
-    lines = [f"r{node.index} = {_LANES if node.op == 'sum' else _LOWEST}" for node in step]
+    lines = [f"r{node.index} = {(_LANES if node.op == 'sum' else _LOWEST).format('BLOCK')}" for node in step]
     inner = writer.inner()
     values = [node.args[0] for node in step]
     body = [*_begin(program, values, inner), *inner.statements(values)]
@@ -92,21 +94,24 @@ def _pass(program: Program, step: Sequence[Node], plain: frozenset[Node], writer
 def _online(program: Program, largest: Node, total: Node, writer: TritonWriter) -> list[str]:
     """One loop for a maximum and the sum of exponentials relative to it.
 
-    A lane that has seen nothing but -inf is not shifted, so that it stays at a sum of 0.
+    A lane takes several neighbours together, so that each element needs one exponential and not two. One that
+    has seen nothing but -inf is not shifted, so that it stays at a sum of 0.
     """
     m, s = f"r{largest.index}", f"r{total.index}"
+    lanes = f"BLOCK // {_TOGETHER}"
     inner = writer.inner()
     values = largest.args
     body = [
         *_begin(program, values, inner),
         *inner.statements(values),
         f"value = {within(largest, inner.value(values[0]))}",
-        f"larger = tl.maximum({m}, value)",
+        f"value = tl.reshape(value, [ROWS, {lanes}, {_TOGETHER}])",
+        f"larger = tl.maximum({m}, tl.max(value, 2))",
         'shift = tl.where(larger == float("-inf"), 0.0, larger)',
-        f"{s} = {s} * tl.exp({m} - shift) + tl.exp(value - shift)",
+        f"{s} = {s} * tl.exp({m} - shift) + tl.sum(tl.exp(value - shift[:, :, None]), 2)",
         f"{m} = larger",
     ]
-    lines = [f"{m} = {_LOWEST}", f"{s} = {_LANES}", *_loop(body)]
+    lines = [f"{m} = {_LOWEST.format(lanes)}", f"{s} = {_LANES.format(lanes)}", *_loop(body)]
     lines += [
         f"lanes = {m}",
         f"{m} = tl.max(lanes, 1)[:, None]",
@@ -131,4 +136,4 @@ def _begin(
 
 
 def _loop(body: Sequence[str]) -> list[str]:
-    return ["for begin in range(0, columns, BLOCK):", *(f"    {line}" for line in body)]
+    return ["for begin in tl.range(0, columns, BLOCK, num_stages=STAGES):", *(f"    {line}" for line in body)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tautomer.codegen.expression import reachable
 from tautomer.codegen.trace import Program
 from tautomer.codegen.triton_expression import TritonWriter
+from tautomer.codegen.triton_tile import given
 
 
 def pointwise(program: Program) -> tuple[list[str], set[str]]:
@@ -20,6 +21,7 @@ def pointwise(program: Program) -> tuple[list[str], set[str]]:
         "inside = element < elements - first",
     ]
     writer = TritonWriter()
+    lines += given(nodes, writer)
     for node in nodes:
         if node.op in ("x", "operand"):
             name = node.name or "x"
@@ -27,7 +29,7 @@ def pointwise(program: Program) -> tuple[list[str], set[str]]:
             lines.append(f"{name} = {load}.to(tl.float32)")
         elif node.op == "single":
             lines.append(f"{node.name} = tl.load({node.name}_ptr).to(tl.float32)")
-        if node.op in ("x", "operand", "single", "parameter"):
+        if node.op in ("x", "operand", "single"):
             writer.name(node, node.name or "x")
     lines += writer.statements(program.results)
     lines += [

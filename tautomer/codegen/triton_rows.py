@@ -1,7 +1,8 @@
 """Programs over rows in Triton, a whole row at a time: each element is read once and stays in registers.
 
 A program of the grid computes ROWS rows of up to BLOCK elements, as one tile. Where results are added up over
-the rows, it goes on to further rows and keeps the sums of all of them: one row of partial sums per program.
+the rows, it goes on to further rows, which are read ahead, and keeps the sums of all of them: one row of
+partial sums per program.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def whole_rows(program: Program) -> tuple[list[str], set[str]]:
     writer = TritonWriter()
     plain = schedule(program).plain
     lines = ["column = tl.arange(0, BLOCK)[None, :]", *given(nodes, writer)]
-    lines += reads(program, nodes, writer, PER_CALL + PER_COLUMN)
+    # what only the results need is read late: until then registers are for the row
+    early = nodes if program.totals else reachable(node for node in nodes if node.op in REDUCTIONS)
+    late = [node for node in nodes if node not in early]
+    lines += reads(program, nodes, writer, PER_CALL) + reads(program, early, writer, PER_COLUMN)
     tile = [*TILE, "inside = in_rows & (column < columns)"]
     tile += reads(program, nodes, writer, PER_ELEMENT + PER_ROW)
     for node in nodes:
@@ -39,6 +43,7 @@ def whole_rows(program: Program) -> tuple[list[str], set[str]]:
             values = within(node, writer.value(node.args[0]))
             tile.append(f"{_name(node.index)} = {over_columns(node, values, node in plain, writer)}")
             writer.name(node, _name(node.index))
+    tile += reads(program, late, writer, PER_COLUMN)
     tile += writer.statements(program.results)
     tile += stores(program, writer)
     if not program.totals:
@@ -47,7 +52,8 @@ def whole_rows(program: Program) -> tuple[list[str], set[str]]:
     results = dict(zip(program.names, program.results, strict=True))
     tile += [f"{name} += tl.where(inside, {writer.value(results[name])}, 0.0)" for name in program.totals]
     lines += [f"{name} = tl.zeros([ROWS, BLOCK], tl.float32)" for name in program.totals]
-    lines.append("for tile in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):")
+    lines.append("tiles = tl.cdiv(rows, ROWS)")
+    lines.append("for tile in tl.range(tl.program_id(0), tiles, tl.num_programs(0), num_stages=STAGES):")
     lines += [f"    {line}" for line in ("row = (tile * ROWS + tl.arange(0, ROWS))[:, None]", *tile)]
     for name in program.totals:
         place = f"{name}_ptr + tl.program_id(0) * columns + column"

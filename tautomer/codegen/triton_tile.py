@@ -48,11 +48,19 @@ def reads(
 
 
 def given(nodes: list[Node], writer: TritonWriter) -> list[str]:
-    """Names the parameters and the length of a row."""
+    """Statements for the parameters and the length of a row.
+
+    Compilers of torch pass a number in double precision, and all that is computed from it would be so.
+    """
+    lines = []
     for node in nodes:
-        if node.op in ("parameter", "count"):
-            writer.name(node, node.name or "count")
-    return ["count = columns * 1.0"] if any(node.op == "count" for node in nodes) else []
+        if node.op == "parameter":
+            writer.name(node, node.name)
+            lines.append(f"{node.name} = tl.cast({node.name}, tl.float32)")
+        elif node.op == "count":
+            writer.name(node, "count")
+            lines.append("count = columns * 1.0")
+    return lines
 
 
 def within(node: Node, text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tautomer.codegen.torch_operators import Signature, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import configuration
+from tautomer.codegen.triton_configuration import Configuration, configuration, for_few_rows
 from tautomer.codegen.triton_kernel import triton_kernel
 from tautomer.errors import InputError
 
@@ -62,3 +62,14 @@ def test_a_tile_holds_a_row_or_its_rows_are_looped(columns: int, itemsize: int) 
     assert found.form == "loops" or columns <= found.block < 2 * max(columns, 16)
     assert found.block & (found.block - 1) == 0
     assert found.warps <= 32
+
+
+def test_few_long_rows_are_shared_and_many_are_not() -> None:
+    usual = configuration(forward(operator_of("softmax")).program, 100_000, 2)
+    assert usual is not None and usual.form == "loops"
+    assert for_few_rows(usual, 100_000, 67, 132) == usual
+    few = for_few_rows(usual, 100_000, 66, 132)
+    assert few.form == "parts" and few.block * few.parts >= 100_000
+    assert for_few_rows(usual, 100_000, 1, few.parts - 1) == usual  # its programs would not run at once
+    whole = Configuration(1, 1024, 4)
+    assert for_few_rows(whole, 768, 1, 132) == whole

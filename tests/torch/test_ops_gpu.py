@@ -73,6 +73,16 @@ def test_a_compiler_sees_the_launch_and_not_the_operator(fake: FakeTensorMode) -
     assert {"of_scale_ptr", "y_ptr"} <= launch.keys()
 
 
+def test_numbers_are_float32_in_a_kernel_whatever_a_compiler_passes() -> None:
+    """Inductor passes a number in double precision, and sums that were float32 would be so from then on."""
+    from tautomer.codegen.triton_kernel import triton_kernel
+
+    for name in ("rms_norm", "silu"):
+        text = triton_kernel(backward(operator_of(name)).program).text
+        (number,) = backward(operator_of(name)).program.parameters
+        assert f"{number} = tl.cast({number}, tl.float32)" in text
+
+
 def test_rows_for_which_there_is_no_kernel_stay_an_operator(fake: FakeTensorMode) -> None:
     operator = operator_of("layer_norm")
     x, row = on_gpu(2, 1 << 16), on_gpu(1 << 16)

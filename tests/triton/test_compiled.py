@@ -44,7 +44,7 @@ def compiled(job: Job) -> Resources:
     assert chosen is not None
     kernel = triton_kernel(program, chosen.form)
     warps = max(1, chosen.warps // 2) if device.startswith("gfx") else chosen.warps
-    return resources(kernel, dtype, chosen.constants, warps, device)
+    return resources(kernel, dtype, kernel.tile(chosen), warps, device)
 
 
 @pytest.fixture(scope="module")

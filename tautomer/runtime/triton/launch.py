@@ -13,7 +13,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tautomer.codegen.trace import Program
-from tautomer.codegen.triton_configuration import Configuration, configuration
+from tautomer.codegen.triton_configuration import (
+    Configuration,
+    configuration,
+    for_few_rows,
+    programs_at_once,
+)
 from tautomer.codegen.triton_kernel import TritonKernel, triton_kernel
 from tautomer.codegen.triton_parts import steps
 from tautomer.errors import InputError
@@ -25,9 +30,8 @@ from tautomer.runtime.triton.tuned import key_of, recalled
 if TYPE_CHECKING:
     import torch
 
-# warps of a multiprocessor that share the rows where results are added up over them: enough to keep its loads
-# in flight; and programs of the grid where the device is not here
-_WARPS, _PROGRAMS = 32, 512
+# programs of the grid that share the rows where results are added up over them, if the device is not here
+_PROGRAMS = 512
 
 
 def run(
@@ -68,20 +72,23 @@ def run(
     if isinstance(count, int) and count == 0:
         totals = [torch.zeros(columns, dtype=torch.float32, device=x.device) for _ in program.totals]
         return (*whole, *totals)
-    found = chosen or _configuration(program, int(columns), x.element_size(), _index(x))
+    index, rows = _index(x), count // columns
+    found = chosen or _configuration(program, int(columns), x.element_size(), index)
     if found is None:
         raise InputError(f"no kernel for rows of {columns} elements", where="Triton kernel")
-    kernel, rows = triton_kernel(program, found.form), count // columns
-    programs, scratch = _shared(program, found, rows, columns, x.device)
+    if not chosen and index is not None and isinstance(rows, int) and not torch.version.hip:
+        found = for_few_rows(found, int(columns), rows, device_here(index).multiprocessors)
+    kernel = triton_kernel(program, found.form)
+    programs, scratch = _shared(program, found, rows, columns, x)
     given = [tensor.contiguous() for tensor in tensors]
     arguments = (*given, *whole, *scratch, *_numbers(kernel, numbers, rows, columns))
     with nullcontext() if traced else current(x.device):
-        _launcher(kernel, traced)[(programs,)](*arguments, **found.constants, **_options(found, traced))
+        _launcher(kernel, traced)[(programs,)](*arguments, **kernel.tile(found), **_options(found, traced))
     return (*whole, *(one.sum(0) for one in scratch[: len(program.totals)]))
 
 
 def _shared(
-    program: Program, found: Configuration, rows: Any, columns: Any, device: torch.device
+    program: Program, found: Configuration, rows: Any, columns: Any, x: torch.Tensor
 ) -> tuple[Any, list[torch.Tensor]]:
     """How many programs the grid has, and the tensors by which they share their work.
 
@@ -90,12 +97,13 @@ def _shared(
     """
     import torch
 
+    device = x.device
     tiles = -(-rows // (found.rows or found.block))  # of a pointwise kernel, of elements
     if program.totals:
         most = _PROGRAMS
         if device.type == "cuda" and torch.cuda.is_available():
             processors = device_here(device.index or 0).multiprocessors
-            most = processors * max(1, _WARPS // found.warps)
+            most = processors * programs_at_once(program, found, x.element_size())
         programs = min(most, tiles) if isinstance(tiles, int) else most
         sums = [torch.empty((programs, columns), dtype=torch.float32, device=device) for _ in program.totals]
         return programs, sums

@@ -128,7 +128,7 @@ def _of_ptx(ptx: str, shared: int) -> Resources:
     if done.returncode or registers is None:
         raise CheckFailedError(f"ptxas says: {said[:300]}", where="Triton kernel")
     spilled = sum(int(size) for size in re.findall(r"(\d+) bytes spill", said))
-    wide = re.search(r"ld\.global[\w.:]*\.v4|ld\.global[\w.:]*\.v8", ptx) is not None
+    wide = re.search(r"ld\.global[\w.:]*\.v[48]|cp\.async\.c[ag]\..*\], (0x10|16)", ptx) is not None
     return Resources(int(registers[1]), spilled, shared, wide)
 
 
