@@ -59,7 +59,7 @@ def forward(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
     key head; `shift` is M - N, or 0 where `form.causal` is "start". The statistic [B, H, N] is what the
     gradient needs of a row: the base-2 logarithm of the sum of powers, or the sum of weights.
     """
-    scores = Scores(form, tiling.sigmoid)
+    scores = Scores(form, tiling.sigmoid, tiling.products)
     lines = _located(scores, tiling)
     sweeps = [_Sweep(scores, tiling, "total")] if form.function.second else []
     sweeps.append(_Sweep(scores, tiling, "values"))
@@ -229,5 +229,5 @@ def _keys_of_rows(scores: Scores) -> list[str]:
 
 def product(a: str, b: str, scores: Scores, onto: str = "") -> str:
     """A matrix product; float32 is not rounded to the shorter type of the matrix units."""
-    precise = ', input_precision="ieee"' if scores.form.dtype == "float32" else ""
+    precise = f', input_precision="{scores.products}"' if scores.form.dtype == "float32" else ""
     return f"tl.dot({a}, {b}{f', {onto}' if onto else ''}{precise})"

@@ -63,7 +63,7 @@ def arguments(form: AttentionForm, tiling: Tiling, outputs: tuple[str, ...]) -> 
 
 def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
     """(name, module) of the kernel of dq; launched with ceil(N / ROWS) * H * B programs."""
-    scores = Scores(form, tiling.sigmoid)
+    scores = Scores(form, tiling.sigmoid, tiling.products)
     lines = [
         "program = tl.program_id(0)",
         f"block = {'blocks - 1 - ' if form.causal else ''}program % blocks",
@@ -113,7 +113,7 @@ def of_keys(form: AttentionForm, tiling: Tiling, *, grouped: bool = True) -> tup
         tiling: how the kernel is cut up.
         grouped: whether several heads share a key head.
     """
-    scores = Scores(form, tiling.sigmoid)
+    scores = Scores(form, tiling.sigmoid, tiling.products)
     loads = tiling.loads
     lines = [
         "program = tl.program_id(0)",

@@ -49,11 +49,11 @@ _NARROW: dict[str, _Choices] = {
         256: Tiling(16, 32, 8, 1, sigmoid="arithmetic"),
     },
 }
-# float32, which is multiplied digit by digit
+# float32
 _WIDE: dict[str, _Choices] = {
-    "forward": {64: Tiling(32, 32, 4, 1), 128: Tiling(32, 32, 8, 1), 256: Tiling(16, 32, 8, 1)},
-    "queries": {64: Tiling(32, 32, 4, 1), 128: Tiling(32, 32, 8, 1), 256: Tiling(16, 16, 8, 1)},
-    "keys": {64: Tiling(32, 32, 4, 1), 128: Tiling(32, 32, 8, 1), 256: Tiling(16, 16, 8, 1)},
+    "forward": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(32, 16, 8, 2)},
+    "queries": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
+    "keys": {64: Tiling(32, 32, 4, 2), 128: Tiling(32, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
 }
 
 
@@ -73,7 +73,7 @@ def choice(
     width = max(padded(head), padded(value_head), 64)
     if form.dtype == "float32":
         found = _WIDE[kernel][width]
-        return replace(found, sigmoid="division" if device == "gfx942" else "reciprocal")
+        return found if device == "gfx942" else replace(found, sigmoid="reciprocal", products="tf32x3")
     plain = not (form.mask or form.alibi or form.lengths or form.softcap) and form.function.second is None
     if device == "sm_90" and described and plain and width in _HOPPER[kernel]:
         found = _HOPPER[kernel][width]

@@ -33,10 +33,12 @@ class Scores:
     Attributes:
         form: what is computed.
         sigmoid: a name in `triton_sigmoid.SIGMOIDS`.
+        products: how float32 is multiplied, see `triton_attention_tiles.Tiling`.
     """
 
     form: AttentionForm
-    sigmoid: str = "reciprocal"
+    sigmoid: str = "division"
+    products: str = "ieee"
 
     @property
     def exponential(self) -> bool:

@@ -63,6 +63,8 @@ class Tiling:
         stages: how many tiles are under way.
         loads: see above.
         sigmoid: a name in `triton_sigmoid.SIGMOIDS`.
+        products: how float32 is multiplied: "ieee", or "tf32x3", by the matrix units in three parts, which
+            loses about as much as a float32 sum does.
         registers: of a thread at most, so that programs share a multiprocessor; 0 for as many as it takes.
     """
 
@@ -73,6 +75,7 @@ class Tiling:
     loads: Loads = "pointers"
     sigmoid: str = "division"
     registers: int = 0
+    products: Literal["ieee", "tf32x3"] = "ieee"
 
     def constants(self, head: int, value_head: int) -> dict[str, int]:
         """The compile-time constants of a kernel."""
