@@ -7,6 +7,7 @@ do not depend on the number of threads.
 
 from __future__ import annotations
 
+from tautomer.codegen.attention_direct import DIRECT_ROWS
 from tautomer.codegen.attention_tile import KEYS, ROWS
 
 PARTS = ("", "_joined", "_scratch")
@@ -16,7 +17,7 @@ PARTS = ("", "_joined", "_scratch")
 # and with fewer rows, packing the keys shows. Where units would be few, threads share the keys.
 _PLAN = f"""\
 constexpr int64_t TILE_ROWS = {ROWS}, BLOCK_NUMBERS = 48 << 10, LEAST_ROWS = 96;
-constexpr int64_t WANTED_UNITS = 8, LEAST_KEYS = 8 * {KEYS};
+constexpr int64_t FEW_ROWS_OF_UNIT = {DIRECT_ROWS}, WANTED_UNITS = 8, LEAST_KEYS = 8 * {KEYS};
 """
 
 CALLS = (
@@ -79,7 +80,7 @@ void plan(AttentionNumbers& call, bool may_split) {
   if (most > shared) most = shared;
   if (most < LEAST_ROWS) most = LEAST_ROWS;
   const int64_t even = ceil_of(rows, ceil_of(rows, most));
-  const int64_t block = rows == 1 ? 1 : ceil_of(even, TILE_ROWS) * TILE_ROWS;
+  const int64_t block = rows <= FEW_ROWS_OF_UNIT ? rows : ceil_of(even, TILE_ROWS) * TILE_ROWS;
   const int64_t units = pairs * ceil_of(rows, block), columns = int64_t(call.columns);
   int64_t splits = may_split && units < WANTED_UNITS ? WANTED_UNITS / units : 1;
   if (splits > columns / LEAST_KEYS) splits = columns / LEAST_KEYS;

@@ -28,6 +28,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from tautomer.codegen.attention_backward import backward_text, has_backward
+from tautomer.codegen.attention_direct import DIRECT
 from tautomer.codegen.attention_loops import CALL, constants, loops_text
 from tautomer.codegen.attention_pack import pack_text
 from tautomer.codegen.attention_scores import mask_types, scores_text
@@ -77,6 +78,7 @@ def attention_kernel(form: AttentionForm, isa: Isa, *, gradient: bool = False) -
         CALL,
         tile_text(isa),
         pack_text(isa),
+        DIRECT,
         mask_types(form),
         scores_text(form, isa),
         loops_text(form, isa),

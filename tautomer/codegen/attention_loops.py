@@ -119,10 +119,15 @@ struct Space {
   Row* rows;
   Tile* extents;
 
+  // a query by itself is padded to whole vectors
+  static int64_t q_size(const Call& call) {
+    return R == 1 ? (call.depth + LANES - 1) / LANES * LANES : R * call.depth;
+  }
+
   INLINE Space(const Call& call, char*& at) {
     const int64_t padded = call.vectors() * LANES;
     tiles = (call.block + R - 1) / R;
-    q = take<float>(at, tiles * R * call.depth);
+    q = take<float>(at, tiles * q_size(call));
     result = take<float>(at, tiles * R * padded);
     keys = take<float>(at, KEYS * call.depth);
     values = take<float>(at, KEYS * padded);
@@ -202,7 +207,7 @@ INLINE void begin(const Call& call, const Place& place, const Space<R>& space) {
   const int64_t padded = call.vectors() * LANES, all_of_them = space.tiles * R;
   std::memset(space.result, 0, (size_t)(all_of_them * padded) * sizeof(float));
   for (int64_t row = 0; row < all_of_them; ++row) {
-    float* const to = space.q + row / R * R * call.depth + row % R;
+    float* const to = space.q + row / R * space.q_size(call) + row % R;
     space.rows[row] = Row{0, 0, nullptr, 0.0f, 0.0f};
     space.sums[row] = space.most[row] = V{};
     space.top[row] = -__builtin_inff(), space.shift[row] = 0.0f;
@@ -211,6 +216,7 @@ INLINE void begin(const Call& call, const Place& place, const Space<R>& space) {
       const S* const q =
           call.q + place.batch * call.q_steps[0] + head * call.q_steps[1] + i * call.q_steps[2];
       pack_query<R>(q, call.q_steps[3], call.depth, call.scale, to);
+      for (int64_t n = call.depth; n < (R == 1 ? space.q_size(call) : 0); ++n) to[n] = 0.0f;
       space.rows[row] = row_of(call, place, row);
       if (EXTRA && place.from == 0) {
         space.top[row] = space.shift[row] = extra_of(call, head);
@@ -258,11 +264,14 @@ NOINLINE void sweep(const Call& call, const Place& place, const Space<R>& space)
   to = to < place.to ? to : place.to;
   const S* const k = call.k + place.batch * call.k_steps[0] + place.kv_head * call.k_steps[1];
   const S* const v = call.v + place.batch * call.v_steps[0] + place.kv_head * call.v_steps[1];
+  const int64_t *const ks = call.k_steps, *const vs = call.v_steps;
+  const bool direct = R == 1 && ks[3] == 1 && vs[3] == 1;
   for (int64_t j = from; j < to; j += KEYS) {
     const int64_t count = to - j < KEYS ? to - j : KEYS;
-    pack_keys(k + j * call.k_steps[2], call.k_steps[2], call.k_steps[3], count, call.depth, space.keys);
-    if (LAST)
-      pack_values(v + j * call.v_steps[2], call.v_steps[2], call.v_steps[3], count, call.width, space.values);
+    if (!direct) {
+      pack_keys(k + j * ks[2], ks[2], ks[3], count, call.depth, space.keys);
+      if (LAST) pack_values(v + j * vs[2], vs[2], vs[3], count, call.width, space.values);
+    }
     for (int64_t t = 0; t < space.tiles; ++t) {
       const Tile& tile = space.extents[t];
       if (tile.end <= j || tile.begin >= j + count || tile.begin >= tile.end) continue;
@@ -270,13 +279,21 @@ NOINLINE void sweep(const Call& call, const Place& place, const Space<R>& space)
       const int panels = (int)((seen + WIDTH - 1) / WIDTH);
       const float start = SOFTCAP ? 0.0f : call.bias;
       float* const scores = space.scores;
-      scores_of<R>(space.q + row * call.depth, space.keys, call.depth, start, scores, panels);
+      const float* const q = space.q + t * space.q_size(call);
+      if (direct)
+        dots(q, k + j * ks[2], ks[2], seen, call.depth, start, scores);
+      else
+        scores_of<R>(q, space.keys, call.depth, start, scores, panels);
       const bool ends = tile.inner_begin > j || tile.inner_end < j + panels * WIDTH;
       if (ADJUSTED || ends) adjust<R>(call, space.rows + row, j, scores, panels, ends);
       if (EXPONENTIAL) raise_top<R>(scores, panels, space, t, padded);
       make_weights<R, LAST>(scores, panels, space.shift + row, space.offset + row, space.sums + row,
                             space.most + row);
-      if (LAST) add_all_values<R>(scores, space.values, panels, space.result + row * padded, vectors);
+      float* const result = space.result + row * padded;
+      if (LAST && direct)
+        add_rows(scores, v + j * vs[2], vs[2], seen, call.width, result);
+      else if (LAST)
+        add_all_values<R>(scores, space.values, panels, result, vectors);
     }
   }
 }
@@ -381,7 +398,7 @@ ENTRY void SYMBOL_scratch(const void* const*, void* const* outputs, const double
   const void* nothing[8] = {};
   const Call call = read(nothing, none, parameters);
   char* at = nullptr;
-  if (call.block == 1) (void)Space<1>(call, at);
+  if (call.block <= DIRECT_ROWS) (void)Space<1>(call, at);
   else (void)Space<ROWS>(call, at);
   *(int64_t*)outputs[0] = (int64_t)(uintptr_t)at + 64;
 }
@@ -390,7 +407,7 @@ ENTRY void SYMBOL(const void* const* inputs, void* const* outputs, const double*
                   int64_t last, int64_t) {
   const Call call = read(inputs, outputs, parameters);
   for (int64_t index = first; index < last; ++index) {
-    if (call.block == 1) unit<1>(call, index);
+    if (call.block <= DIRECT_ROWS) unit<1>(call, index);
     else unit<ROWS>(call, index);
   }
 }
