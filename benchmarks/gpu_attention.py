@@ -27,6 +27,7 @@ from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, SOFTMAX
 from benchmarks.gpu_case import Call, Case, Check, Place, relative
 from tautomer.codegen.triton_attention_tiles import Tiling
 from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.torch.attention import score_attention
 from tautomer.runtime.triton.attention import (
     Operands,
     attend,
@@ -61,7 +62,30 @@ def cases(place: Place) -> list[Case]:
             found.append(size.case("dq alone", size.of_queries, 6))
             found.append(size.case("dk, dv alone", size.of_keys, 8))
             found.append(size.case("softmax", size.softmax, 4))
-    return found
+    return [*found, _one_query(place)]
+
+
+def _one_query(place: Place) -> Case:
+    """A query for each of a batch of sequences, against a long cache of grouped heads."""
+    batch, heads, groups = place.size(8, 1), place.size(32, 2), place.size(8, 1)
+    columns, head = place.size(16384, 65), 128
+
+    def makers() -> Mapping[str, Callable[[], Call]]:
+        queries = tensors(place, batch, heads, 1, 1, head)["q"]
+        sets = [tensors(place, batch, groups, 1, columns, head) for _ in range(2)]
+
+        def ours(score: str) -> Call:
+            return lambda i: score_attention(queries, sets[i]["k"], sets[i]["v"], score, bias=-9.0)
+
+        def peer(i: int) -> Any:
+            k, v = sets[i]["k"], sets[i]["v"]
+            return functional.scaled_dot_product_attention(queries, k, v, enable_gqa=True)
+
+        calls = {"ours": ours("softmax"), "sigmoid": ours("sigmoid"), "torch": peer}
+        return {name: partial(_same, call) for name, call in calls.items()}
+
+    size = 2 * batch * groups * columns * head * place.size(2, 4)
+    return Case("one query", f"M{columns} d{head} in groups", makers, sets=2, bytes=size)
 
 
 _BAR = {128: "1.17x flash, 515 TFLOP/s", 64: "400 TFLOP/s"}

@@ -100,6 +100,8 @@ def _error(
     beside = [given.get(name) for name in ("mask", "lengths", "slopes", "sink")]
     if compiled:
         form = replace(form, dtype=dtype)
+        if rows == 1:
+            attention_cuda.result(form, q, k, v, *beside, "", *numbered)
         y, statistic = attention_cuda.forward(form, q, k, v, *beside, "", *numbered)
         if trains:
             attention_cuda.backward(form, dy, y, statistic, q, k, v, *beside, "", *numbered)
@@ -109,6 +111,10 @@ def _error(
     wide = [one.detach().double().requires_grad_(trains) for one in (q, k, v)]
     exact = meaning(form, *wide, *beside, "", *numbered)
     outputs, expected = (found.detach(),), (exact.detach(),)
+    if rows == 1:
+        with torch.no_grad():
+            outputs += (score_attention(q, k, v, **given),)
+            expected += (exact.detach(),)
     if trains:
         outputs += torch.autograd.grad(found, own, dy)
         expected += torch.autograd.grad(exact, wide, dy.double())

@@ -150,9 +150,7 @@ class _Sweep:
         if scores.exponential:
             if not scores.extra:
                 return [*lines, f'top = {zeros} + float("-inf")', f"total = {zeros}"]
-            unit = "1.4426950408889634"
-            extra = f"tl.load(sinks + head) * {unit}" if scores.form.sink else f"{scores.form.function.extra}"
-            return [*lines, f"top = {zeros} + {extra}", f"total = {zeros} + 1.0"]
+            return [*lines, f"top = {zeros} + {scores.of_extra()}", f"total = {zeros} + 1.0"]
         if self.second:
             lines += ["by_total = (1.0 / total)[:, None]", *_keys_of_rows(scores)]
         if scores.divided:

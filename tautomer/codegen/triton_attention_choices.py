@@ -12,7 +12,7 @@ from tautomer.codegen.triton_attention_tiles import Tiling, padded
 from tautomer.codegen.triton_sigmoid import PORTABLE, SMALLEST
 from tautomer.patterns.attention_form import AttentionForm
 
-KERNELS = ("forward", "queries", "keys")
+KERNELS = ("forward", "queries", "keys", "one")
 DEVICES = ("sm_80", "sm_90", "gfx942")
 WIDEST = 256
 
@@ -33,6 +33,7 @@ _HOPPER: dict[str, _Choices] = {
     },
 }
 _NARROW: dict[str, _Choices] = {
+    "one": {64: Tiling(16, 128, 4, 3), 128: Tiling(16, 64, 4, 3), 256: Tiling(16, 32, 4, 3)},
     "forward": {
         64: Tiling(128, 64, 4, 2, sigmoid="arithmetic"),
         128: Tiling(128, 64, 8, 2, sigmoid="arithmetic"),
@@ -51,6 +52,7 @@ _NARROW: dict[str, _Choices] = {
 }
 # float32
 _WIDE: dict[str, _Choices] = {
+    "one": {64: Tiling(16, 64, 4, 2), 128: Tiling(16, 32, 4, 2), 256: Tiling(16, 16, 4, 2)},
     "forward": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(32, 16, 8, 2)},
     "queries": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
     "keys": {64: Tiling(32, 32, 4, 2), 128: Tiling(32, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
@@ -75,7 +77,7 @@ def choice(
         found = _WIDE[kernel][width]
         return found if device == "gfx942" else replace(found, sigmoid="reciprocal", products="tf32x3")
     plain = not (form.mask or form.alibi or form.lengths or form.softcap) and form.function.second is None
-    if device == "sm_90" and described and plain and width in _HOPPER[kernel]:
+    if device == "sm_90" and described and plain and width in _HOPPER.get(kernel, ()):
         found = _HOPPER[kernel][width]
     else:
         found = _NARROW[kernel][width]

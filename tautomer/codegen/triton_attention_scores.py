@@ -60,8 +60,13 @@ class Scores:
         """Whether some keys are hidden from a query by their positions, the end of the keys apart."""
         return bool(self.form.causal) or self.form.window or self.form.lengths
 
-    def of_the_call(self) -> list[str]:
-        """Statements for what is the same for all tiles."""
+    def of_the_call(self, heads: str = "head", there: str = "") -> list[str]:
+        """Statements for what is the same for all tiles.
+
+        Args:
+            heads: of the rows of a tile, where they are several.
+            there: which of them there are.
+        """
         lines = []
         if self.form.softcap:
             lines += ["scale_s = scale / softcap", f"cap_x = softcap * {self._unit}"]
@@ -70,8 +75,13 @@ class Scores:
         if not self.exponential or self.extra:
             lines.append(f"bias_x = bias * {self._unit}")
         if self.form.alibi:
-            lines.append(f"slope = tl.load(slopes + head) * {self._unit}")
+            load = f"tl.load(slopes + {heads}, mask={there}, other=0.0)[:, None]" if there else None
+            lines.append(f"slope = {load or 'tl.load(slopes + head)'} * {self._unit}")
         return lines
+
+    def of_extra(self) -> str:
+        """The text of the score of a key without a value, of an exponential that has one."""
+        return f"tl.load(sinks + head) * {_LOG2_E}" if self.form.sink else f"{self.form.function.extra}"
 
     def scores(self, hidden: bool) -> list[str]:
         """Statements that make x of s; of an exponential it is -inf where a key is not seen.

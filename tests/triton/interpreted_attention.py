@@ -37,6 +37,7 @@ def run(
     gradient: bool = False,
     gaps: bool = False,
     nothing: bool = False,
+    one: bool = False,
     **form_of: Any,
 ) -> str:
     """One form on random tensors, against its formula.
@@ -48,6 +49,7 @@ def run(
         numbers: bias, window and so on.
         gradient: whether gradients are computed too.
         gaps: whether tensors are transposed, and have gaps between their elements.
+        one: whether a single query is spread over parts of the keys.
         nothing: whether the first sequence has no key at all.
         form_of: the rest of the form.
     """
@@ -74,7 +76,10 @@ def run(
     if form.sink:
         beside["sinks"] = torch.randn(h)
     operands = Operands(scale=d**-0.5, tensors=beside, **(numbers or {}))
-    y, statistic = attention.attend(form, tiling, operands, q, k, v)
+    if one:
+        y, statistic = attention.attend_one(form, tiling, operands, q, k, v), None
+    else:
+        y, statistic = attention.attend(form, tiling, operands, q, k, v)
     wide = [one.double().requires_grad_() for one in (q, k, v)]
     exact = formula(form, operands, *wide)
     reason = off(y, exact, form.dtype)
@@ -147,6 +152,7 @@ def narrow_products() -> None:
     InterpreterBuilder.create_dot = create_dot
 
 
+MANY_KEYS = (2, 6, 2, 1, 300, 20, 24)
 SINGLE_TILE = (1, 1, 1, 16, 32, 16, 16)
 CASES: dict[str, dict[str, Any]] = {
     "sigmoid": {"score": "sigmoid", "gradient": True, "numbers": {"bias": -3.0}},
@@ -220,6 +226,39 @@ CASES: dict[str, dict[str, Any]] = {
         "numbers": {"softcap": 2.0},
         "gradient": True,
     },
+    "one query, sigmoid": {
+        "score": "sigmoid",
+        "one": True,
+        "sizes": MANY_KEYS,
+        "causal": "end",
+        "numbers": {"bias": -3.0},
+    },
+    "one query, softmax": {
+        "score": "softmax",
+        "one": True,
+        "sizes": MANY_KEYS,
+        "lengths": True,
+        "nothing": True,
+        "window": True,
+        "alibi": True,
+        "numbers": {"window": 290},
+    },
+    "one query, learned": {
+        "score": "softmax1",
+        "one": True,
+        "sizes": MANY_KEYS,
+        "sink": True,
+        "mask": "boolean",
+        "softcap": True,
+        "numbers": {"softcap": 2.0},
+    },
+    "one query, one key": {
+        "score": "softplus",
+        "one": True,
+        "sizes": (1, 1, 1, 1, 1, 16, 16),
+        "empty": "zero",
+    },
+    "one query, no key": {"score": "softmax", "one": True, "sizes": (1, 1, 1, 1, 0, 16, 16), "empty": "zero"},
     "relu": {"score": "relu", "lengths": True, "gradient": True},
     "relu2": {"score": "relu2", "mask": "boolean", "gradient": True},
     "softplus": {"score": "softplus", "causal": "end", "gradient": True},

@@ -15,12 +15,12 @@ from tautomer.codegen.storage import DTYPES
 from tautomer.codegen.torch_attention import BACKWARD, FORWARD, KERNEL, SCHEMAS
 from tautomer.codegen.torch_operators import NAMESPACE
 from tautomer.codegen.triton_attention_backward import differentiable
-from tautomer.codegen.triton_attention_choices import KERNELS, WIDEST, choice
+from tautomer.codegen.triton_attention_choices import WIDEST, choice
 from tautomer.codegen.triton_attention_tiles import Tiling, padded
 from tautomer.errors import TautomerError
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.runtime.torch.ops_cuda import no_triton
-from tautomer.runtime.triton.attention import Operands, attend, empty_like_rows, gradients
+from tautomer.runtime.triton.attention import Operands, attend, attend_one, empty_like_rows, gradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,10 @@ def register_cuda(library: Any, form_of: Callable[[str, torch.Tensor], Attention
     def slopes(*arguments: Any) -> tuple[torch.Tensor, ...]:
         return backward(form_of(arguments[10], arguments[3]), *arguments)
 
-    library.impl(FORWARD, lambda *arguments: kernel(*arguments)[0], "CUDA")
+    def only(*arguments: Any) -> torch.Tensor:
+        return result(form_of(arguments[7], arguments[0]), *arguments)
+
+    library.impl(FORWARD, only, "CUDA")
     library.impl(KERNEL, kernel, "CUDA")
     library.impl(BACKWARD, slopes, "CUDA")
 
@@ -90,15 +93,25 @@ def register_cuda(library: Any, form_of: Callable[[str, torch.Tensor], Attention
 def forward(form: AttentionForm, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """The result, and what the gradient needs of each row; arguments as the operator has them."""
     q, k, v = arguments[:3]
-    (tiling,) = _tilings(form, KERNELS[:1], q, k, v)
+    (tiling,) = _tilings(form, ("forward",), q, k, v)
     y, statistic = attend(form, tiling, _operands(arguments), q, k, v)
     return y, no_statistic(q) if statistic is None else statistic
+
+
+def result(form: AttentionForm, *arguments: Any) -> torch.Tensor:
+    """The result alone; of a single query by as many programs as the device holds."""
+    q, k, v = arguments[:3]
+    if q.shape[2] != 1 or form.function.second is not None:
+        return forward(form, *arguments)[0]
+    (tiling,) = _tilings(form, ("one",), q, k, v)
+    return attend_one(form, tiling, _operands(arguments), q, k, v)
 
 
 def backward(form: AttentionForm, *arguments: Any) -> tuple[torch.Tensor, ...]:
     """The gradients of q, k and v; arguments as the operator has them."""
     dy, y, statistic, q, k, v = arguments[:6]
-    tilings = dict(zip(KERNELS[1:], _tilings(form, KERNELS[1:], q, k, v, dy), strict=True))
+    kernels = ("queries", "keys")
+    tilings = dict(zip(kernels, _tilings(form, kernels, q, k, v, dy), strict=True))
     given = (q, k, v, dy, y, statistic if statistic.dim() == 3 else None)
     return gradients(form, tilings, _operands(arguments[3:]), *given)
 

@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tautomer.codegen import triton_attention, triton_attention_backward
+from tautomer.codegen import triton_attention, triton_attention_backward, triton_attention_decode
 from tautomer.codegen.triton_attention_scores import Scores
 from tautomer.codegen.triton_attention_tiles import Tiling, padded, strides
 from tautomer.patterns.attention_form import AttentionForm
@@ -23,6 +23,9 @@ from tautomer.runtime.triton.modules import load_function
 
 if TYPE_CHECKING:
     import torch
+
+# programs that one query is spread over, and parts of its keys, at most
+_PROGRAMS, _PARTS = 528, 128
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,28 @@ def attend(
     inputs, programs = triton_attention.arguments(form, tiling), blocks * q.shape[0] * q.shape[1]
     _launch(*_forward(form, tiling), inputs, given | {"blocks": blocks}, tiling, q, v, programs)
     return y, statistic
+
+
+def attend_one(
+    form: AttentionForm, tiling: Tiling, operands: Operands, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
+    """The result for a single query [B, H, 1, d], by keys that many programs share."""
+    import torch
+
+    batch, heads, _, _ = q.shape
+    groups, columns, width = k.shape[1], k.shape[2], v.shape[3]
+    blocks = max(1, min(_PARTS, -(-_PROGRAMS // (batch * groups)), columns // (4 * tiling.keys)))
+    y = empty_like_rows(q, width)
+    part = torch.empty((batch, heads, blocks, width), dtype=torch.float32, device=q.device)
+    tops, totals = (torch.empty(part.shape[:3], dtype=torch.float32, device=q.device) for _ in range(2))
+    given = _given(form, operands, {"q": q, "k": k, "v": v, "y": y})
+    given |= {"part": part, "tops": tops, "totals": totals, "blocks": blocks}
+    inputs = triton_attention_decode.arguments(form)
+    tiling = replace(tiling, rows=padded(heads // groups))
+    _launch(*_decode(form, tiling), inputs, given, tiling, q, v, blocks * batch * groups)
+    join = Tiling(1 << (blocks - 1).bit_length(), 16, 4, 1)
+    _launch(*_joined(form), triton_attention_decode.joined_arguments(form), given, join, q, v, batch * heads)
+    return y
 
 
 def gradients(
@@ -221,6 +246,8 @@ def _let_descriptors_allocate(like: torch.Tensor) -> None:
 
 _loaded = lru_cache(maxsize=256)(load_function)
 _forward = lru_cache(maxsize=256)(triton_attention.forward)
+_decode = lru_cache(maxsize=256)(triton_attention_decode.decode)
+_joined = lru_cache(maxsize=256)(triton_attention_decode.joined)
 _of_queries = lru_cache(maxsize=256)(triton_attention_backward.of_queries)
 
 
