@@ -49,10 +49,10 @@ with it gone, 1 / {ideal:.2f} of the time would be left.
 {steps}
 
 {facts} Load of the machine: {before:.1f} before, {after:.1f} after."""
-SIZES = ((11008, 4096), (16384, 4096), (3072, 768))
+SIZES = ((11008, 4096), (3072, 768))
 DENSITIES = (0.5, 0.1, 0.03)
 WIDTH, NEURONS = 4096, 11008
-MOST = 6.0  # seconds of a case
+MOST = 4.0  # seconds of a case
 
 
 def timed(ways: Ways, ours: str, rounds: int) -> tuple[float, dict[str, list[float]]]:
@@ -73,7 +73,7 @@ def cells(ratios: Mapping[str, list[float]], names: Sequence[str]) -> list[str]:
 def products(rounds: int, quick: bool) -> str:
     """The table of products."""
     cases = [(size, 1, density, "float32") for size in SIZES for density in DENSITIES]
-    cases += [(SIZES[0], 1, density, "bfloat16") for density in DENSITIES]
+    cases += [(SIZES[0], 1, density, "bfloat16") for density in DENSITIES[1:]]
     cases += [(SIZES[0], rows, 0.1, "float32") for rows in (2, 4, 8, 32)]
     cases += [(SIZES[0], rows, 1.0, "float32") for rows in (1, 4, 32)]
     names, rows_of_table = (DENSE, "F.linear", "onnxruntime"), []
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_grad_enabled(False)
     before, rounds = os.getloadavg()[0], 3 if options.quick else 15
     layers = [
-        (f"{share:g} not zero", partial(sparse_ways.layer, WIDTH, NEURONS, share)) for share in DENSITIES
+        (f"{share:g} not zero", partial(sparse_ways.layer, WIDTH, NEURONS, share)) for share in DENSITIES[:2]
     ]
     width, tokens = 2048, 8448
     dense = 4 * 12 * width**2 + tokens * width

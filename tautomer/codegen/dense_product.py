@@ -15,13 +15,13 @@ _TILE_ROWS = {"avx512": 12}  # as many sums as there are registers for; 6 of two
 _USUAL_ROWS = 6
 
 _TEXT = """\
-constexpr int TILE_ROWS = @ROWS@, TILE = 2 * LANES, PANELS = 256 / TILE, ACROSS = PANELS * TILE;
+constexpr int TILE_ROWS = @ROWS@, TILE = 2 * LANES, PANELS = 128 / TILE, ACROSS = PANELS * TILE;
 constexpr int64_t DEPTH = 128, HIGH = 192 / TILE_ROWS * TILE_ROWS;
 
-// What a task works with; some 330 KiB on its stack.
+// What a task works with; some 260 KiB on its stack.
 struct Packed {
   alignas(64) float panels[PANELS][DEPTH][TILE];
-  alignas(64) float left[TILE_ROWS][DEPTH];
+  alignas(64) float left[HIGH][DEPTH];
   alignas(64) float sums[HIGH][ACROSS];
 };
 
@@ -91,13 +91,13 @@ void many(const S* x, const S* weight, const S* bias, const S* gate, S* y, int64
       for (int64_t k = 0; k < inner; k += DEPTH) {
         const int64_t depth = inner - k < DEPTH ? inner - k : DEPTH;
         pack<turned>(work, weight, k, depth, column, across, stride);
-        for (int64_t r = 0; r < high; r += TILE_ROWS) {
-          for (int64_t i = 0; i < TILE_ROWS; ++i)
-            if (r + i < high) widen(work.left[i], x + (top + r + i) * inner + k, depth);
-            else std::memset(work.left[i], 0, sizeof work.left[i]);
-          for (int p = 0; p * TILE < across; ++p)
-            tile(work.left, work.panels[p], &work.sums[r][p * TILE], depth);
-        }
+        for (int64_t r = 0; r < tiles; ++r)
+          if (r < high) widen(work.left[r], x + (top + r) * inner + k, depth);
+          else std::memset(work.left[r], 0, sizeof work.left[r]);
+        // a panel stays in the first cache while all rows go by
+        for (int p = 0; p * TILE < across; ++p)
+          for (int64_t r = 0; r < high; r += TILE_ROWS)
+            tile(work.left + r, work.panels[p], &work.sums[r][p * TILE], depth);
       }
       for (int64_t r = 0; r < high; ++r)
         for (int64_t i = 0; i < across; i += LANES) {

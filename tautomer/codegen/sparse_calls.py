@@ -8,7 +8,7 @@ depend on the number of threads.
 from __future__ import annotations
 
 CALLS = """\
-constexpr int64_t FEW_ROWS_OF_H = 4, MOST_SPARSE_PARTS = 16, SPARSE_PART_BYTES = 256 << 10;
+constexpr int64_t FEW_ROWS_OF_H = 4, MOST_SPARSE_PARTS = 8, SPARSE_PART_BYTES = 256 << 10;
 
 struct SparseFunctions { Run add, met, join, dots, many, gated_many; };
 
@@ -77,7 +77,7 @@ void list_met(const SparseFunctions& f, const Sparse& s, int64_t row, int64_t ro
 int64_t rows_of_a_part(int64_t count, int64_t row_bytes) {
   const int64_t by_number = (count + MOST_SPARSE_PARTS - 1) / MOST_SPARSE_PARTS;
   const int64_t by_size = (SPARSE_PART_BYTES + row_bytes - 1) / row_bytes;
-  return by_number > by_size ? by_number : by_size;
+  return ((by_number > by_size ? by_number : by_size) + 7) / 8 * 8;  // rows are read side by side
 }
 
 // The neurons of a few rows that are met are listed.
@@ -112,10 +112,10 @@ void many_rows(const SparseFunctions& f, const Sparse& s, char* hidden, const Sp
 }
 
 // Whether the dense product is the faster one, judged by the first rows. A pass of a few rows over all of W
-// takes a time t; the dense product was measured at some (3.6 + rows / 10) t.
+// takes a time t; the dense product was measured at some (6 + rows / 6) t.
 bool dense_is_faster(const Sparse& s, const Met& met) {
   const int64_t passes = (s.rows + FEW_ROWS_OF_H - 1) / FEW_ROWS_OF_H;
-  return double(passes * met.count) > (3.6 + 0.1 * double(s.rows)) * double(s.neurons);
+  return double(passes * met.count) > (6.0 + double(s.rows) / 6.0) * double(s.neurons);
 }
 
 // False: out of memory.

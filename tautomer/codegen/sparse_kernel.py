@@ -144,7 +144,7 @@ INLINE void add_rows(float* sums, const float* factors, const int32_t* places, c
 template <int rows>
 void add(const float* factors, const int32_t* places, const S* weight, float* sums, int64_t first,
          int64_t last, int64_t outputs) {
-  constexpr int most = rows > 2 ? 2 : 8 / rows;
+  constexpr int most = rows == 1 ? 8 : 4;
   std::memset(sums, 0, (size_t)(rows * outputs) * sizeof(float));
   int64_t n = first;
   for (; n + most <= last; n += most)
