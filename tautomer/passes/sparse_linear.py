@@ -33,6 +33,7 @@ from tautomer.remarks import Remark
 from tautomer.target import Target
 
 _PRODUCTS = ("MatMul", "Gemm")
+_MANY = "where many rows come at once and few are zero, the runtime's own product is faster: fix their number"
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,14 @@ def _rewritten(work: Workspace, site: _Site, least: int) -> Remark:
     if reason or isinstance(reader, str):
         return Remark("missed", SparseLinear.name, PLAIN, where, reason)
     up = _up(work, site)
+    hint = "" if work.facts.get(reader.output).static else _MANY
     _replace(work, site, reader, up)
     if isinstance(up, LinearReader):
         done = f"the zeros of {site.op.op} spare rows of two matrices"
-        return Remark("passed", SparseLinear.name, GATED, where, done)
+        return Remark("passed", SparseLinear.name, GATED, where, done, hint)
     dense = f"; the product before it stays whole: {up}" if up else ""
     done = f"the zeros of {site.op.op} spare rows of its matrix{dense}"
-    return Remark("passed", SparseLinear.name, PLAIN, where, done)
+    return Remark("passed", SparseLinear.name, PLAIN, where, done, hint)
 
 
 def _obstacle(work: Workspace, reader: LinearReader, least: int) -> str:

@@ -37,7 +37,7 @@ def use_sparse(graph: fx.GraphModule, weights: Collection[fx.Node]) -> list[Rema
 
     Args:
         graph: with `meta["val"]` on its nodes; it is changed in place.
-        weights: placeholders of what does not change from call to call.
+        weights: nodes whose values do not change from call to call.
 
     Returns:
         "passed" for each operator that was put in, and "missed" with the reason for each that was not.

@@ -34,8 +34,7 @@ def take_weight_values(graph: fx.GraphModule, inputs: Sequence[Any]) -> tuple[Pr
     """
     nodes = graph.graph
     placeholders = nodes.find_nodes(op="placeholder")
-    weights = weight_nodes(graph, inputs)
-    inside = _seeing_only(nodes, weights, written_to(nodes, inputs))
+    weights, inside = _weights_and_inside(graph, inputs)
     results = _results(inside, weights)
     if not results:
         return None
@@ -58,10 +57,16 @@ def take_weight_values(graph: fx.GraphModule, inputs: Sequence[Any]) -> tuple[Pr
 
 
 def weight_nodes(graph: fx.GraphModule, inputs: Sequence[Any]) -> list[fx.Node]:
-    """The placeholders whose values a prologue may be computed from."""
+    """The nodes that see weights alone, placeholders first: a prologue may compute more from them."""
+    weights, inside = _weights_and_inside(graph, inputs)
+    return [*weights, *inside]
+
+
+def _weights_and_inside(graph: fx.GraphModule, inputs: Sequence[Any]) -> tuple[list[fx.Node], list[fx.Node]]:
     unsafe = written_to(graph.graph, inputs)
     pairs = zip(graph.graph.find_nodes(op="placeholder"), inputs, strict=True)
-    return [node for node, value in pairs if node not in unsafe and _is_weight(node, value)]
+    weights = [node for node, value in pairs if node not in unsafe and _is_weight(node, value)]
+    return weights, _seeing_only(graph.graph, weights, unsafe)
 
 
 def weights_are_fixed(graph: fx.GraphModule, inputs: Sequence[Any]) -> bool:
