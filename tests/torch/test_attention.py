@@ -166,6 +166,9 @@ def test_what_does_not_fit_is_refused() -> None:
         score_attention(q, k[:, :, :5], v)
     with pytest.raises(RuntimeError, match="does not broadcast"):
         score_attention(q, k, v, mask=torch.zeros(3, 70))
+    for wrong in ({"softcap": 0.0}, {"window": 0}):
+        with pytest.raises(InputError, match="above 0"):
+            score_attention(q, k, v, **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no such score function"):
         score_attention(q, k, v, "softmax2")
     with pytest.raises(RuntimeError, match="not loaded"):

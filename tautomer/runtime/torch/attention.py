@@ -64,6 +64,8 @@ def score_attention(
         InputError: no such score function or combination.
         RuntimeError: shapes or types do not fit; raised by torch.
     """
+    if (softcap is not None and not softcap > 0.0) or (window is not None and window < 1):
+        raise InputError("a soft cap is above 0, and a window has a key", where="score_attention")
     dtype = str(q.dtype).removeprefix("torch.")
     form = AttentionForm(
         score,
