@@ -120,7 +120,7 @@ def _obstacle(work: Workspace, reader: LinearReader, least: int) -> str:
         return f"its {rows} rows meet nearly every neuron between them: up to {FEW} rows gain"
     if prod(weight.shape) < least:
         return f"its matrix has {prod(weight.shape)} elements: from {least} on it gains"
-    return obstacle(work.version, y.dtype) or _unbounded(work, reader.weight, inf) or work.blind()
+    return obstacle(y.dtype) or _unbounded(work, reader.weight, inf) or work.blind()
 
 
 def _unbounded(work: Workspace, value: ir.Value, limit: float) -> str:

@@ -19,7 +19,7 @@ from tautomer.graph.build import Builder, Names
 from tautomer.graph.call import Call
 from tautomer.graph.fact import Shape
 from tautomer.graph.shape_rules import Inputs, known, shape_rule
-from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN
+from tautomer.patterns.onnx_body import DOMAIN
 
 PLAIN, GATED = "SparseLinear", "SparseGatedLinear"
 INPUTS = {PLAIN: ("h", "W", "b"), GATED: ("x", "gate", "U", "c", "W", "b")}
@@ -45,27 +45,21 @@ def is_sparse(op: str) -> bool:
     return op in INPUTS
 
 
-def obstacle(version: int, dtype: ir.DataType | None) -> str:
-    """Why the function cannot be written for this opset and type, or ""."""
-    if dtype not in TYPES:
-        return "no kernel is written for its type"
-    if dtype != ir.DataType.FLOAT and version < CASTLIKE_SINCE:
-        return f"its function body needs opset {CASTLIKE_SINCE}"
-    return ""
+def obstacle(dtype: ir.DataType | None) -> str:
+    """Why no operator can be written for this type, or ""."""
+    return "" if dtype in TYPES else "no kernel is written for its type"
 
 
 def function_of_sparse(op: str, version: int) -> ir.Function:
-    """The function; it computes in float32 whatever the type of its inputs."""
+    """The function: the operators that it stands for, in the type of its inputs, so it rounds as they did."""
     b = Builder(version, Names(()))
     inputs = [ir.Value(name=name) for name in INPUTS[op]]
-    wide = [b.op("Cast", value, to=int(ir.DataType.FLOAT)) for value in inputs]
-    weight, bias = wide[-2:]
-    h = wide[0]
+    weight, bias = inputs[-2:]
+    h = inputs[0]
     if op == GATED:
-        x, gate, up, up_bias = wide[:4]
+        x, gate, up, up_bias = inputs[:4]
         h = b.op("Mul", gate, b.op("Add", b.op("MatMul", x, b.op("Transpose", up, perm=[1, 0])), up_bias))
-    result = b.op("Add", b.op("MatMul", h, weight), bias)
-    output = b.op("CastLike", result, inputs[0]) if version >= CASTLIKE_SINCE else b.op("Identity", result)
+    output = b.op("Add", b.op("MatMul", h, weight), bias)
     output.name = "y"
     graph = ir.Graph(inputs, [output], nodes=b.nodes, opset_imports={"": version}, name=op)
     return ir.Function(DOMAIN, op, graph=graph, attributes=[])

@@ -204,3 +204,15 @@ def test_attention_has_no_zeros_of_its_own() -> None:
     ops, remarks, _ = optimized(model(body, signature))
     assert "SparseLinear" in ops
     assert len(remarks) == 1
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_half_precision_is_skipped_only_where_nothing_overflows(large: bool) -> None:
+    """0 * (x u) is NaN where x u overflows: in float16 that takes no large numbers."""
+    halves = {name: value.astype(np.float16) for name, value in WEIGHTS.items() if name.startswith("w")}
+    if large:
+        halves["w3"][0, 0] = 5.0
+    proto = model(GLU, SIGNATURE.replace("float", "float16"), halves)
+    ops, remarks, _ = optimized(proto)
+    assert ("SparseLinear" if large else "SparseGatedLinear") in ops
+    assert ("'w3' may hold 5" in remarks[0].reason) == large
