@@ -120,13 +120,13 @@ def _row(score: str, folder: Path, rounds: int) -> str:
     return f"| {score} | {' | '.join(cells)} |"
 
 
-def _model(folder: Path, rounds: int) -> str:
-    before, after = pair(sigmoid_transformer(LAYERS), folder)
+def _model(causal: bool, folder: Path, rounds: int) -> str:
+    before, after = pair(sigmoid_transformer(LAYERS, causal=causal), folder)
     low, middle, high = ratio(before, after, TOKENS, rounds)
     theirs, own = peak(before, False, TOKENS), peak(after, True, TOKENS)
     scores = HEADS * TOKENS * TOKENS * 4 >> 20
     cells = (f"{middle:.2f} ({low:.2f}-{high:.2f})", *(f"{size} MiB" for size in (theirs, own, scores)))
-    row = f"| sigmoid transformer | {' | '.join(cells)} |"
+    row = f"| {'causal' if causal else 'an encoder'} | {' | '.join(cells)} |"
     print(row, file=sys.stderr, flush=True)
     return row
 
@@ -136,7 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.attention_models", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--only", action="append", choices=WEIGHTS, help="only this one (repeatable)")
+    parser.add_argument(
+        "--only", action="append", choices=[*WEIGHTS, "models"], help="only this (repeatable)"
+    )
     parser.add_argument("--out", type=Path, help="also write the tables here")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -146,14 +148,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with_allocator("benchmarks.attention_models", sys.argv[1:] if arguments is None else arguments)
     before = os.getloadavg()[0]
+    scores = [score for score in WEIGHTS if not options.only or score in options.only]
     with tempfile.TemporaryDirectory() as folder:
         text = HEAD.format(
             lengths=" | ".join(f"{length} keys" for length in LENGTHS),
             rules=" | ".join(["---"] * len(LENGTHS)),
-            rows="\n".join(_row(score, Path(folder), 7) for score in options.only or WEIGHTS),
+            rows="\n".join(_row(score, Path(folder), 7) for score in scores),
             layers=LAYERS,
             tokens=TOKENS,
-            model=_model(Path(folder), 3),
+            model="\n".join(_model(causal, Path(folder), 5) for causal in (False, True)),
             facts=describe(["onnxruntime", "tautomer", "numpy"]),
             before=before,
             after=os.getloadavg()[0],

@@ -35,8 +35,10 @@ def attention(score: str, length: int, heads: int = 12, depth: int = 64) -> onnx
     return _with(model, numbers, {})
 
 
-def sigmoid_transformer(layers: int = 4, width: int = 768, heads: int = 12) -> onnx.ModelProto:
-    """A pre-norm transformer encoder with sigmoid attention: x [batch, tokens, width] -> y."""
+def sigmoid_transformer(
+    layers: int = 4, width: int = 768, heads: int = 12, *, causal: bool = False
+) -> onnx.ModelProto:
+    """A pre-norm transformer with sigmoid attention, an encoder or causal: x [batch, tokens, width] -> y."""
     depth, rng = width // heads, np.random.default_rng(0)
     numbers = {"scale": depth**-0.5, "bias": -math.log(2048.0)}
     tensors: dict[str, np.ndarray] = {
@@ -44,6 +46,11 @@ def sigmoid_transformer(layers: int = 4, width: int = 768, heads: int = 12) -> o
         "join": np.array([0, 0, width]),
     }
     lines, x = [], "x"
+    if causal:
+        lines.append("shape = Shape (x) tokens = Gather (shape, first) places = Range (none, tokens, first)")
+        lines.append("rows = Unsqueeze (places, column) later = Greater (places, rows) seen = Not (later)")
+        tensors |= {"first": np.array(1), "none": np.array(0), "column": np.array([1])}
+        numbers["removed"] = -math.inf
     for i in range(layers):
         sizes = {"q": (width, width), "k": (width, width), "v": (width, width), "o": (width, width)}
         sizes |= {"up": (width, 4 * width), "down": (4 * width, width)}
@@ -59,7 +66,9 @@ def sigmoid_transformer(layers: int = 4, width: int = 768, heads: int = 12) -> o
             lines.append(f"r{name}{i} = Reshape (l{name}{i}, split)")
             lines.append(f"h{name}{i} = Transpose <perm = [0, 2, 1, 3]> (r{name}{i})")
         lines.append(f"t{i} = Transpose <perm = [0, 1, 3, 2]> (hk{i}) s{i} = MatMul (hq{i}, t{i})")
-        lines.append(f"c{i} = Mul (s{i}, scale) z{i} = Add (c{i}, bias) p{i} = Sigmoid (z{i})")
+        lines.append(f"c{i} = Mul (s{i}, scale) b{i} = Add (c{i}, bias)")
+        kept = f"Where (seen, b{i}, removed)" if causal else f"Identity (b{i})"
+        lines.append(f"z{i} = {kept} p{i} = Sigmoid (z{i})")
         lines.append(f"y{i} = MatMul (p{i}, hv{i}) u{i} = Transpose <perm = [0, 2, 1, 3]> (y{i})")
         lines.append(f"j{i} = Reshape (u{i}, join) mo{i} = MatMul (j{i}, wo{i}) lo{i} = Add (mo{i}, bo{i})")
         lines.append(

@@ -156,6 +156,17 @@ _RATIOS = {
     "ReGLU": (1.14, 1.26, 1.48, 2.01, 2.01),
 }
 _GAINS = {op: tuple(zip(_ELEMENTS, ratios, strict=True)) for op, ratios in _RATIOS.items()}
+# The same of attention with 12 heads of 64, by the number of keys: `python -m benchmarks.attention_models`.
+_KEYS = (16, 64, 128, 512, 2048)
+_ATTENTION = {
+    "softmax": (0.82, 0.88, 0.93, 1.05, 1.18),
+    "softmax1": (1.18, 1.1, 1.14, 1.41, 1.48),
+    "sigmoid": (0.8, 0.92, 1.1, 1.25, 1.39),
+    "relu": (0.75, 0.87, 1.02, 1.11, 1.43),
+    "relu2": (0.81, 0.93, 0.98, 1.25, 1.37),
+    "softplus": (1.77, 2.75, 2.92, 3.09, 3.15),
+    "softplus_reweighted": (1.32, 1.79, 1.83, 2.08, 1.98),
+}
 # onnxruntime with the kernels that `tautomer.session` registers. Without them the function bodies run.
 KERNELS = replace(
     ONNXRUNTIME,
@@ -163,6 +174,7 @@ KERNELS = replace(
     costs={**ONNXRUNTIME.costs, "LayerNormalization": 0.26, "RMSNormalization": 0.2},
     gains=_GAINS,
     fuses_rowwise=True,
+    attention={score: tuple(zip(_KEYS, ratios, strict=True)) for score, ratios in _ATTENTION.items()},
     sparse_from=1 << 16,
 )
 

@@ -73,7 +73,8 @@ class FuseAttention:
         if shape is None:
             return "the shape of the scores is not known"
         fixed = work.recognition.static(scores, (len(shape) - 1,))
-        # a number of keys that varies is as a rule large where it matters
+        # of a number of keys that varies the large ones count: where there are few, attention is a small part
+        # of what a model does
         keys = shape[-1] if fixed else max(keys for keys, _ in measured)
         gain = self.target.attention_gain(op.weights.score, keys)
         if gain is None or gain <= 1.0:
