@@ -28,11 +28,14 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from tautomer.codegen.attention_backward import backward_text, has_backward
+from tautomer.codegen.attention_call import CALL, constants
 from tautomer.codegen.attention_direct import DIRECT
-from tautomer.codegen.attention_loops import CALL, constants, loops_text
 from tautomer.codegen.attention_pack import pack_text
+from tautomer.codegen.attention_rows import UNIT_ROWS
 from tautomer.codegen.attention_scores import mask_types, scores_text
+from tautomer.codegen.attention_sweep import sweep_text
 from tautomer.codegen.attention_tile import tile_text
+from tautomer.codegen.attention_units import UNITS
 from tautomer.codegen.attention_weights import factor_of, weights_text
 from tautomer.codegen.frame import unit
 from tautomer.codegen.isa import Isa
@@ -81,7 +84,9 @@ def attention_kernel(form: AttentionForm, isa: Isa, *, gradient: bool = False) -
         DIRECT,
         mask_types(form),
         scores_text(form, isa),
-        loops_text(form, isa),
+        UNIT_ROWS,
+        sweep_text(form),
+        UNITS,
         *((backward_text(form),) if gradient and has_backward(form) else ()),
     )
     body = "\n".join(parts)
