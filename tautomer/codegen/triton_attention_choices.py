@@ -20,23 +20,25 @@ WIDEST = 256
 _Choices = dict[int, Tiling]
 _HOPPER: dict[str, _Choices] = {
     "forward": {
-        64: Tiling(64, 128, 4, 2, "descriptors", "pair"),
-        128: Tiling(128, 64, 4, 2, "descriptors", "pair"),
+        64: Tiling(64, 128, 4, 2, "parameters", "quadruple"),
+        128: Tiling(128, 64, 4, 2, "parameters", "quadruple"),
     },
     "queries": {
-        64: Tiling(64, 64, 4, 3, "descriptors", "arithmetic"),
+        64: Tiling(64, 64, 4, 3, "parameters", "pair"),
         128: Tiling(128, 64, 8, 3, "descriptors", "arithmetic"),
     },
     "keys": {
-        64: Tiling(64, 64, 4, 2, "descriptors", "arithmetic"),
-        128: Tiling(64, 64, 4, 2, "descriptors", "arithmetic"),
+        64: Tiling(64, 64, 4, 2, "parameters", "quadruple"),
+        128: Tiling(64, 64, 4, 2, "parameters", "pair"),
     },
 }
+# with a mask that depends on the place, the registers do not hold as much
+_HOPPER_CAUSAL = {128: Tiling(128, 32, 4, 4, "parameters", "pair")}
 _NARROW: dict[str, _Choices] = {
     "one": {64: Tiling(16, 128, 4, 3), 128: Tiling(16, 64, 4, 3), 256: Tiling(16, 32, 4, 3)},
     "forward": {
-        64: Tiling(128, 64, 4, 2, sigmoid="arithmetic"),
-        128: Tiling(128, 64, 8, 2, sigmoid="arithmetic"),
+        64: Tiling(64, 64, 4, 2, sigmoid="arithmetic"),
+        128: Tiling(64, 64, 8, 2, sigmoid="arithmetic"),
         256: Tiling(64, 32, 8, 1, sigmoid="arithmetic"),
     },
     "queries": {
@@ -45,7 +47,7 @@ _NARROW: dict[str, _Choices] = {
         256: Tiling(32, 32, 8, 1, sigmoid="arithmetic"),
     },
     "keys": {
-        64: Tiling(32, 64, 4, 2, sigmoid="arithmetic"),
+        64: Tiling(32, 64, 8, 2, sigmoid="arithmetic"),
         128: Tiling(32, 64, 8, 2, sigmoid="arithmetic"),
         256: Tiling(16, 32, 8, 1, sigmoid="arithmetic"),
     },
@@ -79,6 +81,9 @@ def choice(
     plain = not (form.mask or form.alibi or form.lengths or form.softcap) and form.function.second is None
     if device == "sm_90" and described and plain and width in _HOPPER.get(kernel, ()):
         found = _HOPPER[kernel][width]
+        positional = form.causal or form.window
+        if kernel == "forward" and form.function.kind == "pointwise" and positional:
+            found = _HOPPER_CAUSAL.get(width, found)
     else:
         found = _NARROW[kernel][width]
         if device == "gfx942":

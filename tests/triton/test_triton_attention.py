@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from tautomer.codegen import triton_attention, triton_attention_backward
+from tautomer.codegen.triton_attention_choices import DEVICES, choice
+from tautomer.codegen.triton_attention_tiles import padded
+from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.triton.modules import load_function
+from tautomer.runtime.triton.resources import compiled
+
 pytest.importorskip("triton", reason="there is no triton")
 pytest.importorskip("torch", reason="there is no torch")
 
 PROGRAM = Path(__file__).with_name("interpreted_attention.py")
+# bytes of shared memory that a program can have: the least of compute capability 8, a Hopper, a CDNA3
+SHARED = {"sm_80": 99 << 10, "sm_90": 227 << 10, "gfx942": 64 << 10}
 
 
 def names() -> list[str]:
@@ -39,3 +48,29 @@ def interpreted() -> dict[str, str]:
 @pytest.mark.parametrize("name", names())
 def test_kernels_give_what_the_formula_gives(name: str, interpreted: dict[str, str]) -> None:
     assert interpreted[name] == ""
+
+
+@pytest.mark.parametrize("kernel", ["forward", "queries", "keys"])
+@pytest.mark.parametrize(("device", "head"), [*((device, 128) for device in DEVICES), ("sm_90", 64)])
+def test_shipped_kernels_fit_their_devices(device: str, head: int, kernel: str) -> None:
+    form = AttentionForm("sigmoid", "bfloat16", causal="end")
+    tiling = choice(form, kernel, head, head, device, described=True)
+    if kernel == "forward":
+        named, inputs = triton_attention.forward(form, tiling), triton_attention.arguments(form, tiling)
+    elif kernel == "queries":
+        named = triton_attention_backward.of_queries(form, tiling)
+        inputs = triton_attention_backward.arguments(form, tiling, ("dq",))
+    else:
+        named = triton_attention_backward.of_keys(form, tiling, grouped=False)
+        inputs = triton_attention_backward.arguments(form, tiling, ("dk", "dv"))
+    size = {"rows": tiling.rows, "keys": tiling.keys}
+    signature = {
+        name: f"tensordesc<bf16[1, 1, {size[kind.split()[0]]}, {padded(head)}]>" if " " in kind else kind
+        for name, kind in inputs
+        if not name.endswith("_step")
+    }
+    constants = tiling.constants(head, head) | {name: 1 for name, _ in inputs if name.endswith("_step")}
+    found = compiled(load_function(*named), signature, constants, tiling.warps, device, tiling.stages)
+    assert found.spilled == 0
+    assert found.shared <= SHARED[device]
+    assert found.wide_loads or tiling.loads != "pointers"

@@ -94,7 +94,9 @@ def compiled(
         signature={**signature, **dict.fromkeys(constants, "constexpr")},
         constexprs=dict(constants),
         attrs={
-            (i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind != "fp32"
+            (function.arg_names.index(name),): [["tt.divisibility", 16]]
+            for name, kind in signature.items()
+            if kind != "fp32" and not kind.startswith("tensordesc")
         },
     )
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
