@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from tautomer.graph.naming import label
 from tautomer.passes.centring import Costs, Network, Place, Plan
 from tautomer.passes.centring_plan import Centred, apply_plan, members
-from tautomer.passes.linear_readers import linear_readers
+from tautomer.passes.linear_readers import linear_readers, moves_behind
 from tautomer.passes.mean_liveness import mean_liveness
 from tautomer.passes.operands import operands_of
 from tautomer.passes.operation_forms import Choice, Site, choose, write
@@ -28,6 +28,10 @@ from tautomer.patterns.operation import definition_of
 from tautomer.patterns.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.target import Target
+
+# A layer norm takes the mean out of the gradient that comes in. An RMS norm passes it on to where weights are
+# centred, and a loss may weigh all channels alike: then its rounding is several times that of what is left.
+_GIVEN_OUT = "its result is an output, and in training its gradient may be mostly mean"
 
 Norm = Literal["auto", "ln", "rms", "crms", "crms-orthonormal"]
 
@@ -82,7 +86,9 @@ class Recentre:
             else:
                 dtype = work.facts.get(op.output).dtype or work.facts.get(place.value).dtype
                 choice = choose(Site.at(work, _as_rms(op), dtype, self.target))
-                if choice.form == "keep":
+                if self.in_every_run and _given_out(work, op):
+                    remarks.append(_missed(op, _GIVEN_OUT))
+                elif choice.form == "keep":
                     reason = f"an RMSNormalization cannot be written here: {choice.reason}"
                     remarks.append(_missed(op, reason, choice.hint))
                 else:
@@ -158,6 +164,12 @@ def _as_rms(op: Recognised) -> Recognised:
     definition = definition_of("RMSNormalization", attributes)
     assert definition is not None
     return replace(op, definition=definition, inputs=op.inputs[:2])
+
+
+def _given_out(work: Workspace, op: Recognised) -> bool:
+    """Whether the model gives what the norm computes, or a part of it, to its caller."""
+    moved = (node.outputs[0] for node in moves_behind(work, op.output))
+    return any(value.is_graph_output() for value in (op.output, *moved))
 
 
 def _bias_goes(work: Workspace, op: Recognised) -> bool:

@@ -301,3 +301,12 @@ def test_float64_is_rewritten_to_its_own_precision() -> None:
     with torch.no_grad():
         # a few dozen roundings of 1e-16
         assert torch.allclose(graph(*real), done.module(*real), rtol=1e-12, atol=1e-12)
+
+
+def test_a_norm_that_is_given_out_stays_in_training() -> None:
+    """Its gradient may be mostly mean, which an RMS norm would pass on."""
+    graph = graph_of(nn.Sequential(nn.Embedding(50, WIDTH), nn.LayerNorm(WIDTH)), TOKENS)
+    done = _rewritten(graph, TOKENS, weights="graph")
+    (reason,) = [r.reason for r in done.remarks if r.rule == "recentre"]
+    assert "its result is an output" in reason and not done.changed
+    assert calls(_rewritten(graph, TOKENS).module, "rms_norm") == 1
