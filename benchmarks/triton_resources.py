@@ -13,7 +13,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from tautomer.codegen.torch_operators import OPERATORS, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration
+from tautomer.codegen.triton_configuration import Configuration, configuration, on_amd
 from tautomer.codegen.triton_kernel import triton_kernel
 from tautomer.errors import TautomerError
 from tautomer.runtime.triton.resources import DEVICES, Resources, resources
@@ -29,10 +29,10 @@ def compiled(job: Job) -> tuple[Configuration | None, Resources | str]:
     chosen = configuration(program, columns, 4 if dtype == "float32" else 2)
     if chosen is None:
         return None, "no kernel"
-    warps = max(1, chosen.warps // 2) if device.startswith("gfx") else chosen.warps
+    chosen = on_amd(chosen) if device.startswith("gfx") else chosen
     kernel = triton_kernel(program, chosen.form)
     try:
-        return chosen, resources(kernel, dtype, kernel.tile(chosen), warps, device)
+        return chosen, resources(kernel, dtype, kernel.tile(chosen), chosen.warps, device)
     except TautomerError as error:
         return chosen, str(error)
 

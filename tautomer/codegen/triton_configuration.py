@@ -6,7 +6,7 @@ registers do not run out. A row is done block by block where even 1024 threads c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tautomer.codegen.expression import reachable
@@ -17,7 +17,7 @@ Form = Literal["pointwise", "rows", "loops", "parts"]
 # registers of 32 bits that the threads of a program of the grid share; a thread's own needs beside elements
 _REGISTERS, _OTHER = 1 << 16, 20
 _MOST_REGISTERS = 255
-_SHARED_MEMORY = 48 << 10
+_SHARED_MEMORY = 64 << 10
 # two programs of so many warps are on a multiprocessor at once: one reads while the other waits; and most
 _WARPS, _MOST_WARPS = 16, 32
 _MOST_PARTS = 64
@@ -26,9 +26,12 @@ _SHARED, _SHARED_LONG = (4096, 8), 65536
 _PER_THREAD, _MOST_PER_THREAD = 16, 32
 _LEAST_TILE = 2048
 _POINTWISE = (1024, 4)
-# columns and warps of rows that are done block by block, and the rows from which on each is used: the longer
-# they are, the fewer of them fit into the last cache
-_LOOPED = ((0, 8192, 16), (65537, 16384, 32))
+# columns and warps of rows that are done block by block: as many rows are under way as there are
+# multiprocessors, that most of them fit into the last cache. In stages it is slower: on an H100 softmax of
+# 1024 rows of 65536 takes 105 us in one and 121 in three; with neighbours taken one by one 116, but of 131072,
+# where the last cache is what counts, 119 against 134.
+_LOOPED = (16384, 32)
+_TOGETHER, _TOGETHER_UP_TO = 8, 65536
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Configuration:
         form: how rows are done.
         parts: programs of the grid that share a row, where the form is "parts"; a power of two.
         stages: of loops over blocks or rows: how many are under way, of which all but one are being read.
+        together: neighbours in a row that the loop of a softmax takes together.
     """
 
     rows: int
@@ -50,6 +54,7 @@ class Configuration:
     form: Form = "rows"
     parts: int = 1
     stages: int = 3
+    together: int = 1
 
 
 def configuration(program: Program, columns: int, itemsize: int) -> Configuration | None:
@@ -65,8 +70,6 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
     block = block_of(columns)
     rows = max(1, _LEAST_TILE // block) if not program.totals else 1
     warps = max(1, min(_WARPS, rows * block // (32 * _PER_THREAD)))
-    if program.totals:
-        warps = max(4, warps) if block >= 512 else 1
     while warps <= _MOST_WARPS:
         per_thread = max(1, rows * block // (32 * warps))
         needed = _OTHER + per_thread * _live(program, itemsize)
@@ -75,8 +78,8 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
         warps *= 2
     if program.totals:
         return None
-    _, block, warps = next(one for one in reversed(_LOOPED) if columns >= one[0])
-    return Configuration(1, block, warps, "loops", stages=_stages(program, block * itemsize))
+    together = _TOGETHER if columns <= _TOGETHER_UP_TO else 1
+    return Configuration(1, *_LOOPED, "loops", stages=1, together=together)
 
 
 def for_few_rows(usual: Configuration, columns: int, rows: int, multiprocessors: int) -> Configuration:
@@ -95,6 +98,11 @@ def for_few_rows(usual: Configuration, columns: int, rows: int, multiprocessors:
     ):
         return usual
     return Configuration(1, block, _SHARED[1], "parts", parts)
+
+
+def on_amd(chosen: Configuration) -> Configuration:
+    """The same for warps of 64 threads and 64 KiB of shared memory."""
+    return replace(chosen, warps=max(1, chosen.warps // 2), stages=min(2, chosen.stages))
 
 
 def programs_at_once(program: Program, chosen: Configuration, itemsize: int) -> int:
@@ -133,7 +141,7 @@ def candidates(program: Program, columns: int, itemsize: int) -> list[Configurat
 
 
 def _stages(program: Program, tile: int) -> int:
-    """How many blocks or rows are under way: as far as shared memory goes on every device."""
+    """How many rows are under way: as far as shared memory goes."""
     tensors = 1 + len(program.of_kind("full"))
     return max(1, min(3, 1 + _SHARED_MEMORY // (tensors * tile)))
 

@@ -55,7 +55,8 @@ class TritonKernel:
 
     def tile(self, chosen: Configuration) -> dict[str, int]:
         """The constants of a configuration."""
-        values = {"ROWS": chosen.rows, "BLOCK": chosen.block, "PARTS": chosen.parts, "STAGES": chosen.stages}
+        values = {"ROWS": chosen.rows, "BLOCK": chosen.block, "PARTS": chosen.parts}
+        values |= {"STAGES": chosen.stages, "TOGETHER": chosen.together}
         return {name: values[name] for name in self.constants}
 
 
@@ -84,6 +85,7 @@ def _written(program: Program, form: Form) -> TritonKernel:
     numbers += tuple(name for name in WHOLE_PARAMETERS if name in program.parameters)
     constants: tuple[str, ...] = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK")
     constants += ("PARTS",) if form == "parts" else ()
+    constants += ("TOGETHER",) if "TOGETHER" in "".join(lines) else ()
     constants += ("STAGES",) if form == "loops" or program.totals else ()
     arguments = [
         *(f"{name}_ptr" for name in tensors),

@@ -32,8 +32,6 @@ from tautomer.codegen.triton_tile import (
 
 _LANES = "tl.zeros([ROWS, {0}], tl.float32)"
 _LOWEST = 'tl.full([ROWS, {0}], float("-inf"), tl.float32)'
-# neighbours that lie in one thread, and are taken together before they meet those of other blocks
-_TOGETHER = 8
 
 
 def looped_rows(program: Program) -> tuple[list[str], set[str]]:
@@ -94,21 +92,27 @@ def _pass(program: Program, step: Sequence[Node], plain: frozenset[Node], writer
 def _online(program: Program, largest: Node, total: Node, writer: TritonWriter) -> list[str]:
     """One loop for a maximum and the sum of exponentials relative to it.
 
-    A lane takes several neighbours together, so that each element needs one exponential and not two. One that
-    has seen nothing but -inf is not shifted, so that it stays at a sum of 0.
+    A lane may take several neighbours together, so that each element needs one exponential and not two. One
+    that has seen nothing but -inf is not shifted, so that it stays at a sum of 0.
     """
     m, s = f"r{largest.index}", f"r{total.index}"
-    lanes = f"BLOCK // {_TOGETHER}"
+    lanes = "BLOCK // TOGETHER"
     inner = writer.inner()
     values = largest.args
     body = [
         *_begin(program, values, inner),
         *inner.statements(values),
         f"value = {within(largest, inner.value(values[0]))}",
-        f"value = tl.reshape(value, [ROWS, {lanes}, {_TOGETHER}])",
-        f"larger = tl.maximum({m}, tl.max(value, 2))",
+        "if TOGETHER == 1:",
+        f"    larger = tl.maximum({m}, value)",
+        "else:",
+        f"    value = tl.reshape(value, [ROWS, {lanes}, TOGETHER])",
+        f"    larger = tl.maximum({m}, tl.max(value, 2))",
         'shift = tl.where(larger == float("-inf"), 0.0, larger)',
-        f"{s} = {s} * tl.exp({m} - shift) + tl.sum(tl.exp(value - shift[:, :, None]), 2)",
+        "if TOGETHER == 1:",
+        f"    {s} = {s} * tl.exp({m} - shift) + tl.exp(value - shift)",
+        "else:",
+        f"    {s} = {s} * tl.exp({m} - shift) + tl.sum(tl.exp(value - shift[:, :, None]), 2)",
         f"{m} = larger",
     ]
     lines = [f"{m} = {_LOWEST.format(lanes)}", f"{s} = {_LANES.format(lanes)}", *_loop(body)]

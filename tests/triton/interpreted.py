@@ -31,6 +31,7 @@ from tautomer.runtime.triton.launch import run
 
 ROWS, COLUMNS = 5, 37
 LOOPED = Configuration(2, 16, 1, "loops")
+TOGETHER = Configuration(2, 16, 1, "loops", together=8)
 # the interpreter runs one program after the other, so that none can wait for another
 ALONE = Configuration(1, 64, 1, "parts", 1)
 # of the largest element of a result; sums of 37 numbers in another order, and functions within a few ulp
@@ -184,6 +185,7 @@ def cases() -> dict[str, Case]:
     found["three axes of float16"] = partial(operator, layer_norm, "float16", (2, 3, 33), None)
     found["special values"] = partial(special, softmax.program, None)
     found["special values, block by block"] = partial(special, softmax.program, LOOPED)
+    found["special values, neighbours together"] = partial(special, softmax.program, TOGETHER)
     found["special values, in parts"] = partial(special, softmax.program, ALONE)
     for signature in (softmax, layer_norm, forward(operator_of("add_rms_norm"))):
         found[f"{signature.name} in parts"] = partial(operator, signature, "float32", (ROWS, COLUMNS), ALONE)

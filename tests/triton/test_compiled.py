@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tautomer.codegen.torch_operators import Signature, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import configuration
+from tautomer.codegen.triton_configuration import configuration, on_amd
 from tautomer.codegen.triton_kernel import triton_kernel
 from tautomer.errors import CheckFailedError
 
@@ -33,6 +33,10 @@ JOBS = [
 ]
 
 
+def device_of(job: Job) -> str:
+    return job[-1]
+
+
 def signature_of(name: str, part: str) -> Signature:
     return {"forward": forward, "backward": backward}[part](operator_of(name))
 
@@ -43,8 +47,8 @@ def compiled(job: Job) -> Resources:
     chosen = configuration(program, columns, 4 if dtype == "float32" else 2)
     assert chosen is not None
     kernel = triton_kernel(program, chosen.form)
-    warps = max(1, chosen.warps // 2) if device.startswith("gfx") else chosen.warps
-    return resources(kernel, dtype, kernel.tile(chosen), warps, device)
+    chosen = on_amd(chosen) if device.startswith("gfx") else chosen
+    return resources(kernel, dtype, kernel.tile(chosen), chosen.warps, device)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def test_the_chosen_tile_stays_in_registers_and_reads_16_bytes_at_a_time(
     made = found[job]
     assert made.spilled == 0
     assert made.wide_loads
-    assert made.shared <= 64 << 10  # what the smallest of them has
+    assert made.shared <= (64 << 10 if device_of(job).startswith("gfx") else 99 << 10)  # of the smallest
 
 
 def test_rows_in_parts_stay_in_registers() -> None:

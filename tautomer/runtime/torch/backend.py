@@ -27,6 +27,7 @@ from tautomer.runtime.torch.rewriting import rewrite_graph
 from tautomer.runtime.torch.sparse_use import use_sparse
 from tautomer.runtime.torch.trace import log, trace_graph, trace_remarks
 from tautomer.runtime.torch.weight_values import take_weight_values, weight_nodes, weights_are_fixed
+from tautomer.target import EAGER, INDUCTOR, INDUCTOR_GPU, Target
 
 Compiled = Callable[..., Any]
 
@@ -66,7 +67,7 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
         inputs,
         weights="prologue" if weights_are_fixed(captured, inputs) else "graph",
         norm=chosen.norm,
-        target="inductor" if chosen.then == "inductor" else "torch",
+        target=_target(inputs, chosen),
         verify=chosen.verify,
     )
     # in a training step of residual sums and norms they were slower than what inductor fuses
@@ -78,6 +79,14 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
         return None
     trace_graph("after", done.module)
     return done.module
+
+
+def _target(inputs: Sequence[Any], chosen: Options) -> Target:
+    """What the graph goes to, by the device of its inputs."""
+    if chosen.then != "inductor":
+        return EAGER
+    on_gpu = any(isinstance(one, torch.Tensor) and one.device.type == "cuda" for one in inputs)
+    return INDUCTOR_GPU if on_gpu else INDUCTOR
 
 
 def _compiled(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Compiled:

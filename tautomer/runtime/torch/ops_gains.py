@@ -54,8 +54,23 @@ def no_gain(name: str, dtype: str, elements: int, *, trains: bool) -> str:
     return ""
 
 
-# architecture -> type -> operator -> the least elements of a row, forward alone and in training
-_LEAST_COLUMNS: dict[str, dict[str, dict[str, Least]]] = {}
+# architecture -> type -> operator -> the least elements of a row, forward alone and in training. On an H100
+# norms are as fast as inductor's to 3 % faster (LayerNormalization of 4096: 15 %), GELU 10 %, softmax 41 to
+# 73 %; in small transformers of d = 768 that gives up to 1 %.
+_LEAST_COLUMNS: dict[str, dict[str, dict[str, Least]]] = {
+    "sm_90": {
+        "bfloat16": {
+            "layer_norm": (768, None),
+            "rms_norm": (768, None),
+            "add_layer_norm": (768, None),
+            "add_rms_norm": (768, None),
+            "softmax": (4096, None),
+            "log_softmax": (32768, None),
+            "gelu": (768, None),
+            "gelu_tanh": (768, None),
+        }
+    }
+}
 
 
 def no_gain_on_gpu(name: str, dtype: str, x: Any, *, trains: bool) -> str:

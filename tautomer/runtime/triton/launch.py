@@ -17,6 +17,7 @@ from tautomer.codegen.triton_configuration import (
     Configuration,
     configuration,
     for_few_rows,
+    on_amd,
     programs_at_once,
 )
 from tautomer.codegen.triton_kernel import TritonKernel, triton_kernel
@@ -78,6 +79,7 @@ def run(
         raise InputError(f"no kernel for rows of {columns} elements", where="Triton kernel")
     if not chosen and index is not None and isinstance(rows, int) and not torch.version.hip:
         found = for_few_rows(found, int(columns), rows, device_here(index).multiprocessors)
+    found = on_amd(found) if torch.version.hip else found
     kernel = triton_kernel(program, found.form)
     programs, scratch = _shared(program, found, rows, columns, x)
     given = [tensor.contiguous() for tensor in tensors]
@@ -157,13 +159,8 @@ def _numbers(kernel: TritonKernel, numbers: Sequence[float], rows: Any, columns:
 
 
 def _options(found: Configuration, traced: bool) -> dict[str, Any]:
-    warps = found.warps
-    import torch
-
-    if torch.version.hip:
-        warps = max(1, warps // 2)  # theirs are of 64 threads
     # the compilers of torch know no name for the second
-    return {"num_warps": warps} if traced else {"num_warps": warps, "enable_fp_fusion": True}
+    return {"num_warps": found.warps} if traced else {"num_warps": found.warps, "enable_fp_fusion": True}
 
 
 def _launcher(kernel: TritonKernel, traced: bool) -> Any:
