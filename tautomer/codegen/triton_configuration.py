@@ -28,8 +28,8 @@ _LEAST_TILE = 2048
 _POINTWISE = (1024, 4)
 # columns and warps of rows that are done block by block: as many rows are under way as there are
 # multiprocessors, that most of them fit into the last cache. In stages it is slower: on an H100 softmax of
-# 1024 rows of 65536 takes 105 us in one and 121 in three; with neighbours taken one by one 116, but of 131072,
-# where the last cache is what counts, 119 against 134.
+# 1024 rows of 65536 takes 105 us in one and 121 in three; with neighbours taken one by one 116, but of
+# 131072, where the last cache is what counts, 119 against 134.
 _LOOPED = (16384, 32)
 _TOGETHER, _TOGETHER_UP_TO = 8, 65536
 
