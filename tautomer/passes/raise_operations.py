@@ -113,8 +113,9 @@ class _Rewriting:
             return _missed(
                 op, Choice("keep", reason=refusal, hint="this rewrite was taken back; please report it")
             )
-        if choice.form == "function":
-            self.work.declare(function_of(op.definition, self.work.version))
+        if choice.form == "function" and not self.work.declare(function_of(op.definition, self.work.version)):
+            builder.discard()
+            return _missed(op, Choice("keep", reason="the file has another variant of it under its name"))
         before = len(op.nodes)
         self.work.replace(op.output, result, builder, op.nodes)
         self.raised[op] = replace(

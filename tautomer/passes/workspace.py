@@ -285,12 +285,18 @@ class Workspace:
             if op.node.graph is not None
         ]
 
-    def declare(self, function: ir.Function) -> None:
-        """Puts a function of the domain `tautomer` into the file."""
+    def declare(self, function: ir.Function) -> bool:
+        """Puts a function of the domain `tautomer` into the file; False where its name is another one's there.
+
+        Variants of an operation have one name and differ in an attribute, and a file has one of them.
+        """
         self.model.opset_imports.setdefault(DOMAIN, DOMAIN_VERSION)
-        if function.identifier() not in self.model.functions:
-            self.model.functions[function.identifier()] = function
-            self._declared.append(function)
+        there = self.model.functions.get(function.identifier())
+        if there is not None:
+            return [node.op_type for node in there] == [node.op_type for node in function]
+        self.model.functions[function.identifier()] = function
+        self._declared.append(function)
+        return True
 
     def settle(self) -> None:
         """Takes back the functions that were declared for nodes that a later pass replaced."""

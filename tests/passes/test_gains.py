@@ -65,3 +65,18 @@ def test_sizes_that_vary_are_taken_as_1_and_that_is_said() -> None:
 def test_without_a_measurement_nothing_is_replaced() -> None:
     operators, said = optimized("30, 100", target())
     assert operators == [("", "Softmax")] and not said
+
+
+def test_of_two_variants_with_one_name_the_file_has_one() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 20]> m (float[30, 20] x, float[30, 20] z) => (float[30, 30] y) '
+        '{ a = Gelu <approximate = "tanh"> (x) b = Gelu <approximate = "none"> (z) '
+        "t = Transpose <perm = [1, 0]> (b) y = MatMul (a, t) }"
+    )
+    result = tautomer.optimize(model, target=replace(target(Gelu=MEASURED), fuses_rowwise=False))
+    assert [(node.domain, node.op_type) for node in result.model.graph][:2] == [
+        ("tautomer", "Gelu"),
+        ("", "Gelu"),
+    ]
+    (said,) = (remark for remark in result.remarks if remark.kind == "missed" and remark.rule == "raise")
+    assert said.node == "Gelu#b" and "another variant" in said.reason
