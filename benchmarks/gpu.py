@@ -35,6 +35,7 @@ class Section:
         function: of the module: gives the checks or cases.
         share: of the time, in parts.
         threads: that may do its checks.
+        asked: whether it is left out unless it is asked for.
     """
 
     name: str
@@ -42,11 +43,12 @@ class Section:
     function: str
     share: float
     threads: int = 1
+    asked: bool = False
 
 
 SECTIONS = (
     Section("check-rows", "gpu_rows", "checks", 6, 12),
-    Section("check-attention", "gpu_attention", "checks", 5),
+    Section("check-attention", "gpu_attention", "checks", 5, 12),
     Section("norms", "gpu_rows", "cases", 5),
     Section("softmax", "gpu_rows", "softmax_cases", 2),
     Section("tuning", "gpu_tiles", "tuning", 4),
@@ -56,6 +58,8 @@ SECTIONS = (
     Section("models", "gpu_models", "cases", 7),
     Section("check-shared", "gpu_tiles", "shared_checks", 1),
     Section("shared", "gpu_tiles", "shared_rows", 2),
+    Section("check-tilings", "gpu_attention", "tiling_checks", 3, asked=True),
+    Section("tilings", "gpu_attention", "tiling_cases", 5, asked=True),
 )
 
 
@@ -121,7 +125,11 @@ class Run:
         print(json.dumps(self.results["facts"]), flush=True)
         if not self.place.rehearsal:
             Thread(target=self.operators, daemon=True).start()
-        sections = [one for one in SECTIONS if any(one.name.startswith(name) for name in wanted)]
+        sections = [
+            one
+            for one in SECTIONS
+            if any(one.name.startswith(name) and (name or not one.asked) for name in wanted)
+        ]
         try:
             self.ceilings = dict(ceilings(self.place))
         except Exception as error:

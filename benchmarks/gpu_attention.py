@@ -22,11 +22,12 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.gpu_attention_forms import compile_forms, form_checks
+from benchmarks.gpu_attention_forms import form_checks
 from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, SOFTMAX
-from benchmarks.gpu_case import Call, Case, Check, Place, relative
+from benchmarks.gpu_case import OURS, Call, Case, Check, Place, relative
 from tautomer.codegen.triton_attention_tiles import Tiling
 from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention import score_attention
 from tautomer.runtime.triton.attention import (
     Operands,
@@ -40,29 +41,51 @@ from tautomer.runtime.triton.attention import (
 _TOKENS = 16384
 _WIDTH = 2048  # of all heads together
 _LENGTHS = (16384, 4096)
+_STORED = 2048  # beside scores that are stored: of longer ones they take too much memory, and time
 
 
 def checks(place: Place) -> list[Check]:
+    """Forms with masks, as they are shipped."""
+    return form_checks(place)
+
+
+def tiling_checks(place: Place) -> list[Check]:
     """Every way to cut a kernel up."""
     ways = {way: {head: tilings(way, head, place) for head in (128, 64)} for way in _WAYS}
-    found = [Check(trial.name(), partial(trial.error, place), trial.limit) for trial in _trials(ways)]
-    return found + form_checks(place)
+    return [Check(trial.name(), partial(trial.error, place), trial.limit) for trial in _trials(ways)]
 
 
 def cases(place: Place) -> list[Case]:
-    """Forward and backward, by head dimension, length and causality."""
+    """What is shipped, forward and backward, beside torch's attention, by head dimension and length."""
+    found = []
+    for score in ("sigmoid", "softmax"):
+        for head in (128, 64):
+            for length in (16384, 8192, 4096, 2048, 1024):
+                for causal in ("", "end"):
+                    size = _Size(place, head, length, causal, score)
+                    bar = _BAR[head] if score == "sigmoid" and not causal else ""
+                    found.append(size.case(score, size.shipped, 4, bar))
+                    if score == "sigmoid" or length < 8192:
+                        bar = "1.1x flash" if score == "sigmoid" and not causal else ""
+                        found.append(size.case(f"{score} backward", size.shipped_backward, 10, bar))
+    if not place.rehearsal:
+        _compile_all("shipped")
+    return [_one_query(place), *found]
+
+
+def tiling_cases(place: Place) -> list[Case]:
+    """Every way to cut a kernel up."""
     found = []
     for head in (128, 64):
         sizes = [_Size(place, head, length, causal) for length in _LENGTHS for causal in ("", "end")]
         for size in sizes:
-            found.append(size.case("sigmoid", size.forward, 4, "" if size.causal else _BAR[head]))
-        for size in sizes:
-            found.append(size.case("backward", size.backward, 10, "" if size.causal else "1.1x flash"))
+            found.append(size.case("sigmoid", size.forward, 4))
+            found.append(size.case("backward", size.backward, 10))
         for size in sizes[:2]:
             found.append(size.case("dq alone", size.of_queries, 6))
             found.append(size.case("dk, dv alone", size.of_keys, 8))
             found.append(size.case("softmax", size.softmax, 4))
-    return [*found, _one_query(place)]
+    return found
 
 
 def _one_query(place: Place) -> Case:
@@ -152,7 +175,7 @@ def tilings(way: str, head: int, place: Place) -> tuple[Tiling, ...]:
     """What is tried; in a rehearsal a small one that the interpreter can run."""
     if place.rehearsal:
         return (Tiling(16, 32, 4, 2),)
-    _compile_all()
+    _compile_all("tried")
     return _WAYS[way][head]
 
 
@@ -164,6 +187,7 @@ class _Size:
     head: int
     length: int
     causal: str
+    score: str = "sigmoid"
 
     def case(
         self, name: str, prepare: Callable[[], Mapping[str, Call]], products: int, bar: str = ""
@@ -178,7 +202,7 @@ class _Size:
     @property
     def form(self) -> AttentionForm:
         """What is computed."""
-        return AttentionForm("sigmoid", dtype_of(self.place), causal=self.causal)
+        return AttentionForm(self.score, dtype_of(self.place), causal=self.causal)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Random q, k, v and dy, all heads of a token beside each other in memory."""
@@ -189,6 +213,42 @@ class _Size:
     def operands(self) -> Operands:
         """The scale and bias of the paper."""
         return Operands(scale=self.head**-0.5, bias=-math.log(self.place.size(self.length, 33)))
+
+    def shipped(self) -> Mapping[str, Call]:
+        given = self.tensors()
+        q, k, v = given["q"], given["k"], given["v"]
+        bias, causal = self.operands().bias, self.causal
+
+        def ours(_: int) -> Any:
+            return score_attention(q, k, v, self.score, bias=bias, causal=causal)
+
+        found: dict[str, Call] = {OURS: ours, **self.peers(given)}
+        if self.length == _STORED and self.score == "sigmoid":
+            found["inductor"] = self.stored(q, k, v)
+        return found
+
+    def stored(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Call:
+        """The same as users write it, compiled by torch: the scores are stored."""
+        bias, length = self.operands().bias, q.shape[2]
+        later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1) if self.causal else None
+
+        def eager(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            scores = q @ k.transpose(-2, -1) * self.head**-0.5 + bias
+            scores = scores if later is None else scores.masked_fill(later, -math.inf)
+            return (scores.sigmoid() if self.score == "sigmoid" else scores.softmax(-1)) @ v
+
+        compiled = eager if self.place.rehearsal else torch.compile(eager, dynamic=False)
+        return lambda _: compiled(q, k, v)
+
+    def shipped_backward(self) -> Mapping[str, Call]:
+        given = self.tensors()
+        wide = [given[name].detach().requires_grad_() for name in ("q", "k", "v")]
+        result = score_attention(*wide, self.score, bias=self.operands().bias, causal=self.causal)
+
+        def ours(_: int) -> Any:
+            return torch.autograd.grad(result, wide, given["dy"], retain_graph=True)
+
+        return {OURS: ours, **self.backward_peers(given)}
 
     def forward(self) -> Mapping[str, Call]:
         given = self.tensors()
@@ -304,13 +364,39 @@ def reference(
     return result.detach(), torch.autograd.grad(result, (q, k, v), given["dy"].double())
 
 
+@dataclass(frozen=True)
+class _Shipped:
+    """All kernels of a form as they are shipped."""
+
+    form: AttentionForm
+    head: int
+
+    def error(self, place: Place, compiled: bool = True) -> float:
+        """Launches them on small tensors."""
+        given = tensors(place, 1, 2, 64, 64, self.head, self.form.dtype)
+        q, k, v = given["q"], given["k"], given["v"]
+        rest = (q, k, v, None, None, None, None, "", 1.0, 0.0, 1.0, 0, 0)
+        y, statistic = attention_cuda.forward(self.form, *rest)
+        attention_cuda.backward(self.form, given["dy"], y, statistic, *rest)
+        return 0.0
+
+
+def _shipped() -> list[_Shipped]:
+    return [
+        _Shipped(AttentionForm(score, "bfloat16", causal=causal), head)
+        for score in ("sigmoid", "softmax")
+        for head in (128, 64)
+        for causal in ("", "end")
+    ]
+
+
 @cache
-def _compile_all() -> None:
-    """Compiles what is tried, in as many processes as there are processors; what they keep is found again."""
+def _compile_all(what: str) -> None:
+    """Compiles what is "shipped" or "tried" in as many processes as there are processors."""
     count = len(os.sched_getaffinity(0))
     command = [sys.executable, "-m", "benchmarks.gpu_attention"]
     running = [
-        subprocess.Popen([*command, str(index), str(count)], stderr=subprocess.DEVNULL)
+        subprocess.Popen([*command, what, str(index), str(count)], stderr=subprocess.DEVNULL)
         for index in range(count)
     ]
     end = time.monotonic() + 90
@@ -321,14 +407,14 @@ def _compile_all() -> None:
             one.kill()
 
 
-def _compile(index: int, count: int) -> None:
+def _compile(what: str, index: int, count: int) -> None:
     """Compiles a part; what does not compile says so again when it is run."""
     place = Place("cuda", rehearsal=False)
-    for trial in _trials(_WAYS)[index::count]:
+    work: Sequence[_Trial | _Shipped] = _trials(_WAYS) if what == "tried" else _shipped()
+    for trial in work[index::count]:
         with suppress(Exception), compile_only():
             trial.error(place, compiled=True)
-    compile_forms(place, index, count)
 
 
 if __name__ == "__main__":
-    _compile(int(sys.argv[1]), int(sys.argv[2]))
+    _compile(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

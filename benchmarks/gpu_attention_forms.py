@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +9,8 @@ import torch
 
 from benchmarks.gpu_case import Check, Place, relative
 from tautomer.patterns.attention_form import AttentionForm
-from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention import score_attention
 from tautomer.runtime.torch.attention_meaning import meaning
-from tautomer.runtime.triton.attention import compile_only
 
 # a rounding of the result and of the weights; of float32, sums in another order
 _LIMITS = {"bfloat16": 1e-2, "float16": 2e-3, "float32": 1e-5}
@@ -52,16 +48,7 @@ def form_checks(place: Place) -> list[Check]:
     return found
 
 
-def compile_forms(place: Place, index: int, count: int) -> None:
-    """Compiles every count-th form's kernels."""
-    for check in form_checks(place)[index::count]:
-        with suppress(Exception), compile_only():
-            check.error(compiled=True)  # type: ignore[call-arg]
-
-
-def _error(
-    dtype: str, sizes: tuple[int, ...], options: dict[str, Any], place: Place, compiled: bool = False
-) -> float:
+def _error(dtype: str, sizes: tuple[int, ...], options: dict[str, Any], place: Place) -> float:
     batch, heads, groups, rows, columns, head, value_head = sizes
     kind, device = getattr(torch, dtype), place.device
 
@@ -98,14 +85,6 @@ def _error(
     )
     numbered = [given[name] or 0 for name in numbers]
     beside = [given.get(name) for name in ("mask", "lengths", "slopes", "sink")]
-    if compiled:
-        form = replace(form, dtype=dtype)
-        if rows == 1:
-            attention_cuda.result(form, q, k, v, *beside, "", *numbered)
-        y, statistic = attention_cuda.forward(form, q, k, v, *beside, "", *numbered)
-        if trains:
-            attention_cuda.backward(form, dy, y, statistic, q, k, v, *beside, "", *numbered)
-        return 0.0
     own = [one.detach().requires_grad_(trains) for one in (q, k, v)]
     found = score_attention(*own, **given)
     wide = [one.detach().double().requires_grad_(trains) for one in (q, k, v)]

@@ -32,7 +32,7 @@ from tautomer.codegen.triton_attention_tiles import (
 )
 from tautomer.patterns.attention_form import AttentionForm
 
-ROWS_KERNEL, KEYS_KERNEL = "attention_of_queries", "attention_of_keys"
+ROWS_KERNEL, KEYS_KERNEL, DELTA_KERNEL = "attention_of_queries", "attention_of_keys", "attention_delta"
 
 
 def differentiable(form: AttentionForm) -> str:
@@ -59,6 +59,32 @@ def arguments(form: AttentionForm, tiling: Tiling, outputs: tuple[str, ...]) -> 
     found += [(name, "i32") for name in ("blocks", "H", "group", "N", "M", "shift")]
     found += [(stride, "i32") for name in tensors for stride in strides(name)]
     return (*found, *operands(Scores(form)), *tiles_of(tensors[:4], tiling))
+
+
+def delta_arguments(form: AttentionForm) -> tuple[tuple[str, str], ...]:
+    """The arguments of the kernel of delta before its constants: (name, type)."""
+    element = f"*{TYPES[form.dtype]}"
+    found = [("y", element), ("dy", element), ("delta", "*fp32")]
+    found += [(name, "i32") for name in ("blocks", "H", "N", *strides("y"), *strides("dy"))]
+    return tuple(found)
+
+
+def delta(form: AttentionForm) -> tuple[str, str]:
+    """(name, module) of the kernel of delta; launched with ceil(N / ROWS) * H * B programs."""
+    lines = [
+        "program = tl.program_id(0)",
+        "head = program // blocks % H",
+        "batch = program // blocks // H",
+        "row = program % blocks * ROWS",
+        located("y"),
+        located("dy"),
+        f"result = {loaded('y', 'ROWS', 'row', 'N', False, 'pointers')}.to(tl.float32)",
+        f"gradient = {loaded('dy', 'ROWS', 'row', 'N', False, 'pointers')}.to(tl.float32)",
+        "queried = row + tl.arange(0, ROWS)",
+        "place = delta + (batch * H + head).to(tl.int64) * N + queried",
+        "tl.store(place, tl.sum(result * gradient, 1), mask=queried < N)",
+    ]
+    return kernel_of(DELTA_KERNEL, delta_arguments(form), Scores(form), lines)
 
 
 def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:

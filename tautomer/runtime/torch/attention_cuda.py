@@ -6,6 +6,7 @@ nothing to gain inside them.
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from tautomer.runtime.triton.attention import Operands, attend, attend_one, empt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LOCK = threading.RLock()
 _KEPT: list[Any] = []  # registrations end with the object that made them
 
 
@@ -32,7 +34,8 @@ def attach(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> str:
     """Makes attention run on tensors like these; why it does not run by a kernel, or ""."""
     reason = no_kernel(form, q, v)
     if not reason:
-        _known()
+        with _LOCK:
+            _known()
     return reason
 
 

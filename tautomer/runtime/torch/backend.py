@@ -19,6 +19,7 @@ from torch import fx
 
 from tautomer.errors import TautomerError
 from tautomer.remarks import Remark
+from tautomer.runtime.torch.attention_use import use_attention
 from tautomer.runtime.torch.capture import capture
 from tautomer.runtime.torch.compat import RestartAnalysis, SkipFrame, lookup_backend
 from tautomer.runtime.torch.ops_use import use_kernels
@@ -70,9 +71,11 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
         target=_target(inputs, chosen),
         verify=chosen.verify,
     )
+    compiled = chosen.kernels and chosen.then == "inductor"
+    placed = use_attention(done.module) if compiled else []
     # in a training step of residual sums and norms they were slower than what inductor fuses
-    fits = chosen.kernels and chosen.then == "inductor" and not torch.is_grad_enabled()
-    placed = use_kernels(done.module) if fits else []
+    fits = compiled and not torch.is_grad_enabled()
+    placed += use_kernels(done.module) if fits else []
     placed += use_sparse(done.module, weight_nodes(done.module, inputs)) if fits else []
     trace_remarks([*_of_graph_break(graph), *done.remarks, *placed])
     if not done.changed and not any(each.kind == "passed" for each in placed):

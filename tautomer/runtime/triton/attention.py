@@ -125,9 +125,25 @@ def gradients(
     """
     tensors = {"q": q, "k": k, "v": v, "dy": dy}
     if y is not None and statistic is not None:
-        tensors |= {"delta": (dy.float() * y.float()).sum(-1).contiguous(), "statistic": statistic}
+        tensors |= {"delta": _row_sums(form, y, dy), "statistic": statistic}
     dq = gradient_of_queries(form, tilings["queries"], operands, tensors)
     return dq, *gradients_of_keys(form, tilings["keys"], operands, tensors)
+
+
+def _row_sums(form: AttentionForm, y: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    """The sum of y * dy over each row, in float32."""
+    import torch
+
+    tiling = Tiling(64, 16, 4, 1)
+    delta = torch.empty(y.shape[:3], dtype=torch.float32, device=y.device)
+    blocks = -(-y.shape[2] // tiling.rows)
+    given: dict[str, Any] = {"y": y, "dy": dy, "delta": delta, "blocks": blocks}
+    given |= {"H": y.shape[1], "N": y.shape[2]}
+    for name, tensor in (("y", y), ("dy", dy)):
+        given |= dict(zip(strides(name), tensor.stride(), strict=True))
+    inputs = triton_attention_backward.delta_arguments(form)
+    _launch(*_delta(form), inputs, given, tiling, y, y, blocks * y.shape[0] * y.shape[1])
+    return delta
 
 
 def gradient_of_queries(
@@ -248,6 +264,7 @@ _loaded = lru_cache(maxsize=256)(load_function)
 _forward = lru_cache(maxsize=256)(triton_attention.forward)
 _decode = lru_cache(maxsize=256)(triton_attention_decode.decode)
 _joined = lru_cache(maxsize=256)(triton_attention_decode.joined)
+_delta = lru_cache(maxsize=256)(triton_attention_backward.delta)
 _of_queries = lru_cache(maxsize=256)(triton_attention_backward.of_queries)
 
 
