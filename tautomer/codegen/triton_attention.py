@@ -13,6 +13,7 @@ programs are short.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 from tautomer.codegen.triton_attention_scores import Scores
 from tautomer.codegen.triton_attention_tiles import (
@@ -41,6 +42,7 @@ _UNSPECIALISED = """@triton.jit(
 )"""
 
 
+@cache
 def arguments(form: AttentionForm, tiling: Tiling) -> tuple[tuple[str, str], ...]:
     """The arguments of the kernel before its constants: (name, type), see `tiles_of` for descriptors."""
     element = TYPES[form.dtype]

@@ -13,6 +13,8 @@ A pointwise score function needs neither delta nor a statistic of its rows.
 
 from __future__ import annotations
 
+from functools import cache
+
 from tautomer.codegen.triton_attention import bounds, kernel_of, product
 from tautomer.codegen.triton_attention_scores import Scores
 from tautomer.codegen.triton_attention_tiles import (
@@ -44,6 +46,7 @@ def differentiable(form: AttentionForm) -> str:
     return ""
 
 
+@cache
 def arguments(form: AttentionForm, tiling: Tiling, outputs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The arguments of a kernel before its constants: (name, type), see `tiles_of` for descriptors.
 
@@ -61,6 +64,7 @@ def arguments(form: AttentionForm, tiling: Tiling, outputs: tuple[str, ...]) -> 
     return (*found, *operands(Scores(form)), *tiles_of(tensors[:4], tiling))
 
 
+@cache
 def delta_arguments(form: AttentionForm) -> tuple[tuple[str, str], ...]:
     """The arguments of the kernel of delta before its constants: (name, type)."""
     element = f"*{TYPES[form.dtype]}"

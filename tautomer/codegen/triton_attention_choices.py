@@ -7,6 +7,7 @@ Hopper they were chosen by the attention section of benchmarks.gpu.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from tautomer.codegen.triton_attention_tiles import Tiling, padded
 from tautomer.codegen.triton_sigmoid import PORTABLE, SMALLEST
@@ -61,6 +62,7 @@ _WIDE: dict[str, _Choices] = {
 }
 
 
+@cache
 def choice(
     form: AttentionForm, kernel: str, head: int, value_head: int, device: str, *, described: bool = False
 ) -> Tiling:

@@ -11,6 +11,8 @@ of its part, or sums of weights where nothing is shifted; a second kernel joins 
 
 from __future__ import annotations
 
+from functools import cache
+
 from tautomer.codegen.triton_attention import kernel_of, product
 from tautomer.codegen.triton_attention_scores import Scores
 from tautomer.codegen.triton_attention_tiles import (
@@ -29,6 +31,7 @@ NAME, JOIN = "attention_of_one", "attention_joined"
 _INPUTS = ("q", "k", "v")
 
 
+@cache
 def arguments(form: AttentionForm) -> tuple[tuple[str, str], ...]:
     """The arguments before the constants: (name, type); `part` has VALUE numbers, `tops` and `totals` one."""
     found = [(name, f"*{TYPES[form.dtype]}") for name in _INPUTS]
@@ -106,6 +109,7 @@ def decode(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
     return kernel_of(NAME, arguments(form), scores, lines)
 
 
+@cache
 def joined_arguments(form: AttentionForm) -> tuple[tuple[str, str], ...]:
     """The arguments of the second kernel before its constants; ROWS is the number of parts, padded."""
     found = [("y", f"*{TYPES[form.dtype]}"), ("part", "*fp32")]

@@ -9,6 +9,7 @@ nothing but copy on a Hopper; what that computed on one was wrong, and is not us
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from tautomer.codegen.triton_attention_scores import Scores
@@ -109,6 +110,7 @@ _TENSORS = {
 }
 
 
+@cache
 def strides(name: str) -> tuple[str, ...]:
     """The names of a tensor's strides: of a batch, a head, a row, and an element."""
     return tuple(f"{name}_{axis}" for axis in ("batch", "head", "row", "step"))

@@ -286,7 +286,7 @@ class Workspace:
         ]
 
     def declare(self, function: ir.Function) -> bool:
-        """Puts a function of the domain `tautomer` into the file; False where its name is another one's there.
+        """Puts a function of the domain `tautomer` into the file; False where its name is taken there.
 
         Variants of an operation have one name and differ in an attribute, and a file has one of them.
         """

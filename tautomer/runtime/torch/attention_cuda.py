@@ -7,7 +7,7 @@ nothing to gain inside them.
 from __future__ import annotations
 
 import threading
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -143,14 +143,15 @@ def _operands(arguments: tuple[Any, ...]) -> Operands:
     return Operands(scale, bias, softcap, window, free, there)
 
 
-def _device(x: torch.Tensor) -> str:
-    if x.device.type != "cuda" or torch.version.hip:
+@lru_cache(maxsize=64)
+def _class_of(device: torch.device) -> str:
+    if device.type != "cuda" or torch.version.hip:
         return "gfx942"  # the interpreter knows no assembler, either
-    return "sm_90" if torch.cuda.get_device_capability(x.device)[0] == 9 else "sm_80"
+    return "sm_90" if torch.cuda.get_device_capability(device)[0] == 9 else "sm_80"
 
 
 def _tilings(form: AttentionForm, kernels: tuple[str, ...], *tensors: torch.Tensor) -> list[Tiling]:
-    q, v, device = tensors[0], tensors[2], _device(tensors[0])
+    q, v, device = tensors[0], tensors[2], _class_of(tensors[0].device)
     described = all(map(_describable, tensors))
     return [choice(form, name, q.shape[-1], v.shape[-1], device, described=described) for name in kernels]
 

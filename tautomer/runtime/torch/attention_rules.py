@@ -7,6 +7,7 @@ gradient by a kernel, attention is what it means in torch's own operators.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -51,10 +52,15 @@ def form_of(text: str, q: torch.Tensor) -> AttentionForm:
     Raises:
         InputError: it is none.
     """
+    return _form(text, q.dtype)
+
+
+@lru_cache(maxsize=256)
+def _form(text: str, dtype: torch.dtype) -> AttentionForm:
     form = form_named(text)
     if form is None:
         raise InputError(f"'{text}' is no form of attention", where=FORWARD)
-    return replace(form, dtype=str(q.dtype).removeprefix("torch."))
+    return replace(form, dtype=str(dtype).removeprefix("torch."))
 
 
 def _outputs(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
