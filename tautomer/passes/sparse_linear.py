@@ -6,13 +6,15 @@
 Condition: W is finite, and so are U, c by a margin that keeps x U + c finite: 0 * w = 0 for no other w. Where
 h or x are not finite, the kernel leaves nothing out. The zeros must be exact, as those of max(x, 0) are. The
 rows of h share what is read of W, and with more than a few rows nearly every neuron is met by one: so they
-must be few, or their number be known only when it runs, when the kernel decides.
+must be few. Where their number is known only when it runs, both forms are written, and a condition chooses:
+
+    y = If(size(h) <= 4 neurons, h W + b by what is met, h W + b as it was)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, prod
 from typing import ClassVar
 
@@ -21,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.build import Builder
+from tautomer.graph.facts import Facts, bind_symbols, extend
 from tautomer.graph.naming import label, printable
 from tautomer.passes.linear_readers import LinearReader, linear_reader
 from tautomer.passes.weight_check import expression_behind
@@ -28,12 +31,14 @@ from tautomer.passes.workspace import Workspace
 from tautomer.patterns.exact_zeros import has_exact_zeros, without_gate
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.shapes_of_ours import facts_of
 from tautomer.patterns.sparse_linear import FEW, GATED, PLAIN, WEIGHT_LIMITS, function_of_sparse, obstacle
 from tautomer.remarks import Remark
 from tautomer.target import Target
 
 _PRODUCTS = ("MatMul", "Gemm")
-_MANY = "where many rows come at once and few are zero, the runtime's own product is faster: fix their number"
+_CHOICE = 16  # A choice in each run takes some microseconds: of a product this much larger, a hundredth.
+_OPEN = "both forms are in the file, and each run chooses: fix the sizes of the inputs to have only one"
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,40 @@ class SparseLinear:
         if least is None:
             return []
         remarks = []
+        rows = _OpenRows(work)
         for op in list(work.recognition.operations):
             if op.graph is work.model.graph and has_exact_zeros(op.definition, op.attributes):
-                remarks += [_rewritten(work, site, least) for site in _sites(op)]
+                remarks += [_rewritten(work, site, least, rows) for site in _sites(op)]
         return remarks
+
+
+@dataclass
+class _OpenRows:
+    """What is known of numbers of rows that are known only at run time."""
+
+    work: Workspace
+    _fewest: Facts | None = None
+    _conditions: dict[ir.Value, ir.Value] = field(default_factory=dict)
+
+    def fewest(self, value: ir.Value | None) -> float:
+        """The number of rows of a value where every open size is 1; infinite where it is not known."""
+        if self._fewest is None:
+            self._fewest = facts_of(self.work.model, dict.fromkeys(bind_symbols(self.work.model), 1))
+        shape = self._fewest.get(value).shape
+        return inf if shape is None else prod(shape[:-1])
+
+    def few(self, value: ir.Value, neurons: int) -> ir.Value:
+        """Whether a value has few rows; readers of one value share the nodes."""
+        if value not in self._conditions:
+            graph, producer = self.work.model.graph, value.producer()
+            b = self.work.builder(graph)
+            limit = b.constant(np.array(FEW * neurons + 1, np.int64))
+            self._conditions[value] = b.op("Less", b.op("Size", value), limit)
+            if producer is None:
+                self.work.place(b, graph[0])
+            else:
+                self.work.place_after(b, producer)
+        return self._conditions[value]
 
 
 @dataclass(frozen=True)
@@ -91,15 +126,17 @@ def _sites(op: Recognised) -> Iterator[_Site]:
                 yield _Site(op, node, up)
 
 
-def _rewritten(work: Workspace, site: _Site, least: int) -> Remark:
+def _rewritten(work: Workspace, site: _Site, least: int, rows: _OpenRows) -> Remark:
     """Rewrites a site where it may be, and says what was done."""
     reader, where = linear_reader(work, site.node), label(site.node)
-    reason = reader if isinstance(reader, str) else _obstacle(work, reader, least)
+    reason = reader if isinstance(reader, str) else _obstacle(work, reader, least, rows)
     if reason or isinstance(reader, str):
-        return Remark("missed", SparseLinear.name, PLAIN, where, reason)
+        hint = "fix the sizes of the inputs" if "open" in reason else ""
+        return Remark("missed", SparseLinear.name, PLAIN, where, reason, hint)
     up = _up(work, site)
-    hint = "" if work.facts.get(reader.output).static else _MANY
-    _replace(work, site, reader, up)
+    static = work.facts.get(reader.output).static
+    hint = "" if static else _OPEN
+    _replace(work, site, reader, up, None if static else rows)
     if isinstance(up, LinearReader):
         done = f"the zeros of {site.op.op} spare rows of two matrices"
         return Remark("passed", SparseLinear.name, GATED, where, done, hint)
@@ -108,16 +145,20 @@ def _rewritten(work: Workspace, site: _Site, least: int) -> Remark:
     return Remark("passed", SparseLinear.name, PLAIN, where, done, hint)
 
 
-def _obstacle(work: Workspace, reader: LinearReader, least: int) -> str:
+def _obstacle(work: Workspace, reader: LinearReader, least: int, open_rows: _OpenRows) -> str:
     """Why a linear map stays, or ""."""
     y, weight = work.facts.get(reader.output), work.facts.get(reader.weight)
     if y.shape is None or weight.shape is None or work.facts.get(reader.node.inputs[0]).dtype != y.dtype:
         return "its shape is not known"
     if reader.alpha != 1.0 or reader.beta != 1.0:
         return f"node '{label(reader.node)}' (Gemm) has factors of its own"
-    rows = prod(y.shape[:-1])
-    if y.static and rows > FEW:
-        return f"its {rows} rows meet nearly every neuron between them: up to {FEW} rows gain"
+    rows = prod(y.shape[:-1]) if y.static else open_rows.fewest(reader.node.inputs[0])
+    if rows > FEW:
+        many = f"its {rows}" if y.static else "whatever its open sizes are, its"
+        return f"{many} rows meet nearly every neuron between them: up to {FEW} rows gain"
+    if not y.static and y.dtype == ir.DataType.FLOAT16:
+        return "its number of rows is open, and onnxruntime rounds float16 where branches begin"
+    least *= 1 if y.static else _CHOICE
     if prod(weight.shape) < least:
         return f"its matrix has {prod(weight.shape)} elements: from {least} on it gains"
     return obstacle(y.dtype) or _unbounded(work, reader.weight, inf) or work.blind()
@@ -179,29 +220,68 @@ def _up(work: Workspace, site: _Site) -> LinearReader | str:
     return reader
 
 
-def _replace(work: Workspace, site: _Site, reader: LinearReader, up: LinearReader | str) -> None:
-    """Puts the operator in the place of the products."""
-    node = site.node
-    assert isinstance(node.graph, ir.Graph)
-    b = work.builder(node.graph)
-    rows = _rows(work, b, reader, turn=reader.transposed)
-    gone = [reader.output.producer(), node]
+def _replace(
+    work: Workspace, site: _Site, reader: LinearReader, up: LinearReader | str, rows: _OpenRows | None
+) -> None:
+    """Puts the operator in the place of the products, or beside them where the number of rows is open."""
+    node, graph, old = site.node, site.node.graph, reader.output
+    assert isinstance(graph, ir.Graph)
+    b = work.builder(graph)
+    below = _rows(work, b, reader, turn=reader.transposed)
+    h, gone = node.inputs[0], [old.producer(), node]
+    sparse = b if rows is None else work.builder(graph)
     if isinstance(up, str):
         op = PLAIN
-        new = b.op(op, node.inputs[0], *rows, domain=DOMAIN)
+        new = sparse.op(op, h, *below, domain=DOMAIN)
     else:
         op, gate = GATED, site.gate
         activation = without_gate(site.op.definition) if site.op.definition.operands else None
-        if activation is not None:
-            gate = b.op(activation.op, gate)
         above = _rows(work, b, up, turn=not up.transposed)
-        new = b.op(op, up.node.inputs[0], gate, *above, *rows, domain=DOMAIN)
+        h = gate
+        if activation is not None:
+            gate = sparse.op(activation.op, gate)
+        new = sparse.op(op, up.node.inputs[0], gate, *above, *below, domain=DOMAIN)
         gone += [value.producer() for value in (node.inputs[0], site.up, up.node.outputs[0]) if value]
         gone += reversed(site.op.nodes) if activation is not None else []
+    dead = list(dict.fromkeys(one for one in reversed(gone) if one is not None))
     work.declare(function_of_sparse(op, work.version))
-    work.replace(reader.output, new, b, list(dict.fromkeys(one for one in reversed(gone) if one is not None)))
+    if rows is not None:
+        assert h is not None
+        neurons = (work.facts.get(h).shape or (0,))[-1]
+        dense = work.builder(graph)
+        then_branch = _branch(work, sparse, new)
+        else_branch = _branch(work, dense, _copied(dense, dead, old))
+        new = b.op("If", rows.few(h, neurons), then_branch=then_branch, else_branch=else_branch)
+    work.replace(old, new, b, dead)
     if site.op.node.graph is None:
         work.forget(site.op)
+
+
+def _copied(b: Builder, nodes: list[ir.Node], wanted: ir.Value) -> ir.Value:
+    """A copy of those of the nodes that only the wanted value needs."""
+    needed: list[ir.Node] = []
+    inside = set(nodes)
+    for node in reversed(list(nodes[0].graph or ())):
+        own = all(
+            not value.is_graph_output() and all(reader in needed for reader, _ in value.uses())
+            for value in node.outputs
+        )
+        if node in inside and (wanted in node.outputs or own):
+            needed.append(node)
+    copies: dict[ir.Value, ir.Value] = {}
+    for node in reversed(needed):
+        inputs = [value and copies.get(value, value) for value in node.inputs]
+        made = b.several(node.op_type, len(node.outputs), *inputs, domain=node.domain, **node.attributes)
+        copies.update(zip(node.outputs, made, strict=True))
+    return copies[wanted]
+
+
+def _branch(work: Workspace, b: Builder, output: ir.Value) -> ir.Graph:
+    """New nodes as the body of an If; what they read is around it."""
+    b.commit()
+    extend(work.facts, work.model, b.nodes)
+    name = work.names.fresh("tautomer/branch")
+    return ir.Graph([], [output], nodes=b.nodes, name=name)
 
 
 def _rows(work: Workspace, b: Builder, reader: LinearReader, turn: bool) -> list[ir.Value]:

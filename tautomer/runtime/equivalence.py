@@ -11,6 +11,7 @@ import onnx_ir as ir
 from tautomer.graph.semantics.mathematics import Float64, Unsupported
 from tautomer.runtime.numerics_leg import numerics_legs
 from tautomer.verify.algebra import algebra_leg
+from tautomer.verify.branches import inputs_of_branches
 from tautomer.verify.classes import CLASSES
 from tautomer.verify.constants_leg import constants_leg
 from tautomer.verify.exact import choose_exact, is_wide
@@ -58,6 +59,7 @@ def verify_models(
     # exact arithmetic does not depend on luck with inputs: for a wide model one set of them is enough
     seeds = (1,) if is_wide(original) else (1, 2)
     sizes, made = ({}, [dict(inputs)]) if inputs is not None else made_inputs(original, seeds)
+    more, left_out = inputs_of_branches(original, other, made[0], make=inputs is None)
     tell("algebra")
     unusual = None
     if roundings:
@@ -65,10 +67,10 @@ def verify_models(
         grid = [] if inputs is not None or is_wide(original) else usual
         unusual = [varied for _, varied in of_classes(original, sizes, made[0], grid, seeds[0])]
     algebra, failed = algebra_leg(
-        original, other, made, choose_exact(original), provenance=provenance, roundings=unusual
+        original, other, [*made, *more], choose_exact(original), provenance=provenance, roundings=unusual
     )
     legs: dict[str, Leg] = {"algebra": algebra}
-    assumptions = [*_STANDING, *algebra.assumptions]
+    assumptions = [*_STANDING, *algebra.assumptions, *left_out]
     constants = constants_leg(original, other, provenance or {})
     if constants is not None:
         legs["constants"] = constants

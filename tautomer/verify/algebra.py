@@ -188,7 +188,7 @@ def algebra_leg(
     seed: int = 1,
     roundings: Sequence[Inputs] | None = None,
 ) -> tuple[Leg, Check | None]:
-    """The leg for two models: stored weights on every set of inputs, random weights on the first.
+    """The leg for two models: stored weights on every set of inputs, random ones on one of each size.
 
     Args:
         original: the model that decides.
@@ -240,7 +240,8 @@ def algebra_leg(
         if unshared:
             skipped = f"not done: '{unshared[0]}' is a weight of one model only"
         else:
-            checks.append(told(inputs[0], seed))
+            sizes = {tuple(np.shape(x) for x in one.values()): one for one in reversed(inputs)}
+            checks += [told(one, seed) for one in reversed(sizes.values())]
     except Unsupported as error:
         reason = f"cannot be evaluated exactly: {error}"
         return Leg(None, {"reason": reason, **_detail(checks, skipped)}, _assumed(checks)), None

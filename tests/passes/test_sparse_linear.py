@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
@@ -19,7 +20,7 @@ from tautomer.target import KERNELS, Target
 
 RANDOM = np.random.default_rng(0)
 WIDTH, NEURONS = 6, 20
-SMALL = replace(KERNELS, sparse_from=100)  # models of a few neurons are verified quickly
+SMALL = replace(KERNELS, sparse_from=7)  # models of a few neurons are verified quickly
 SIGNATURE = f"(float[batch, 1, {WIDTH}] x) => (float[batch, 1, {WIDTH}] y)"
 
 
@@ -54,10 +55,11 @@ def model(
 
 
 def optimized(proto: onnx.ModelProto, target: str | Target = SMALL) -> tuple[list[str], list[Any], Any]:
-    """The operators of the result, what the pass said, and the result."""
+    """The operators of the result, also in branches, what the pass said, and the result."""
     result = tautomer.optimize(proto, target=target)
     assert result.verification["verdict"] == "EQUAL"
-    ops = [node.op_type for node in result.model.graph]
+    assert not [one for one in result.verification.get("assumptions", ()) if "was not run" in one]
+    ops = [node.op_type for node in ir.traversal.RecursiveGraphIterator(result.model.graph)]
     return ops, [one for one in result.remarks if one.rule == "sparse linear"], result
 
 
@@ -117,11 +119,55 @@ FOUND = {
 @pytest.mark.parametrize("name", FOUND)
 def test_found(name: str) -> None:
     body, signature, expected = FOUND[name]
-    ops, remarks, _ = optimized(model(body, signature))
+    ops, remarks, result = optimized(model(body, signature))
     assert [op for op in ops if op.startswith("Sparse")] == expected
     assert [one.kind for one in remarks] == ["passed"] * len(expected)
+    choices = [node for node in result.model.graph if node.op_type == "If"]
+    assert len(choices) == (len(expected) if "batch" in signature else 0)
     if expected == ["SparseGatedLinear"]:
-        assert ops.count("MatMul") == 1  # the gate's
+        assert ops.count("MatMul") == 3  # the gate's, and two of the dense form
+    proto = ir.to_proto(result.model)
+    onnx.checker.check_model(proto, full_check=True)
+    again = tautomer.optimize(proto, target=SMALL, verify=False)
+    assert ir.to_proto(again.model) == proto
+
+
+def branches(result: Any) -> dict[str, list[str]]:
+    """The operators of the branches of the only If."""
+    (node,) = (node for node in result.model.graph if node.op_type == "If")
+    return {name: [one.op_type for one in body.as_graph()] for name, body in node.attributes.items()}
+
+
+def test_of_an_open_number_of_rows_many_take_the_products_as_they_were() -> None:
+    assert branches(optimized(model(FFN))[2]) == {
+        "then_branch": ["SparseLinear"],
+        "else_branch": ["MatMul", "Add"],
+    }
+    assert branches(optimized(model(GLU))[2]) == {
+        "then_branch": ["Relu", "SparseGatedLinear"],
+        "else_branch": ["MatMul", "ReGLU", "MatMul"],
+    }
+    ops, remarks, _ = optimized(model(FFN, SIGNATURE.replace("batch", "2")))
+    assert ops[-1] == "SparseLinear"
+    assert not remarks[0].hint
+
+
+def test_readers_of_one_value_share_the_condition() -> None:
+    two = "a = MatMul(x, w1) h = Relu(a) p = MatMul(h, w2) q = MatMul(h, w2) y = Add(p, q)"
+    ops, _, _ = optimized(model(two))
+    assert (ops.count("If"), ops.count("Less"), ops.count("Size")) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("branch", ["then_branch", "else_branch"])
+@pytest.mark.parametrize("body", [FFN, GLU], ids=["plain", "gated"])
+def test_an_error_in_either_branch_is_found_out(branch: str, body: str) -> None:
+    proto = model(body)
+    wrong = ir.to_proto(optimized(proto)[2].model)
+    (node,) = (node for node in wrong.graph.node if node.op_type == "If")
+    graph = next(one.g for one in node.attribute if one.name == branch)
+    made, graph.output[0].name = graph.output[0].name, "wrong"
+    graph.node.append(onnx.helper.make_node("Neg", [made], ["wrong"]))
+    assert tautomer.verify(proto, wrong).verdict == "DIFFERENT"
 
 
 SPOILT = WEIGHTS["w2"].copy()
@@ -136,6 +182,12 @@ DECLINED = {
         f"(float[5, 1, {WIDTH}] x) => (float[5, 1, {WIDTH}] y)",
         {},
         "its 5 rows meet nearly every neuron",
+    ),
+    "many rows whatever the batch": (
+        FFN,
+        f"(float[batch, 5, {WIDTH}] x) => (float[batch, 5, {WIDTH}] y)",
+        {},
+        "whatever its open sizes are, its rows meet nearly every neuron",
     ),
     "a small matrix": (
         FFN,
@@ -212,7 +264,14 @@ def test_half_precision_is_skipped_only_where_nothing_overflows(large: bool) -> 
     halves = {name: value.astype(np.float16) for name, value in WEIGHTS.items() if name.startswith("w")}
     if large:
         halves["w3"][0, 0] = 5.0
-    proto = model(GLU, SIGNATURE.replace("float", "float16"), halves)
+    proto = model(GLU, SIGNATURE.replace("float", "float16").replace("batch", "2"), halves)
     ops, remarks, _ = optimized(proto)
     assert ("SparseLinear" if large else "SparseGatedLinear") in ops
     assert ("'w3' may hold 5" in remarks[0].reason) == large
+
+
+def test_half_precision_with_an_open_number_of_rows_stays() -> None:
+    halves = {name: value.astype(np.float16) for name, value in WEIGHTS.items() if name.startswith("w")}
+    _, remarks, _ = optimized(model(GLU, SIGNATURE.replace("float", "float16"), halves))
+    assert "its number of rows is open" in remarks[0].reason
+    assert remarks[0].hint

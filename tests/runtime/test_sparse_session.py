@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -13,12 +15,14 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
+from onnx.numpy_helper import from_array
 
 import tautomer
 from tautomer.graph.reader import read_bytes
 from tautomer.graph.writer import write_model
 from tautomer.patterns.sparse_linear import INPUTS, function_of_sparse
-from tautomer.runtime.ort_kernels import library_for
+from tautomer.runtime.ort_kernels import kernels_for, library_for
+from tautomer.target import KERNELS
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("real_compiler")
@@ -164,6 +168,25 @@ def test_a_gate_of_zero_hides_no_infinity(runs: Any, rows: int, special: float) 
     _, y = runs("FLOAT")(x=x, gate=gate, U=up, c=np.zeros(1), W=weight, b=np.zeros(1))
     assert np.isnan(y[0]).all()
     assert np.isfinite(y[1:]).all()
+
+
+def test_few_and_many_rows_of_one_model(tmp_path: Path) -> None:
+    """The kernel of a node in a branch is found, and from five rows on the product is the model's own."""
+    layer = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]> m (float[a, 6] x) => (float[a, 6] y) {
+            g = MatMul (x, w1)  h = Relu (g)  y = MatMul (h, w2)
+        }
+    """)
+    weights = {"w1": numbers("FLOAT", 6, 40), "w2": numbers("FLOAT", 40, 6)}
+    layer.graph.initializer.extend(from_array(one.astype("f4"), name) for name, one in weights.items())
+    done = tautomer.optimize(layer, target=replace(KERNELS, sparse_from=1), verify=False)
+    assert kernels_for(done.model).sparse == {("SparseLinear", "FLOAT"): None}
+    done.save(tmp_path / "m.onnx")
+    session = tautomer.session(tmp_path / "m.onnx")
+    for rows in (0, 1, 4, 5, 41):
+        x = numbers("FLOAT", rows, 6)
+        (y,) = session.run(None, {"x": x.astype("f4")})
+        assert close(y, np.maximum(x @ weights["w1"], 0.0) @ weights["w2"], "FLOAT"), rows
 
 
 def test_nodes_that_do_not_fit_run_their_function() -> None:

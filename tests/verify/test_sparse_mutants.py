@@ -19,7 +19,7 @@ from tautomer.target import KERNELS
 
 WIDTH, NEURONS = 6, 12
 RANDOM = np.random.default_rng(0)
-HEAD = f'<ir_version: 9, opset_import: ["": 18]> m (float[b, {WIDTH}] x) => (float[b, {WIDTH}] y)'
+HEAD = f'<ir_version: 9, opset_import: ["": 18]> m (float[2, {WIDTH}] x) => (float[2, {WIDTH}] y)'
 LAYERS = {
     "SparseLinear": "a = MatMul(x, w1) h = Relu(a) z = MatMul(h, w2) y = Add(z, b2)",
     "SparseGatedLinear": """
