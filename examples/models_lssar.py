@@ -1,6 +1,6 @@
 """A language model with length-scaled softplus attention, re-weighted (LSSAR, arXiv 2501.13428).
 
-    python examples/models_lssar.py [--quick]
+    python examples/models_lssar.py [--quick | --verify]
 
     a = softplus(log d * log i * q k) over the i keys up to a query, q and k of length 1, divided by its sum
     w = max(i a - 1, 0)^p, divided by its sum: keys of less than the average weight count nothing
@@ -68,6 +68,6 @@ class SoftplusLM(nn.Module):
 
 
 if __name__ == "__main__":
-    quick = arguments(__doc__).quick
-    model, n = (SoftplusLM(50, 32, 2, 1), 16) if quick else (SoftplusLM(), 1024)
-    show("language model with LSSAR attention", model, (torch.randint(0, 50, (1, n)),), quick=quick)
+    quick = (chosen := arguments(__doc__)).quick
+    model, n = (SoftplusLM(50, 16, 2, 1), 8) if quick else (SoftplusLM(), 1024)
+    show("language model with LSSAR attention", model, (torch.randint(0, 50, (1, n)),), chosen)

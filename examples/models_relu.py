@@ -1,6 +1,6 @@
 """A step of a language model of OPT's shape (arXiv 2205.01068), whose ReLUs are zero nine times in ten.
 
-    python examples/models_relu.py [--quick]
+    python examples/models_relu.py [--quick | --verify]
 
 One token is read against a cache of keys and values. Biases in front of the ReLUs are set so that one neuron
 in ten fires, as in trained models of this kind (arXiv 2310.04564). Of the second matrix of each perceptron
@@ -69,6 +69,6 @@ def step_of(model: ReluLM, n: int) -> tuple[torch.Tensor, ...]:
 
 
 if __name__ == "__main__":
-    quick = arguments(__doc__).quick
+    quick = (chosen := arguments(__doc__)).quick
     model, n = (ReluLM(50, 128, 4, 1), 8) if quick else (ReluLM(), 128)
-    show("step of a language model with ReLUs", model, step_of(model, n), quick=quick)
+    show("step of a language model with ReLUs", model, step_of(model, n), chosen)

@@ -1,6 +1,6 @@
 """Sigmoid attention (arXiv 2409.04431): a vision transformer and a language model, plain torch.
 
-    python examples/models_sigmoid_attention.py [--quick]
+    python examples/models_sigmoid_attention.py [--quick | --verify]
 
 Each query weighs each key by itself, by sigmoid(q k / sqrt(d) + b) with b = -log n for n keys.
 """
@@ -73,8 +73,8 @@ class SigmoidLM(nn.Module):
 
 
 if __name__ == "__main__":
-    quick = arguments(__doc__).quick
-    vit, size = (SigmoidViT(48, 32, 2, 1), 48) if quick else (SigmoidViT(), 224)
-    lm, n = (SigmoidLM(50, 16, 32, 2, 1), 16) if quick else (SigmoidLM(), 1024)
-    show("ViT", vit, (torch.rand(1, 3, size, size),), quick=quick)
-    show("language model", lm, (torch.randint(0, 50, (1, n)),), quick=quick)
+    quick = (chosen := arguments(__doc__)).quick
+    vit, size = (SigmoidViT(32, 16, 2, 1), 32) if quick else (SigmoidViT(), 224)
+    lm, n = (SigmoidLM(50, 8, 16, 2, 1), 8) if quick else (SigmoidLM(), 1024)
+    show("ViT", vit, (torch.rand(1, 3, size, size),), chosen)
+    show("language model", lm, (torch.randint(0, 50, (1, n)),), chosen)

@@ -111,7 +111,7 @@ SIZES = [(0, 3, 5), (1, 1, 1), (7, 0, 8), (8, 9, 7), (9, 32, 9), (64, 33, 65), (
 def test_products_at_every_size(runs: Any, element_type: str, rows: int) -> None:
     run = runs(element_type)
     for neurons, inputs, outputs in SIZES if rows < 41 else SIZES[1:6]:
-        for density in (0.0, 0.1, 1.0):
+        for density in (0.0, 0.1, 1.0) if outputs < 4000 else (0.1,):
             gate = zeros_in(element_type, rows, neurons, density)
             up = stored(element_type, numbers(element_type, neurons, inputs) / max(1, inputs) ** 0.5)
             weight = stored(element_type, numbers(element_type, neurons, outputs) / max(1, neurons) ** 0.5)

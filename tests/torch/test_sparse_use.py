@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tautomer.runtime.torch import sparse_use
+from tautomer.runtime.torch import backend, sparse_use
 from tautomer.runtime.torch.sparse_library import attach_sparse, sparse_operator
 
 WIDTH, NEURONS = 40, 96
@@ -36,10 +36,8 @@ class Layer(torch.nn.Module):
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, kernels: None, fresh_dynamo: None) -> list[Any]:
+def said_with_inductor(monkeypatch: pytest.MonkeyPatch, kernels: None, fresh_dynamo: None) -> list[Any]:
     """The remarks; matrices of any size are taken."""
-    from tautomer.runtime.torch import backend
-
     remarks: list[Any] = []
 
     def recorded(*given: Any) -> list[Any]:
@@ -50,6 +48,23 @@ def said(monkeypatch: pytest.MonkeyPatch, kernels: None, fresh_dynamo: None) -> 
     monkeypatch.setattr(sparse_use, "LEAST", 1)
     monkeypatch.setattr(backend, "use_sparse", recorded)
     return remarks
+
+
+@pytest.fixture
+def said(said_with_inductor: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The same, with nothing compiled: quick, where inductor's code is not what is asked for."""
+    eager = backend.lookup_backend("aot_eager")
+    monkeypatch.setattr(backend, "lookup_backend", lambda _: lambda graph, inputs, **_: eager(graph, inputs))
+    return said_with_inductor
+
+
+@torch.no_grad()
+def test_inductor_takes_the_operators(said_with_inductor: list[Any]) -> None:
+    model = Layer(ACTIVATIONS["reglu"][0]).eval()
+    x = torch.randn(2, WIDTH)
+    done = torch.compile(model, backend="tautomer")(x)
+    torch.testing.assert_close(done, model(x), rtol=1e-4, atol=1e-5)
+    assert [one.kind for one in said_with_inductor] == ["passed"]
 
 
 @torch.no_grad()
