@@ -14,7 +14,7 @@ must be few. Where their number is known only when it runs, both forms are writt
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf, prod
 from typing import ClassVar
 
@@ -23,15 +23,14 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.build import Builder
-from tautomer.graph.facts import Facts, bind_symbols, extend
 from tautomer.graph.naming import label, printable
 from tautomer.passes.linear_readers import LinearReader, linear_reader
+from tautomer.passes.open_rows import OpenRows
 from tautomer.passes.weight_check import expression_behind
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.exact_zeros import has_exact_zeros, without_gate
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.recognised import Recognised
-from tautomer.patterns.shapes_of_ours import facts_of
 from tautomer.patterns.sparse_linear import FEW, GATED, PLAIN, WEIGHT_LIMITS, function_of_sparse, obstacle
 from tautomer.remarks import Remark
 from tautomer.target import Target
@@ -58,40 +57,11 @@ class SparseLinear:
         if least is None:
             return []
         remarks = []
-        rows = _OpenRows(work)
+        rows = OpenRows(work)
         for op in list(work.recognition.operations):
             if op.graph is work.model.graph and has_exact_zeros(op.definition, op.attributes):
                 remarks += [_rewritten(work, site, least, rows) for site in _sites(op)]
         return remarks
-
-
-@dataclass
-class _OpenRows:
-    """What is known of numbers of rows that are known only at run time."""
-
-    work: Workspace
-    _fewest: Facts | None = None
-    _conditions: dict[ir.Value, ir.Value] = field(default_factory=dict)
-
-    def fewest(self, value: ir.Value | None) -> float:
-        """The number of rows of a value where every open size is 1; infinite where it is not known."""
-        if self._fewest is None:
-            self._fewest = facts_of(self.work.model, dict.fromkeys(bind_symbols(self.work.model), 1))
-        shape = self._fewest.get(value).shape
-        return inf if shape is None else prod(shape[:-1])
-
-    def few(self, value: ir.Value, neurons: int) -> ir.Value:
-        """Whether a value has few rows; readers of one value share the nodes."""
-        if value not in self._conditions:
-            graph, producer = self.work.model.graph, value.producer()
-            b = self.work.builder(graph)
-            limit = b.constant(np.array(FEW * neurons + 1, np.int64))
-            self._conditions[value] = b.op("Less", b.op("Size", value), limit)
-            if producer is None:
-                self.work.place(b, graph[0])
-            else:
-                self.work.place_after(b, producer)
-        return self._conditions[value]
 
 
 @dataclass(frozen=True)
@@ -126,7 +96,7 @@ def _sites(op: Recognised) -> Iterator[_Site]:
                 yield _Site(op, node, up)
 
 
-def _rewritten(work: Workspace, site: _Site, least: int, rows: _OpenRows) -> Remark:
+def _rewritten(work: Workspace, site: _Site, least: int, rows: OpenRows) -> Remark:
     """Rewrites a site where it may be, and says what was done."""
     reader, where = linear_reader(work, site.node), label(site.node)
     reason = reader if isinstance(reader, str) else _obstacle(work, reader, least, rows)
@@ -145,7 +115,7 @@ def _rewritten(work: Workspace, site: _Site, least: int, rows: _OpenRows) -> Rem
     return Remark("passed", SparseLinear.name, PLAIN, where, done, hint)
 
 
-def _obstacle(work: Workspace, reader: LinearReader, least: int, open_rows: _OpenRows) -> str:
+def _obstacle(work: Workspace, reader: LinearReader, least: int, open_rows: OpenRows) -> str:
     """Why a linear map stays, or ""."""
     y, weight = work.facts.get(reader.output), work.facts.get(reader.weight)
     if y.shape is None or weight.shape is None or work.facts.get(reader.node.inputs[0]).dtype != y.dtype:
@@ -156,6 +126,8 @@ def _obstacle(work: Workspace, reader: LinearReader, least: int, open_rows: _Ope
     if rows > FEW:
         many = f"its {rows}" if y.static else "whatever its open sizes are, its"
         return f"{many} rows meet nearly every neuron between them: up to {FEW} rows gain"
+    if not y.static and work.version < 9:
+        return "its number of rows is open, and integers are not compared before opset 9"
     if not y.static and y.dtype == ir.DataType.FLOAT16:
         return "its number of rows is open, and onnxruntime rounds float16 where branches begin"
     least *= 1 if y.static else _CHOICE
@@ -221,7 +193,7 @@ def _up(work: Workspace, site: _Site) -> LinearReader | str:
 
 
 def _replace(
-    work: Workspace, site: _Site, reader: LinearReader, up: LinearReader | str, rows: _OpenRows | None
+    work: Workspace, site: _Site, reader: LinearReader, up: LinearReader | str, rows: OpenRows | None
 ) -> None:
     """Puts the operator in the place of the products, or beside them where the number of rows is open."""
     node, graph, old = site.node, site.node.graph, reader.output
@@ -247,41 +219,10 @@ def _replace(
     work.declare(function_of_sparse(op, work.version))
     if rows is not None:
         assert h is not None
-        neurons = (work.facts.get(h).shape or (0,))[-1]
-        dense = work.builder(graph)
-        then_branch = _branch(work, sparse, new)
-        else_branch = _branch(work, dense, _copied(dense, dead, old))
-        new = b.op("If", rows.few(h, neurons), then_branch=then_branch, else_branch=else_branch)
+        new = rows.choice(b, h, (sparse, new), (dead, old))
     work.replace(old, new, b, dead)
     if site.op.node.graph is None:
         work.forget(site.op)
-
-
-def _copied(b: Builder, nodes: list[ir.Node], wanted: ir.Value) -> ir.Value:
-    """A copy of those of the nodes that only the wanted value needs."""
-    needed: list[ir.Node] = []
-    inside = set(nodes)
-    for node in reversed(list(nodes[0].graph or ())):
-        own = all(
-            not value.is_graph_output() and all(reader in needed for reader, _ in value.uses())
-            for value in node.outputs
-        )
-        if node in inside and (wanted in node.outputs or own):
-            needed.append(node)
-    copies: dict[ir.Value, ir.Value] = {}
-    for node in reversed(needed):
-        inputs = [value and copies.get(value, value) for value in node.inputs]
-        made = b.several(node.op_type, len(node.outputs), *inputs, domain=node.domain, **node.attributes)
-        copies.update(zip(node.outputs, made, strict=True))
-    return copies[wanted]
-
-
-def _branch(work: Workspace, b: Builder, output: ir.Value) -> ir.Graph:
-    """New nodes as the body of an If; what they read is around it."""
-    b.commit()
-    extend(work.facts, work.model, b.nodes)
-    name = work.names.fresh("tautomer/branch")
-    return ir.Graph([], [output], nodes=b.nodes, name=name)
 
 
 def _rows(work: Workspace, b: Builder, reader: LinearReader, turn: bool) -> list[ir.Value]:
