@@ -211,20 +211,6 @@ INDUCTOR = Target(
     slow_tanh=True,
 )
 
-# On a GPU all norms take as long as reading and writing, and nothing is gained by another form of them.
-INDUCTOR_GPU = replace(
-    INDUCTOR,
-    name="inductor on a GPU",
-    costs={
-        "LayerNormalization": 1.0,
-        "RMSNormalization": 1.0,
-        "Add": 0.0,
-        "centring": 1.0,
-        "row means": 0.5,
-    },
-    slow_tanh=False,
-)
-
 # Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.
 PORTABLE = Target(name="onnx", default=("named", "function", "keep"))
 

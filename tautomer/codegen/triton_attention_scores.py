@@ -126,8 +126,8 @@ class Scores:
         """Statements that make w of w / total, of what is swept twice; `keys` and `offset` are per row."""
         second, power = self.form.function.second, self.form.power
         assert second is not None
-        writer, result = _writer(trace_function(lambda m, x: second(m, x, power)), {"x": "y"}, "v")
-        lines = ["y = w * by_total * keys - offset", *writer.statements([result])]
+        writer, result = _writer(trace_function(lambda m, x: second(m, x, power)), {"x": "beyond"}, "v")
+        lines = ["beyond = w * by_total * keys - offset", *writer.statements([result])]
         return [*lines, f"w = {writer.value(result)}", *self._removed("w", hidden)]
 
     def slopes(self, hidden: bool) -> list[str]:

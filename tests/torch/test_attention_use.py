@@ -79,7 +79,10 @@ def test_spellings(function: Callable[..., Any], form: str, numbers: tuple[float
 
 @pytest.mark.usefixtures("hopper")
 def test_torchs_own_attention() -> None:
-    remarks, found = used(lambda q, k, v: functional.scaled_dot_product_attention(q, k, v, is_causal=True))
+    remarks, found = used(
+        lambda q, k, v: functional.scaled_dot_product_attention(q, k, v, is_causal=True),
+        *((1, 2, 4096, 64),) * 3,
+    )
     assert [one.kind for one in remarks] == ["passed"]
     assert found[0][:2] == (form_text(AttentionForm("softmax", causal="start", empty="zero")), 0.125)
 
@@ -89,8 +92,8 @@ def test_torchs_own_attention() -> None:
     ("function", "sizes", "reason"),
     [
         (lambda q, k, v: functional.scaled_dot_product_attention(q, k, v, dropout_p=0.1), SIZES, "dropout"),
-        (functional.scaled_dot_product_attention, (2, 4, 100, 64), "from 1024"),
-        (functional.scaled_dot_product_attention, (2, 4, 2048, 96), "no gain"),
+        (functional.scaled_dot_product_attention, SIZES, "from 4096"),
+        (functional.scaled_dot_product_attention, (1, 2, 4096, 96), "no gain"),
         (sigmoid, (2, 4, 100, 64), "from 256"),
     ],
 )

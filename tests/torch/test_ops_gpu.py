@@ -135,14 +135,12 @@ def test_kernels_are_placed_whatever_the_number_of_rows(fake: FakeTensorMode) ->
     assert any(node.target is overload(forward(operator_of("layer_norm"))) for node in module.graph.nodes)
 
 
-def test_norms_keep_their_form_for_inductor_on_a_gpu(fake: FakeTensorMode) -> None:
-    """There all of them take as long as reading and writing; a training step with centring was 7 % slower."""
-    from tautomer.runtime.torch.backend import _target
+def test_no_pass_changes_a_graph_for_inductor_on_a_gpu(fake: FakeTensorMode) -> None:
+    """Norms take as long as reading and writing there, in any form; centring made training 7 % slower."""
+    from tautomer.runtime.torch.backend import _by_passes
     from tautomer.runtime.torch.options import Options
-    from tautomer.target import EAGER, INDUCTOR, INDUCTOR_GPU
 
-    assert _target([on_gpu(2, 8), 3], Options()) is INDUCTOR_GPU
-    assert _target([torch.empty(2, 8)], Options()) is INDUCTOR
-    assert _target([on_gpu(2, 8)], Options(then="eager")) is EAGER
-    costs = INDUCTOR_GPU.costs
-    assert costs["LayerNormalization"] <= costs["RMSNormalization"] + costs["centring"]
+    module = graph_of_norm(4)
+    done = _by_passes(module, [on_gpu(4, 8)], Options())
+    assert done.module is module and not done.changed
+    assert "only kernels" in done.remarks[0].reason

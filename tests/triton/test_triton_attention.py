@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tautomer.codegen import triton_attention, triton_attention_backward
 from tautomer.codegen.triton_attention_choices import DEVICES, choice
 from tautomer.codegen.triton_attention_tiles import padded
 from tautomer.patterns.attention_form import AttentionForm
+from tautomer.patterns.score_functions import SCORE_FUNCTIONS
 from tautomer.runtime.triton.modules import load_function
 from tautomer.runtime.triton.resources import compiled
 
@@ -63,6 +65,24 @@ def test_shipped_kernels_fit_their_devices(device: str, head: int, kernel: str) 
     else:
         named = triton_attention_backward.of_keys(form, tiling, grouped=False)
         inputs = triton_attention_backward.arguments(form, tiling, ("dk", "dv"))
+    found = compiled_for(device, named, inputs, tiling, head)
+    assert found.spilled == 0
+    assert found.shared <= SHARED[device]
+    assert found.wide_loads or tiling.loads != "pointers"
+
+
+@pytest.mark.parametrize("score", [name for name in SCORE_FUNCTIONS if name != "sigmoid"])
+def test_every_score_function_compiles(score: str) -> None:
+    # the interpreter does not look at types
+    swept = score == "softplus_reweighted"
+    form = AttentionForm(score, "bfloat16", causal="end", power=3 * swept)
+    tiling = choice(form, "forward", 64, 64, "sm_90", described=True)
+    named, inputs = triton_attention.forward(form, tiling), triton_attention.arguments(form, tiling)
+    assert compiled_for("sm_90", named, inputs, tiling, 64).shared <= SHARED["sm_90"]
+
+
+def compiled_for(device: str, named: tuple[str, str], inputs: Any, tiling: Any, head: int) -> Any:
+    """What a compiler makes of a kernel."""
     size = {"rows": tiling.rows, "keys": tiling.keys}
     signature = {
         name: f"tensordesc<bf16[1, 1, {size[kind.split()[0]]}, {padded(head)}]>" if " " in kind else kind
@@ -70,7 +90,4 @@ def test_shipped_kernels_fit_their_devices(device: str, head: int, kernel: str) 
         if not name.endswith("_step")
     }
     constants = tiling.constants(head, head) | {name: 1 for name, _ in inputs if name.endswith("_step")}
-    found = compiled(load_function(*named), signature, constants, tiling.warps, device, tiling.stages)
-    assert found.spilled == 0
-    assert found.shared <= SHARED[device]
-    assert found.wide_loads or tiling.loads != "pointers"
+    return compiled(load_function(*named), signature, constants, tiling.warps, device, tiling.stages)

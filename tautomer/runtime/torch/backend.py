@@ -24,11 +24,11 @@ from tautomer.runtime.torch.capture import capture
 from tautomer.runtime.torch.compat import RestartAnalysis, SkipFrame, lookup_backend
 from tautomer.runtime.torch.ops_use import use_kernels
 from tautomer.runtime.torch.options import Options
-from tautomer.runtime.torch.rewriting import rewrite_graph
+from tautomer.runtime.torch.rewriting import Rewritten, rewrite_graph
 from tautomer.runtime.torch.sparse_use import use_sparse
 from tautomer.runtime.torch.trace import log, trace_graph, trace_remarks
 from tautomer.runtime.torch.weight_values import take_weight_values, weight_nodes, weights_are_fixed
-from tautomer.target import EAGER, INDUCTOR, INDUCTOR_GPU, Target
+from tautomer.target import EAGER, INDUCTOR
 
 Compiled = Callable[..., Any]
 
@@ -63,14 +63,7 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
     """The graph after the passes, or None where none of them changed anything."""
     trace_graph("before", graph)
     captured = capture(graph, inputs)
-    done = rewrite_graph(
-        captured,
-        inputs,
-        weights="prologue" if weights_are_fixed(captured, inputs) else "graph",
-        norm=chosen.norm,
-        target=_target(inputs, chosen),
-        verify=chosen.verify,
-    )
+    done = _by_passes(captured, inputs, chosen)
     compiled = chosen.kernels and chosen.then == "inductor"
     placed = use_attention(done.module) if compiled else []
     # in a training step of residual sums and norms they were slower than what inductor fuses
@@ -84,12 +77,21 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
     return done.module
 
 
-def _target(inputs: Sequence[Any], chosen: Options) -> Target:
-    """What the graph goes to, by the device of its inputs."""
-    if chosen.then != "inductor":
-        return EAGER
+def _by_passes(captured: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Rewritten:
+    """The graph after the passes that its device gains from."""
     on_gpu = any(isinstance(one, torch.Tensor) and one.device.type == "cuda" for one in inputs)
-    return INDUCTOR_GPU if on_gpu else INDUCTOR
+    if on_gpu and chosen.then == "inductor" and chosen.norm == "auto":
+        # inductor's norms read and write at the speed of memory in any form; no rewrite was measured to gain
+        reason = "no rewrite is known to gain on a GPU; only kernels are placed"
+        return Rewritten(captured, [Remark("analysis", "passes", "graph", "", reason)], False)
+    return rewrite_graph(
+        captured,
+        inputs,
+        weights="prologue" if weights_are_fixed(captured, inputs) else "graph",
+        norm=chosen.norm,
+        target=INDUCTOR if chosen.then == "inductor" else EAGER,
+        verify=chosen.verify,
+    )
 
 
 def _compiled(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Compiled:
