@@ -18,6 +18,9 @@ struct Sparse {
   char* y;
   int64_t rows, inputs, neurons, outputs, size;  // of one number, in bytes
   bool everything;  // no weight that is not finite may be left out
+
+  // by c and not by x: the address of a tensor without numbers, as x may be, is null in some allocators
+  bool gated() const { return up_bias != nullptr; }
 };
 
 struct Pieces {
@@ -68,8 +71,9 @@ struct Met {
 };
 
 void list_met(const SparseFunctions& f, const Sparse& s, int64_t row, int64_t rows, Met& met) {
-  const void* inputs[] = {s.h + row * s.neurons * s.size, s.x ? s.x + row * s.inputs * s.size : nullptr};
-  void* outputs[] = {s.x ? met.gates : met.factors, met.places, &met.count};
+  const char* const x = s.gated() ? s.x + row * s.inputs * s.size : nullptr;
+  const void* inputs[] = {s.h + row * s.neurons * s.size, x};
+  void* outputs[] = {s.gated() ? met.gates : met.factors, met.places, &met.count};
   const double parameters[] = {double(rows), double(s.inputs), double(s.everything)};
   f.met(inputs, outputs, parameters, 0, 1, s.neurons);
 }
@@ -85,7 +89,7 @@ template <class Split>
 void add_met(const SparseFunctions& f, const Sparse& s, int64_t row, int64_t rows, const Met& met,
              const Split& split) {
   const double number = double(rows);
-  if (s.x && met.count) {
+  if (s.gated() && met.count) {
     const int64_t step = rows_of_a_part(met.count, s.inputs * s.size + 1);
     split(Pieces{f.dots, {s.x + row * s.inputs * s.size, met.gates, met.places, s.up, s.up_bias},
                  {met.factors}, {number}, met.count, step, s.inputs});
@@ -103,7 +107,7 @@ template <class Split>
 void many_rows(const SparseFunctions& f, const Sparse& s, char* hidden, const Split& split) {
   const double rows = double(s.rows);
   const char* h = s.h;
-  if (s.x) {
+  if (s.gated()) {
     split(Pieces{f.gated_many, {s.x, s.up, s.up_bias, s.h}, {hidden}, {rows, double(s.inputs)}, s.neurons,
                  256, s.neurons});
     h = hidden;
@@ -128,7 +132,7 @@ bool sparse_linear(const SparseFunctions& f, const Sparse& s, Scratch& scratch, 
     const int64_t rows = s.rows - row < FEW_ROWS_OF_H ? s.rows - row : FEW_ROWS_OF_H;
     list_met(f, s, row, rows, met);
     if (row == 0 && dense_is_faster(s, met)) {
-      memory = s.x ? scratch.of(size_t(s.rows * s.neurons * s.size)) : memory;
+      memory = s.gated() ? scratch.of(size_t(s.rows * s.neurons * s.size)) : memory;
       if (memory) many_rows(f, s, memory, split);
       return memory;
     }
