@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from tautomer.codegen.isa import Isa
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPE_OF = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
+"""ONNX's name of an element type -> the one that kernels have."""
+DTYPES = tuple(DTYPE_OF.values())
 
 _FLOAT32 = """\
 typedef float S;

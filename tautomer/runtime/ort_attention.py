@@ -10,12 +10,12 @@ import onnx_ir as ir
 from tautomer.codegen.attention_kernel import attention_kernel
 from tautomer.codegen.isa import Isa
 from tautomer.codegen.ort_library import ATTENTION, OrtOther
+from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import InternalError
 from tautomer.graph.facts import Facts
 from tautomer.patterns.attention_operator import AttentionOperator, operator_named
 
 # ONNX's name of an element type -> the one that kernels have
-DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
 _TYPES = {"lengths": "INT64", "slopes": "FLOAT", "sink": "FLOAT"}
 
 
@@ -26,9 +26,9 @@ def operator_of(op: str, element_type: str) -> AttentionOperator:
         InternalError: there is none.
     """
     operator = operator_named(op)
-    if operator is None or element_type not in DTYPES:
+    if operator is None or element_type not in DTYPE_OF:
         raise InternalError(f"no kernel of attention for {element_type}", where=op)
-    return replace(operator, form=replace(operator.form, dtype=DTYPES[element_type]))
+    return replace(operator, form=replace(operator.form, dtype=DTYPE_OF[element_type]))
 
 
 def misfit(node: ir.Node, facts: Facts) -> str:
@@ -40,7 +40,7 @@ def misfit(node: ir.Node, facts: Facts) -> str:
         return "it does not have the inputs of its form"
     types = [facts.get(value).dtype or value.dtype for value in inputs]
     first = types[0]
-    if first is None or first.name not in DTYPES:
+    if first is None or first.name not in DTYPE_OF:
         return "its element type is not known, or not one that kernels are written for"
     if [None if kind is None else kind.name for kind in types] != list(_input_types(operator, first.name)):
         return "an input has another type than its form says"

@@ -13,6 +13,7 @@ from tautomer.codegen.algorithms import has_parts
 from tautomer.codegen.cost_model import thresholds_of
 from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
 from tautomer.codegen.ort_library import OrtKernel, OrtOther, OrtVariant, library_text
+from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import InputError, TautomerError
 from tautomer.machine import Machine
 from tautomer.patterns.operation import definitions
@@ -21,7 +22,7 @@ from tautomer.runtime.machine import machine_of, this_machine
 from tautomer.runtime.ort_attention import attention_of
 from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
 from tautomer.runtime.ort_check import check_of
-from tautomer.runtime.ort_sparse import DTYPES, sparse_of
+from tautomer.runtime.ort_sparse import sparse_of
 from tautomer.runtime.tuned import tuned
 
 __all__ = ["Candidates", "Source", "Unavailable", "all_kernels", "kernels_for", "library_for", "source_of"]
@@ -118,7 +119,7 @@ def all_kernels(ops: Collection[str] = ()) -> list[Wanted]:
             raise InputError(
                 f"no kernel is written for '{op}'", remedy=f"choose among {', '.join(sorted(names))}"
             )
-    return [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in DTYPES]
+    return [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in DTYPE_OF]
 
 
 def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine | None = None) -> Source:
@@ -174,9 +175,9 @@ def ort_kernel(wanted: Wanted, isa: Isa, machine: Machine) -> tuple[OrtKernel, t
     from tautomer.codegen.kernel import kernel_for
 
     definition = wanted.definition
-    if wanted.element_type not in DTYPES:
+    if wanted.element_type not in DTYPE_OF:
         raise InputError(f"no kernel is written for {wanted.element_type}", where=definition.key)
-    dtype = DTYPES[wanted.element_type]
+    dtype = DTYPE_OF[wanted.element_type]
     kernel = kernel_for(definition, dtype=dtype, isa=isa)
     variants, flags = [], dict.fromkeys(kernel.flags)
     for one in thresholds_of(definition, dtype, machine):

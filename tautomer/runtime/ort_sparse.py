@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tautomer.codegen.isa import Isa
 from tautomer.codegen.ort_library import SPARSE, OrtOther
 from tautomer.codegen.sparse_kernel import sparse_kernel
+from tautomer.codegen.storage import DTYPE_OF
 from tautomer.graph.facts import Facts
 from tautomer.patterns.sparse_linear import FEW, INPUTS, TYPES
 from tautomer.runtime.first_run import Trial, first_run
 from tautomer.runtime.kernel_cache import library
 
 # ONNX's name of an element type -> the one that kernels have
-DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
 # How far a result may be off, relative to the largest of its row: a kernel that is wrong is off by more.
 _OFF = {"FLOAT": 1e-5, "FLOAT16": 4e-3, "BFLOAT16": 3e-2}
 _INPUTS, _NEURONS, _OUTPUTS, _MANY_ROWS = 51, 75, 37, 13  # no multiple of any vector or tile
@@ -45,7 +45,7 @@ def misfit(node: ir.Node, facts: Facts) -> str:
 
 def sparse_of(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[str, ...]]:
     """A sparse linear map as a library takes it, and what the compiler needs to be told."""
-    kernel = sparse_kernel(DTYPES[element_type], isa)
+    kernel = sparse_kernel(DTYPE_OF[element_type], isa)
     return OrtOther(SPARSE, op, INPUTS[op], kernel.symbol, kernel.text, element_type), kernel.flags
 
 
@@ -55,7 +55,7 @@ def kernel_library(element_type: str, isa: Isa) -> tuple[Path, str]:
     Raises:
         TautomerError: there is none.
     """
-    kernel = sparse_kernel(DTYPES[element_type], isa)
+    kernel = sparse_kernel(DTYPE_OF[element_type], isa)
 
     def checked(path: Path) -> str | None:
         return check(path, kernel.symbol, element_type)

@@ -12,14 +12,14 @@ from tautomer.codegen.attention_backward import has_backward
 from tautomer.codegen.attention_kernel import attention_kernel
 from tautomer.codegen.storage import DTYPES
 from tautomer.codegen.torch_attention import library_text
-from tautomer.errors import ResourceError, TautomerError
+from tautomer.errors import TautomerError
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.patterns.attention_operator import form_text
 from tautomer.runtime import attention_check
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.loaded import load
 from tautomer.runtime.ort_kernels import isa_of
-from tautomer.runtime.torch.ops_library import torch_flags
+from tautomer.runtime.torch.ops_library import load_into_torch, torch_flags
 
 _LOG = logging.getLogger("tautomer.torch")
 _LOCK = threading.RLock()
@@ -81,14 +81,9 @@ def loaded() -> Path:
     Raises:
         TautomerError: it cannot be built or loaded.
     """
-    import torch
-
     from tautomer.runtime.torch.attention_rules import register
 
     path = library(*torch_flags(library_text()))
-    try:
-        torch.ops.load_library(str(path))
-    except OSError as error:
-        raise ResourceError(f"the library cannot be loaded ({error})", where=str(path)) from error
+    load_into_torch(path)
     register()
     return path

@@ -144,6 +144,17 @@ def _load_operators() -> None:
         if str(path) not in torch.ops.loaded_libraries:
             raise ResourceError("another library has registered operators of these names", where=str(path))
         return
+    load_into_torch(path)
+
+
+def load_into_torch(path: Path) -> None:
+    """Makes torch know the operators of a library.
+
+    Raises:
+        ResourceError: it cannot be loaded.
+    """
+    import torch
+
     try:
         torch.ops.load_library(str(path))
     except OSError as error:

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from tautomer.codegen.sparse_kernel import PARTS
-from tautomer.codegen.storage import DTYPES
+from tautomer.codegen.storage import DTYPE_OF, DTYPES
 from tautomer.codegen.torch_operators import NAMESPACE
 from tautomer.codegen.torch_sparse import NAMES, library_text
-from tautomer.errors import ResourceError, TautomerError
+from tautomer.errors import TautomerError
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.loaded import load
 from tautomer.runtime.ort_kernels import isa_of
 from tautomer.runtime.ort_sparse import kernel_library
-from tautomer.runtime.torch.ops_library import torch_flags
+from tautomer.runtime.torch.ops_library import load_into_torch, torch_flags
 
 _LOG = logging.getLogger("tautomer.torch")
-_ELEMENT_TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
+_ELEMENT_TYPES = {ours: theirs for theirs, ours in DTYPE_OF.items()}
 
 
 def sparse_operator(*, gated: bool) -> Any:
@@ -58,10 +58,7 @@ def _loaded() -> Path:
     import torch
 
     path = library(*torch_flags(library_text()))
-    try:
-        torch.ops.load_library(str(path))
-    except OSError as error:
-        raise ResourceError(f"the library cannot be loaded ({error})", where=str(path)) from error
+    load_into_torch(path)
     torch.library.register_fake(f"{NAMESPACE}::{NAMES[0]}", _fake)
     torch.library.register_fake(
         f"{NAMESPACE}::{NAMES[1]}",
