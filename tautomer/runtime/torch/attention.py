@@ -66,7 +66,7 @@ def score_attention(
     """
     if (softcap is not None and not softcap > 0.0) or (window is not None and window < 1):
         raise InputError("a soft cap is above 0, and a window has a key", where="score_attention")
-    dtype = str(q.dtype).removeprefix("torch.")
+    dtype = str(_type_that_runs(q)).removeprefix("torch.")
     form = AttentionForm(
         score,
         dtype if dtype in DTYPES else "float32",
@@ -87,6 +87,13 @@ def score_attention(
         return meaning(form, *arguments)
     found: torch.Tensor = overload()(*arguments)
     return found
+
+
+def _type_that_runs(q: torch.Tensor) -> torch.dtype:
+    """The type that q has once autocast has narrowed it; its kernel is the one to be attached."""
+    kind = q.device.type
+    narrows = kind in ("cpu", "cuda") and q.dtype != torch.float64 and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if narrows else q.dtype
 
 
 def load_attention(form: AttentionForm) -> None:
