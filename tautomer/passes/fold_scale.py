@@ -32,9 +32,7 @@ class FoldScale:
     def __call__(self, work: Workspace) -> list[Remark]:
         """Rewrites in place; returns a remark for each scale."""
         remarks = []
-        for node in [
-            node for node in work.model.graph if node.op_type == "Mul" and node.domain in ("", "ai.onnx")
-        ]:
+        for node in _products(work):
             shape = work.facts.get(node.outputs[0]).shape
             for index in (0, 1):
                 axis = _channel(work, node, 1 - index)
@@ -72,6 +70,17 @@ class FoldScale:
         value.name = name
         done = f"its scale per channel is folded into {len(writers)} constants"
         return Remark("passed", self.name, "Mul", where, done)
+
+
+def _products(work: Workspace) -> list[ir.Node]:
+    """The products by elements that are computed when the model runs."""
+    return [
+        node
+        for node in work.model.graph
+        if node.op_type == "Mul"
+        and node.domain in ("", "ai.onnx")
+        and not work.facts.get(node.outputs[0]).constant
+    ]
 
 
 def _channel(work: Workspace, node: ir.Node, index: int) -> int | None:

@@ -19,6 +19,7 @@ from tautomer.passes.fuse_rowwise import FuseRowwise
 from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
 from tautomer.passes.lower_tanh import LowerTanh
+from tautomer.passes.merge_adapters import MergeAdapters
 from tautomer.passes.merge_norms import MergeNorms
 from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
@@ -93,7 +94,9 @@ def rewrite(
     )
     if choices.weights != "ahead":
         streams = (recentre,)  # what changes weights for a little less to do in each run
+    adapters = () if choices.sites_only or choices.weights == "every run" else (MergeAdapters(),)
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
+        *adapters,
         FuseAttention(target),
         Raise(target),
         *(() if choices.sites_only else streams),

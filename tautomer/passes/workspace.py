@@ -27,7 +27,15 @@ from tautomer.patterns.recognised import Recognised
 class Evidence(Protocol):
     """Decides whether a rewrite may be done."""
 
-    def refuses(self, key: Any, old: ir.Value, new: ir.Value, leaves: Mapping[ir.Value, ir.Value]) -> str:
+    def refuses(
+        self,
+        key: Any,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        *,
+        linear: bool = False,
+    ) -> str:
         """The reason why a new value may not take the place of an old one, or "".
 
         Args:
@@ -35,6 +43,8 @@ class Evidence(Protocol):
             old: the value as the model computes it.
             new: the value that is to replace it.
             leaves: what both are computed from -> the value of the original model that has its shape.
+            linear: whether they are linear maps of the leaves: then inputs of every class tell no more than
+                random ones do, and those near the end of the range only which sum overflows first.
         """
 
     def blind(self) -> str:

@@ -30,7 +30,7 @@ MOST_MEAN = 1e-2
 class Trust:
     """Refuses nothing; its user is told that nothing was verified."""
 
-    def refuses(self, *_: Any) -> str:
+    def refuses(self, *_: Any, linear: bool = False) -> str:
         """Never a reason."""
         return ""
 
@@ -62,9 +62,17 @@ class Witness:
     def __post_init__(self) -> None:
         self._neighbourhood = Neighbourhood(self.model)
 
-    def refuses(self, key: Any, old: ir.Value, new: ir.Value, leaves: Mapping[ir.Value, ir.Value]) -> str:
+    def refuses(
+        self,
+        key: Any,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        *,
+        linear: bool = False,
+    ) -> str:
         """Why the new value may not take the old one's place, or ""."""
-        reason = self._neighbourhood.refuses(key, old, new, leaves)
+        reason = self._neighbourhood.refuses(key, old, new, leaves, linear=linear)
         self._sites += not reason
         return reason
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from tautomer.graph.fx.emitter import Emitter
 from tautomer.graph.fx.site import Opaque, Site
+from tautomer.graph.fx.sizes import element_type
 from tautomer.graph.fx.table import reads, writes
 
 
@@ -81,6 +82,18 @@ def convolution(site: Site) -> ir.Value:
         group=int(site.number("groups")),
         kernel_shape=[int(size) for size in weight[2:]],
     )
+
+
+@reads("aten.eye.default")
+def identity_matrix(site: Site) -> ir.Value:
+    """Ones on the diagonal: adapters are multiplied by it to get the product of their matrices."""
+    site.of_floats()
+    dtype = element_type(site.result.dtype)
+    size = int(site.number("n"))
+    zero = ir.tensor(np.zeros(1, np.int8))
+    zeros = site.op("ConstantOfShape", site.constant([size, size]), value=ir.AttrTensor("value", zero))
+    assert dtype is not None
+    return site.op("EyeLike", zeros, dtype=int(dtype))
 
 
 @reads("aten.embedding.default")

@@ -152,6 +152,14 @@ def nothing(site: Site) -> Operand:
     return site.tensor("self")
 
 
+@reads("aten.detach.default")
+def detached(site: Site) -> Operand:
+    """The same numbers, where no gradient is stopped."""
+    if site.differentiable:
+        raise Opaque("it stops gradients")
+    return site.tensor("self")
+
+
 @reads("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
 def dropout(site: Site) -> Operand:
     """Nothing, outside of training."""

@@ -70,7 +70,7 @@ class Reader:
         graph.name = "fx"
         self.values: dict[torch.fx.Node, ir.Value] = {}
         self._fx = FxModel(module, ir.Model(graph, ir_version=_IR_VERSION))
-        self._constants, self._stored = constants, stored
+        self._constants, self.stored = constants, stored
         self._names = Names(node.name for node in module.graph.nodes)
         self._literals: dict[Any, ir.Value] = {}
         self._tied: dict[Any, ir.Value] = {}
@@ -160,7 +160,7 @@ class Reader:
             dtype = element_type(held.dtype)
             assert dtype is not None
             shape = tuple(int(size) for size in held.shape)
-            if self._stored and not is_fake(held):
+            if self.stored and not is_fake(held):
                 tensor: ir.TensorProtocol = ir.LazyTensor(
                     lambda: ir.tensor_adapters.TorchTensor(held.detach().cpu()),
                     dtype,

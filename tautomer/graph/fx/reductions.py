@@ -39,6 +39,31 @@ def over_axes(site: Site) -> ir.Value:
     )
 
 
+@reads("aten.linalg_norm.default", "aten.linalg_vector_norm.default")
+def euclidean_norm(site: Site) -> ir.Value:
+    """The root of the sum of squares along one axis."""
+    site.of_floats()
+    site.of_one_type("self")
+    axes = list(site.number("dim") or [])
+    if site.number("ord") not in (None, 2) or len(axes) != 1:
+        raise Opaque("it is another norm than that of rows")
+    rank = len(site.meta("self").shape)
+    return site.op(
+        "ReduceL2",
+        site.tensor("self"),
+        site.constant([axes[0] % rank - rank]),
+        keepdims=int(site.number("keepdim")),
+    )
+
+
+@writes("ReduceL2")
+def write_norm(emit: Emitter, node: ir.Node) -> Any:
+    """The same."""
+    x, axes = emit.operand(node.inputs[0]), emit.integers(node.inputs[1])
+    keep = bool(node.attributes["keepdims"].as_int()) if "keepdims" in node.attributes else True
+    return emit.call("aten.linalg_vector_norm.default", x, 2, axes, keep)
+
+
 @reads("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default")
 def global_average(site: Site) -> ir.Value:
     """The mean over all pixels."""

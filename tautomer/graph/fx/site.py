@@ -66,6 +66,11 @@ class Site:
         return self.fx.meta["val"]
 
     @property
+    def differentiable(self) -> bool:
+        """Whether gradients may flow: parameters are not just the numbers that they are now."""
+        return not self._reader.stored
+
+    @property
     def shape(self) -> Sequence[Any]:
         """The sizes of the result."""
         shape: Sequence[Any] = self.result.shape

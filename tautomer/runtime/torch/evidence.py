@@ -36,9 +36,18 @@ class TorchWitness:
         self._neighbourhood = Neighbourhood(fx.model)
         self._exact: dict[str, Any] = {}
 
-    def refuses(self, key: Any, old: ir.Value, new: ir.Value, leaves: Mapping[ir.Value, ir.Value]) -> str:
+    def refuses(
+        self,
+        key: Any,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        *,
+        linear: bool = False,
+    ) -> str:
         """Why the new value may not take the old one's place, or ""."""
-        return self._withheld.get(str(old.name), "") or self._neighbourhood.refuses(key, old, new, leaves)
+        refusal = self._withheld.get(str(old.name), "")
+        return refusal or self._neighbourhood.refuses(key, old, new, leaves, linear=linear)
 
     @property
     def skipped(self) -> int:

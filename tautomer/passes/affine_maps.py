@@ -1,0 +1,236 @@
+"""Values that are affine maps of an earlier value, along the last axis, by constants.
+
+y = x M + c         (x M + c) W + b       = x (M W) + (c W + b)
+                    (x M + c) + (x N + d) = x (M + N) + (c + d)
+                    s (x M + c)           = x (M diag(s)) + s c      s a number, or one per channel of y
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.build import Builder
+from tautomer.graph.call import call_of
+from tautomer.graph.naming import label, printable
+from tautomer.passes.workspace import Workspace
+
+_DEEPEST = 16  # nodes of a chain; adapters have six
+_SAME = ("Identity", "Neg", "Dropout")
+_SUMS = ("Add", "Sub")
+_FACTORS = ("Mul", "Div")
+_PRODUCTS = ("MatMul", "Gemm")
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """x M + c, or x diag(g) + c.
+
+    Attributes:
+        matrix: M [in, out]; None where no product has been met yet.
+        gain: g [in] or [1], where there is no M; None for ones.
+        row: c [out] or [1]; None for zero.
+    """
+
+    matrix: ir.Value | None = None
+    gain: ir.Value | None = None
+    row: ir.Value | None = None
+
+
+@dataclass
+class AffineMaps:
+    """The affine maps of one model.
+
+    Args:
+        work: the model; its constants are read, and nothing is changed.
+    """
+
+    work: Workspace
+    _origins: dict[ir.Value, tuple[ir.Value, ...] | str] = field(default_factory=dict)
+
+    def origins(self, value: ir.Value, depth: int = _DEEPEST) -> tuple[ir.Value, ...] | str:
+        """The values of which it is an affine map by a product, the nearest first; or why there is none."""
+        if value not in self._origins:
+            self._origins[value] = self._found(value, depth)
+        return self._origins[value]
+
+    def _found(self, value: ir.Value, depth: int) -> tuple[ir.Value, ...] | str:
+        node = value.producer()
+        if node is None or not depth:
+            return f"'{printable(value.name or '')}' is no linear map of anything"
+        varying = self.operands(node)
+        if isinstance(varying, str):
+            return varying
+        if node.op_type in _PRODUCTS:
+            return self._behind(varying[0], depth - 1)
+        found = [self.origins(operand, depth - 1) for operand in varying]
+        for one in found:
+            if isinstance(one, str):
+                return one
+        first, *rest = [one for one in found if isinstance(one, tuple)]
+        shared = tuple(x for x in first if all(x in other for other in rest))
+        return shared or self._strangers(first[0], rest[0][-1])
+
+    def _behind(self, x: ir.Value, depth: int) -> tuple[ir.Value, ...]:
+        """A factor of a product, and what it is an affine map of itself."""
+        node = x.producer()
+        varying = "" if node is None or not depth else self.operands(node)
+        if node is None or isinstance(varying, str):
+            return (x,)
+        if node.op_type in _PRODUCTS or len(varying) > 1:
+            further = self.origins(x, depth)
+            return (x, *(further if isinstance(further, tuple) else ()))
+        return (x, *self._behind(varying[0], depth - 1))
+
+    def _strangers(self, one: ir.Value, other: ir.Value) -> str:
+        made = other.producer()
+        by = f" (node '{label(made)}', {made.op_type})" if made is not None else ""
+        return (
+            f"its parts are linear in different tensors, '{printable(one.name or '')}' and "
+            f"'{printable(other.name or '')}'{by}"
+        )
+
+    def operands(self, node: ir.Node) -> list[ir.Value] | str:
+        """The operands of an affine node that vary, or half a sentence: why it is none."""
+        facts = self.work.facts
+        given = [value for value in node.inputs if value is not None]
+        varying = [value for value in given if not facts.get(value).constant]
+        where = f"node '{label(node)}' ({node.op_type})"
+        if node.domain not in ("", "ai.onnx") or not varying:
+            return f"{where} is not linear"
+        if node.op_type in _SUMS and len(varying) == 2:
+            shapes = {facts.get(value).shape for value in (*varying, node.outputs[0])}
+            return varying if len(shapes) == 1 and None not in shapes else f"{where} broadcasts what it adds"
+        if node.op_type in _FACTORS and len(varying) == 2:
+            return f"its factor '{printable(varying[-1].name or '')}' is computed when the model runs"
+        if node.op_type == "Cast":
+            return f"{where} rounds between its parts, which compute in different types"
+        if len(varying) != 1 or (node.op_type == "Dropout" and len(given) > 1):
+            return f"{where} is not linear"
+        if node.op_type in _PRODUCTS:
+            weight = facts.get(node.inputs[1])
+            call = call_of(node, self.work.version)
+            plain = not call.get("transA", 0) and call.get("alpha", 1.0) == call.get("beta", 1.0) == 1.0
+            matrix = node.inputs[0] is varying[0] and weight.shape is not None and len(weight.shape) == 2
+            if not matrix or not plain or not all(self._is_row(node, value) for value in given[2:]):
+                return f"{where} is no product with a constant matrix and a bias alone"
+            return varying
+        if node.op_type in _SAME:
+            return varying
+        if node.op_type == "Div" and node.inputs[0] is not varying[0]:
+            return f"{where} divides by it"
+        if node.op_type not in (*_SUMS, *_FACTORS):
+            return f"{where} is not linear"
+        other = next(value for value in given if value is not varying[0])
+        return (
+            varying if self._is_row(node, other) else f"{where} reads a constant that varies with the token"
+        )
+
+    def _is_row(self, node: ir.Node, value: ir.Value) -> bool:
+        """Whether a constant is a number, or has one number per channel of what the node gives."""
+        shape, out = self.work.facts.get(value).shape, self.work.facts.get(node.outputs[0]).shape
+        if shape is None or not out or len(shape) > len(out):
+            return False
+        size = int(np.prod(shape))
+        return size == 1 or (size == out[-1] and shape[-1] == size)
+
+    def region(self, value: ir.Value, x: ir.Value) -> list[ir.Node]:
+        """The nodes between, the last first."""
+        found: dict[ir.Node, None] = {}
+        stack = [value]
+        while stack:
+            top = stack.pop()
+            node = top.producer()
+            if top is x or node is None or node in found:
+                continue
+            found[node] = None
+            varying = self.operands(node)
+            stack += varying if isinstance(varying, list) else []
+        return list(found)
+
+    def written(self, b: Builder, value: ir.Value, x: ir.Value) -> AffineMap:
+        """The map from x to the value, as nodes that compute in double precision."""
+        if value is x:
+            return AffineMap()
+        node = value.producer()
+        assert node is not None
+        varying = self.operands(node)
+        assert isinstance(varying, list)
+        maps = [self.written(b, operand, x) for operand in varying]
+        given = [each for each in node.inputs if each is not None]
+        if node.op_type in _PRODUCTS:
+            weight = _wide(b, given[1])
+            if call_of(node, self.work.version).get("transB", 0):
+                weight = b.op("Transpose", weight, perm=[1, 0])
+            moved = _multiplied(b, maps[0], weight)
+            return _summed(b, "Add", moved, self._shift(b, node, given[2])) if given[2:] else moved
+        if node.op_type in ("Identity", "Dropout"):
+            return maps[0]
+        if node.op_type == "Neg":
+            return _scaled(b, "Mul", maps[0], _minus_one(b))
+        if len(maps) == 2:
+            return _summed(b, node.op_type, *maps)
+        constant = next(each for each in given if each is not varying[0])
+        if node.op_type in _FACTORS:
+            return _scaled(b, node.op_type, maps[0], _row(b, constant))
+        shift = self._shift(b, node, constant)
+        if given[0] is varying[0]:
+            return _summed(b, node.op_type, maps[0], shift)
+        turned = maps[0] if node.op_type == "Add" else _scaled(b, "Mul", maps[0], _minus_one(b))
+        return _summed(b, "Add", turned, shift)
+
+    def _shift(self, b: Builder, node: ir.Node, value: ir.Value) -> AffineMap:
+        """A constant that a node adds to what it gives, as long as a row of that."""
+        row, shape = _row(b, value), self.work.facts.get(node.outputs[0]).shape
+        assert shape is not None
+        if self.work.facts.get(value).size != shape[-1]:
+            row = b.op("Expand", row, b.constant(np.array(shape[-1:], np.int64)))
+        return AffineMap(None, None, row)
+
+
+def _wide(b: Builder, value: ir.Value) -> ir.Value:
+    return b.op("Cast", value, to=int(ir.DataType.DOUBLE))
+
+
+def _minus_one(b: Builder) -> ir.Value:
+    return b.scalar(-1.0, ir.DataType.DOUBLE)
+
+
+def _row(b: Builder, value: ir.Value) -> ir.Value:
+    """A constant with a number per channel as a vector, or a number as one of one element."""
+    return b.op("Reshape", _wide(b, value), b.constant(np.array([-1], np.int64)))
+
+
+def _multiplied(b: Builder, one: AffineMap, weight: ir.Value) -> AffineMap:
+    """(x diag(g) M + c) W."""
+    row = None if one.row is None else b.op("MatMul", one.row, weight)
+    if one.matrix is not None:
+        return AffineMap(b.op("MatMul", one.matrix, weight), None, row)
+    if one.gain is None:
+        return AffineMap(weight, None, row)
+    return AffineMap(b.op("Mul", b.op("Reshape", one.gain, b.constant(np.array([-1, 1]))), weight), None, row)
+
+
+def _scaled(b: Builder, op: str, one: AffineMap, factor: ir.Value) -> AffineMap:
+    """(x M + c) diag(s), or by 1/s."""
+    row = None if one.row is None else b.op(op, one.row, factor)
+    if one.matrix is not None:
+        return AffineMap(b.op(op, one.matrix, factor), None, row)
+    gain = b.scalar(1.0, ir.DataType.DOUBLE) if one.gain is None else one.gain
+    return AffineMap(None, b.op(op, gain, factor), row)
+
+
+def _summed(b: Builder, op: str, one: AffineMap, other: AffineMap) -> AffineMap:
+    """The sum or difference of two maps, of which at most one is without a product."""
+
+    def part(first: ir.Value | None, second: ir.Value | None) -> ir.Value | None:
+        if first is not None and second is not None:
+            return b.op(op, first, second)
+        if first is None and second is not None and op == "Sub":
+            return b.op("Neg", second)
+        return second if first is None else first
+
+    gain = one.gain if other.gain is None else other.gain
+    return AffineMap(part(one.matrix, other.matrix), gain, part(one.row, other.row))

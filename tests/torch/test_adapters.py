@@ -1,0 +1,61 @@
+"""Adapters in torch modules: one linear map in their place, in optimize, torch.compile and ONNX exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from adapters import Dora, Lora, pissa
+from backend_models import compiled
+from fx_models import close
+from torch import Tensor, nn
+
+import tautomer
+
+IN, OUT = 12, 10
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    "lora": lambda: Lora(nn.Linear(IN, OUT), 3),
+    "rank-stabilised, no bias": lambda: Lora(nn.Linear(IN, OUT, bias=False), 3, rank_stabilised=True),
+    "two adapters": lambda: Lora(nn.Linear(IN, OUT), 3, 2),
+    "pissa": lambda: pissa(nn.Linear(IN, OUT), 4),
+    "dora": lambda: Dora(nn.Linear(IN, OUT), 3),
+}
+
+
+class Behind(nn.Module):
+    """An activation, whose result the adapted map reads."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.inner(torch.tanh(x)))
+
+
+def made(name: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(1)
+    return Behind(MODULES[name]()).eval(), torch.randn(2, 5, IN)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_adapted_module_keeps_one_product(name: str) -> None:
+    module, x = made(name)
+    result = tautomer.optimize(module, (x,), target="inductor")
+    products = [count for op, count in result.after.items() if "linear" in op or "matmul" in op or "mm" in op]
+    assert sum(products) == 1, [r for r in result.remarks if r.rule == "merge adapters"]
+    assert result.verification["verdict"] == "EQUAL" and close(module(x), result.model(x))
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_torch_compile_merges_before_the_first_call_and_after_each_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module, x = made("lora")
+    with torch.no_grad(), caplog.at_level("INFO", logger="tautomer"):
+        fast = compiled(module)
+        assert close(module(x), fast(x))
+        module.inner.lora_B["a0"].weight.mul_(2.0)
+        assert close(module(x), fast(x))
+    assert "an adapter of rank 3 is merged" in caplog.text
