@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
@@ -64,17 +63,10 @@ class Model(nn.Module):
 
 @cache
 def backend() -> Callable[..., Any]:
-    """Ours, which has a name only where the package is installed; without python-flint it verifies nothing.
-
-    Exact arithmetic is imported with the backend, and not used then: something stands in for it.
-    """
-    options = {}
-    if find_spec("flint") is None:
-        sys.modules["flint"] = mock.MagicMock()
-        options = {"verify": False}
+    """Ours, by its function: it has a name only where the package is installed. It verifies if it can."""
     from tautomer.runtime.torch.backend import tautomer
 
-    return partial(tautomer, options=options)
+    return partial(tautomer, options={"verify": find_spec("flint") is not None})
 
 
 def model(kind: Kind, place: Place) -> tuple[Model, torch.Tensor]:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
-from flint import arb, arb_mat, ctx, fmpq
 
 from tautomer.graph.semantics.domain import Array, Axes, Unsupported
 from tautomer.verify.field.comparison import Comparison
 from tautomer.verify.field.numbers import Reader
+from tautomer.verify.flint_library import flint
 
 __all__ = ["Ball", "Balls", "Comparison", "Undecided", "agree", "exact"]
 
@@ -50,7 +51,7 @@ class Balls:
         return f"Balls({self.array!r})"
 
     def _with(self, f: Callable[[Any, Any], Any], other: Any) -> Balls:
-        with ctx.workprec(self.domain.bits):
+        with flint.ctx.workprec(self.domain.bits):
             return Balls(f(self.array, self.domain.balls(other)), self.domain)
 
     def __add__(self, other: Any) -> Balls:
@@ -74,7 +75,7 @@ class Balls:
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self) -> Balls:
-        with ctx.workprec(self.domain.bits):
+        with flint.ctx.workprec(self.domain.bits):
             return Balls(-self.array, self.domain)
 
 
@@ -86,11 +87,11 @@ def exact(x: Any) -> Array:
     """
     array = np.asarray(x)
     if array.dtype.kind in "bui":
-        return _balls(array.shape, [arb(int(i)) for i in array.reshape(-1).tolist()])
+        return _balls(array.shape, [flint.arb(int(i)) for i in array.reshape(-1).tolist()])
     numbers = array.astype(np.float64)  # exact for every float type of ONNX
     if np.isnan(numbers).any():
         raise Unsupported("constant", "nan is not a real number")
-    return _balls(array.shape, [arb(value) for value in numbers.reshape(-1).tolist()])
+    return _balls(array.shape, [flint.arb(value) for value in numbers.reshape(-1).tolist()])
 
 
 def _balls(shape: tuple[int, ...], flat: list[Any]) -> Array:
@@ -103,10 +104,9 @@ def _elementwise(f: Callable[..., Any], arity: int) -> Callable[..., Any]:
     vectorised = np.frompyfunc(f, arity, 1)
 
     def apply(self: Ball, *xs: Any) -> Balls:
-        with ctx.workprec(self.bits):
+        with flint.ctx.workprec(self.bits):
             return Balls(vectorised(*(self.balls(x) for x in xs)), self)
 
-    apply.__doc__ = f.__doc__
     return apply
 
 
@@ -119,12 +119,22 @@ def _rint(x: Any) -> Any:
 
 def _log(x: Any) -> Any:
     """The natural logarithm; of the number 0 it is -inf."""
-    return arb.neg_inf() if x.is_zero() else x.log()
+    return flint.arb.neg_inf() if x.is_zero() else x.log()
 
 
 def _sigmoid(x: Any) -> Any:
     """1 / (1 + e^-x)."""
     return 1 / (1 + (-x).exp())
+
+
+def _larger(x: Any, y: Any) -> Any:
+    """The maximum; of balls that overlap, the hull."""
+    return x.max(y)
+
+
+def _smaller(x: Any, y: Any) -> Any:
+    """The minimum; of balls that overlap, the hull."""
+    return x.min(y)
 
 
 class Ball:
@@ -151,7 +161,7 @@ class Ball:
     def constant(self, x: Any) -> Balls:
         """The numbers themselves, without rounding."""
         if self._reader is not None and (number := self._reader.read(x)) is not None:
-            with ctx.workprec(self.bits):
+            with flint.ctx.workprec(self.bits):
                 return Balls(np.full(np.shape(x), number.evaluate(_Numbers()), dtype=object), self)
         return Balls(exact(x), self)
 
@@ -189,16 +199,18 @@ class Ball:
         """Moves elements."""
         return Balls(f(*(self.balls(x) for x in xs)), self)
 
-    exp, log = _elementwise(arb.exp, 1), _elementwise(_log, 1)
-    expm1, log1p = _elementwise(arb.expm1, 1), _elementwise(arb.log1p, 1)
-    sqrt, rsqrt = _elementwise(arb.sqrt, 1), _elementwise(arb.rsqrt, 1)
+    exp, log = _elementwise(methodcaller("exp"), 1), _elementwise(_log, 1)
+    expm1, log1p = _elementwise(methodcaller("expm1"), 1), _elementwise(methodcaller("log1p"), 1)
+    sqrt, rsqrt = _elementwise(methodcaller("sqrt"), 1), _elementwise(methodcaller("rsqrt"), 1)
     reciprocal = _elementwise(lambda x: 1 / x, 1)
-    erf, tanh, sigmoid = _elementwise(arb.erf, 1), _elementwise(arb.tanh, 1), _elementwise(_sigmoid, 1)
-    sin, cos = _elementwise(arb.sin, 1), _elementwise(arb.cos, 1)
-    abs, sign = _elementwise(abs, 1), _elementwise(arb.sgn, 1)
-    floor, ceil, round = _elementwise(arb.floor, 1), _elementwise(arb.ceil, 1), _elementwise(_rint, 1)
+    erf, tanh = _elementwise(methodcaller("erf"), 1), _elementwise(methodcaller("tanh"), 1)
+    sigmoid = _elementwise(_sigmoid, 1)
+    sin, cos = _elementwise(methodcaller("sin"), 1), _elementwise(methodcaller("cos"), 1)
+    abs, sign = _elementwise(abs, 1), _elementwise(methodcaller("sgn"), 1)
+    floor, ceil = _elementwise(methodcaller("floor"), 1), _elementwise(methodcaller("ceil"), 1)
+    round = _elementwise(_rint, 1)
     power = _elementwise(lambda x, y: x**y, 2)
-    maximum, minimum = _elementwise(arb.max, 2), _elementwise(arb.min, 2)  # of balls that overlap, the hull
+    maximum, minimum = _elementwise(_larger, 2), _elementwise(_smaller, 2)
 
     def where(self, condition: Array, a: Any, b: Any) -> Balls:
         """a where the condition holds, else b."""
@@ -223,11 +235,11 @@ class Ball:
 
     def sum(self, x: Any, axes: Axes, keepdims: bool) -> Balls:
         """The sum."""
-        return self._reduced(np.add, self.balls(x), axes, keepdims, arb(0))
+        return self._reduced(np.add, self.balls(x), axes, keepdims, flint.arb(0))
 
     def prod(self, x: Any, axes: Axes, keepdims: bool) -> Balls:
         """The product."""
-        return self._reduced(np.multiply, self.balls(x), axes, keepdims, arb(1))
+        return self._reduced(np.multiply, self.balls(x), axes, keepdims, flint.arb(1))
 
     def mean(self, x: Any, axes: Axes, keepdims: bool) -> Balls:
         """The arithmetic mean."""
@@ -235,18 +247,20 @@ class Ball:
 
     def amax(self, x: Any, axes: Axes, keepdims: bool) -> Balls:
         """The maximum; of balls that overlap, the hull."""
-        return self._reduced(np.frompyfunc(arb.max, 2, 1), self.balls(x), axes, keepdims, arb.neg_inf())
+        return self._reduced(np.frompyfunc(_larger, 2, 1), self.balls(x), axes, keepdims, flint.arb.neg_inf())
 
     def amin(self, x: Any, axes: Axes, keepdims: bool) -> Balls:
         """The minimum; of balls that overlap, the hull."""
-        return self._reduced(np.frompyfunc(arb.min, 2, 1), self.balls(x), axes, keepdims, arb.pos_inf())
+        return self._reduced(
+            np.frompyfunc(_smaller, 2, 1), self.balls(x), axes, keepdims, flint.arb.pos_inf()
+        )
 
     def _reduced(self, f: np.ufunc, x: Array, axes: Axes, keepdims: bool, start: Any) -> Balls:
         kept = [axis for axis in range(x.ndim) if axis not in axes]
         rows = x.transpose(kept + list(axes)).reshape(
             [x.shape[axis] for axis in kept] + [-1 if x.size else 0]
         )
-        with ctx.workprec(self.bits):
+        with flint.ctx.workprec(self.bits):
             out = np.asarray(f.reduce(rows, axis=-1, initial=start), dtype=object)
         shape = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
         return Balls(out.reshape(shape) if keepdims else out, self)
@@ -262,7 +276,7 @@ class Ball:
         batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
         rows = np.broadcast_to(left, batch + left.shape[-2:])
         columns = np.broadcast_to(right, batch + right.shape[-2:])
-        with ctx.workprec(self.bits):
+        with flint.ctx.workprec(self.bits):
             flat = [
                 entry
                 for place in np.ndindex(*batch)
@@ -273,23 +287,23 @@ class Ball:
 
 def _matrix(x: Array) -> Any:
     rows, columns = x.shape
-    return arb_mat(rows, columns, x.reshape(-1).tolist())
+    return flint.arb_mat(rows, columns, x.reshape(-1).tolist())
 
 
 class _Numbers:
     """The numbers that readings are made of, as balls at the precision in force."""
 
     def rational(self, x: Fraction) -> Any:
-        return arb(fmpq(x.numerator, x.denominator))
+        return flint.arb(flint.fmpq(x.numerator, x.denominator))
 
     def sqrt(self, x: Any) -> Any:
         return x.sqrt()
 
     def named(self, name: str) -> Any:
         constants: dict[str, Callable[[], Any]] = {
-            "sqrt(2/pi)": lambda: (2 / arb.pi()).sqrt(),
-            "log2(e)": lambda: 1 / arb.const_log2(),
-            "e": arb.const_e,
+            "sqrt(2/pi)": lambda: (2 / flint.arb.pi()).sqrt(),
+            "log2(e)": lambda: 1 / flint.arb.const_log2(),
+            "e": flint.arb.const_e,
         }
         return constants[name]()
 
@@ -322,7 +336,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 def _infinite(x: Any) -> bool:
     if x.is_finite():
         return False
-    if x == arb.neg_inf() or x == arb.pos_inf():
+    if x == flint.arb.neg_inf() or x == flint.arb.pos_inf():
         return True
     raise Undecided("isinf", "nothing is known of a number")
 
@@ -360,8 +374,8 @@ def agree(a: Balls, b: Balls, bits: int = 200) -> Comparison:
     """
     if a.array.shape != b.array.shape:
         raise ValueError(f"shapes {a.array.shape} and {b.array.shape}")
-    with ctx.workprec(max(a.domain.bits, b.domain.bits)):
-        scale = arb(2) ** -bits
+    with flint.ctx.workprec(max(a.domain.bits, b.domain.bits)):
+        scale = flint.arb(2) ** -bits
         kinds = np.asarray(
             np.frompyfunc(lambda x, y: _relation(x, y, scale), 2, 1)(a.array, b.array), dtype=np.int64
         )
