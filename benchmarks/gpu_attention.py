@@ -32,11 +32,11 @@ from tautomer.runtime.torch.attention import score_attention
 from tautomer.runtime.triton.attention import (
     Operands,
     attend,
-    compile_only,
     gradient_of_queries,
     gradients,
     gradients_of_keys,
 )
+from tautomer.runtime.triton.grid import compile_only
 
 _TOKENS = 16384
 _WIDTH = 2048  # of all heads together

@@ -18,6 +18,7 @@ TITLES = {
     "norms": "Norms and activations",
     "softmax": "Softmax",
     "attention": "Attention",
+    "sparse": "Sparse linear maps",
     "models": "Models",
 }
 TEXT = """# Triton kernels on a GPU

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import interpreted_sparse
 import numpy as np
 import torch
 
@@ -201,7 +202,7 @@ def cases() -> dict[str, Case]:
         found[f"groups with {' '.join(kinds)}"] = partial(rowwise, kinds, True, None)
     found["groups, block by block"] = partial(rowwise, GROUPED[0], True, LOOPED)
     found["absent operands"], found["rows with gaps"] = absent, apart
-    return found
+    return found | {f"sparse linear, {name}": case for name, case in interpreted_sparse.cases().items()}
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from tautomer.codegen.triton_attention_choices import WIDEST, choice
 from tautomer.codegen.triton_attention_tiles import Tiling, padded
 from tautomer.errors import TautomerError
 from tautomer.patterns.attention_form import AttentionForm
-from tautomer.runtime.torch.ops_cuda import no_triton
+from tautomer.runtime.torch.ops_cuda import too_old
 from tautomer.runtime.triton.attention import Operands, attend, attend_one, empty_like_rows, gradients
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def no_kernel(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> str:
         return f"there is no kernel for {q.dtype}"
     if max(q.shape[-1], v.shape[-1]) > WIDEST:
         return f"heads are wider than {WIDEST}"
-    if not torch.version.hip and torch.cuda.get_device_capability(q.device) < (8, 0):
-        return "kernels are for compute capability 8.0 and up"
-    return no_triton()
+    return too_old(q)
 
 
 def has_gradient(form: AttentionForm) -> bool:

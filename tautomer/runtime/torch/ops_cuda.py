@@ -46,8 +46,6 @@ def register_cuda(library: Any) -> None:
 
 def no_kernel(signature: Signature, x: torch.Tensor) -> str:
     """Why an operator runs without a kernel of ours on tensors like x, or ""."""
-    import torch
-
     dtype = str(x.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         return f"there is no kernel for {dtype}"
@@ -56,6 +54,13 @@ def no_kernel(signature: Signature, x: torch.Tensor) -> str:
         return "the length of its rows is not known before it runs"
     if columns < 1 or configuration(signature.program, columns, _ITEM_SIZES[dtype]) is None:
         return f"rows of {columns} elements do not fit into the registers of a multiprocessor"
+    return too_old(x)
+
+
+def too_old(x: torch.Tensor) -> str:
+    """Why no kernel runs on the device of x, or ""."""
+    import torch
+
     if not torch.version.hip and torch.cuda.is_available():
         capability = torch.cuda.get_device_capability(x.device)
         if capability < _LEAST_CAPABILITY:

@@ -41,7 +41,7 @@ def attach_sparse(dtype: str) -> str:
         Why they do not run, or ""; said once on the log `tautomer.torch`, too.
     """
     try:
-        place = _loaded()
+        place = load_operators()
         path, symbol = kernel_library(_ELEMENT_TYPES[dtype], isa_of("native"))
         functions = [ctypes.cast(load(path, symbol + part), ctypes.c_void_p) for part in PARTS]  # type: ignore[arg-type]
         glue = ctypes.CDLL(str(place)).tautomer_torch_attach_sparse
@@ -54,17 +54,27 @@ def attach_sparse(dtype: str) -> str:
 
 
 @cache
-def _loaded() -> Path:
-    import torch
+def load_operators() -> Path:
+    """Makes torch know the operators; the library that holds them.
 
+    Raises:
+        TautomerError: it cannot be built or loaded.
+    """
     path = library(*torch_flags(library_text()))
     load_into_torch(path)
+    register_fakes()
+    return path
+
+
+def register_fakes() -> None:
+    """Makes torch know the shapes of results."""
+    import torch
+
     torch.library.register_fake(f"{NAMESPACE}::{NAMES[0]}", _fake)
     torch.library.register_fake(
         f"{NAMESPACE}::{NAMES[1]}",
         lambda x, gate, up, up_bias, rows, bias, finite: _fake(gate, rows, bias, finite),
     )
-    return path
 
 
 def _fake(h: Any, rows: Any, bias: Any, finite: Any) -> Any:

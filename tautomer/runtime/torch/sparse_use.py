@@ -22,6 +22,8 @@ from tautomer.patterns.exact_zeros import GRID, has_zeros
 from tautomer.patterns.sparse_linear import FEW, WEIGHT_LIMITS
 from tautomer.remarks import Remark
 from tautomer.runtime.torch.compat import OpOverload
+from tautomer.runtime.torch.ops_gains import no_gain_on_gpu
+from tautomer.runtime.torch.sparse_cuda import attach_sparse_cuda
 from tautomer.runtime.torch.sparse_library import attach_sparse, sparse_operator
 
 RULE = "sparse linear"
@@ -124,8 +126,11 @@ def _obstacle(node: fx.Node, weights: Collection[fx.Node]) -> str:
     if weight not in weights or not isinstance(x, torch.Tensor) or not isinstance(w, torch.Tensor):
         return "its weight may change from call to call"
     dtype = str(x.dtype).removeprefix("torch.")
-    if x.device.type != "cpu" or dtype not in DTYPES or not x.dtype == w.dtype == y.dtype:  # type: ignore[union-attr]
-        return "no kernel is written for its device and types"
+    on_gpu = x.device.type == "cuda"
+    if not (on_gpu or x.device.type == "cpu"):
+        return f"no kernel is written for {x.device.type}"
+    if dtype not in DTYPES or not x.dtype == w.dtype == y.dtype:  # type: ignore[union-attr]
+        return "no kernel is written for its types"
     if bias is not None and (not isinstance(bias, fx.Node) or bias.meta["val"].dtype != x.dtype):
         return "its bias is of another type"
     if not all(isinstance(size, int) for size in x.shape):
@@ -134,6 +139,8 @@ def _obstacle(node: fx.Node, weights: Collection[fx.Node]) -> str:
         return f"its {prod(x.shape[:-1])} rows meet nearly every neuron between them: up to {FEW} rows gain"
     if w.numel() < LEAST:
         return f"its weight has {w.numel()} elements: from {LEAST} on it gains"
+    if on_gpu:
+        return no_gain_on_gpu(RULE, dtype, x, trains=False) or attach_sparse_cuda(x)
     return attach_sparse(dtype)
 
 

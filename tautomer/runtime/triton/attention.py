@@ -6,10 +6,7 @@ results in the layout of q's rows, so that the transposes around attention need 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,8 +15,7 @@ from tautomer.codegen import triton_attention, triton_attention_backward, triton
 from tautomer.codegen.triton_attention_scores import Scores
 from tautomer.codegen.triton_attention_tiles import Tiling, padded, strides
 from tautomer.patterns.attention_form import AttentionForm
-from tautomer.runtime.triton.launch import current
-from tautomer.runtime.triton.modules import load_function
+from tautomer.runtime.triton.grid import Launch, launch
 
 if TYPE_CHECKING:
     import torch
@@ -206,40 +202,20 @@ def _launch(
     v: torch.Tensor,
     programs: int,
 ) -> None:
-    """Launches a kernel, or in `compile_only` compiles it."""
     if not programs:
         return
-    function = _loaded(name, text)
-    settings = tiling.constants(q.shape[-1], v.shape[-1])
-    settings |= {"num_warps": tiling.warps, "num_stages": tiling.stages}
-    if os.environ.get("TRITON_INTERPRET") != "1":
-        settings["enable_fp_fusion"] = True
-        if tiling.registers:
-            settings["maxnreg"] = tiling.registers
     arguments = [
         given[one] if one in given else _tiles(given[one.removesuffix("_tiles")], kind, tiling)
         for one, kind in inputs
     ]
-    if _COMPILING.get():
-        function.warmup(*arguments, grid=(programs,), **settings)
-        return
     if tiling.loads == "descriptors":
         _let_descriptors_allocate(q)
-    with current(q.device):
-        function[(programs,)](*arguments, **settings)
-
-
-@contextmanager
-def compile_only() -> Iterator[None]:
-    """Kernels that are launched in this context are only compiled; results hold nothing."""
-    token = _COMPILING.set(True)
-    try:
-        yield
-    finally:
-        _COMPILING.reset(token)
-
-
-_COMPILING: ContextVar[bool] = ContextVar("compiling", default=False)
+    constants = tiling.constants(q.shape[-1], v.shape[-1])
+    launch(
+        Launch(name, text, programs, constants, tiling.warps, tiling.stages, tiling.registers),
+        arguments,
+        q.device,
+    )
 
 
 def _tiles(tensor: torch.Tensor, kind: str, tiling: Tiling) -> Any:
@@ -260,7 +236,6 @@ def _let_descriptors_allocate(like: torch.Tensor) -> None:
     )
 
 
-_loaded = lru_cache(maxsize=256)(load_function)
 _forward = lru_cache(maxsize=256)(triton_attention.forward)
 _decode = lru_cache(maxsize=256)(triton_attention_decode.decode)
 _joined = lru_cache(maxsize=256)(triton_attention_decode.joined)

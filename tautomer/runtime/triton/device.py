@@ -5,9 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
+from typing import TYPE_CHECKING
 
 from tautomer.errors import MissingToolError, ResourceError
 from tautomer.machine import DEVICES, Device
+
+if TYPE_CHECKING:
+    import torch
+
+
+def multiprocessors(device: torch.device) -> int:
+    """Of a device; of one that is not here, those of an H100."""
+    import torch
+
+    if device.type == "cuda" and torch.cuda.is_available():
+        return device_here(device.index or 0).multiprocessors
+    return DEVICES["cuda:sm_90"].multiprocessors
 
 
 def first_device() -> Device:

@@ -8,7 +8,6 @@ Under a compiler of torch the launch is recorded in the graph, so that it compil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from tautomer.codegen.triton_parts import steps
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.runtime.triton.device import device_here
-from tautomer.runtime.triton.modules import function_of
+from tautomer.runtime.triton.grid import Launch, launch
 from tautomer.runtime.triton.tuned import key_of, recalled
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ def run(
     programs, scratch = _shared(program, found, rows, columns, x)
     given = [tensor.contiguous() for tensor in tensors]
     arguments = (*given, *whole, *scratch, *_numbers(kernel, numbers, rows, columns))
-    with nullcontext() if traced else current(x.device):
-        _launcher(kernel, traced)[(programs,)](*arguments, **kernel.tile(found), **_options(found, traced))
+    how = Launch(kernel.name, kernel.text, programs, kernel.tile(found), found.warps)
+    launch(how, arguments, x.device, traced=traced)
     return (*whole, *(one.sum(0) for one in scratch[: len(program.totals)]))
 
 
@@ -120,15 +119,6 @@ def _shared(
     return tiles, []
 
 
-def current(device: torch.device) -> AbstractContextManager[Any]:
-    """Triton launches on the current device, whatever its tensors lie on."""
-    import torch
-
-    if device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
-        return nullcontext()
-    return torch.cuda.device(device)
-
-
 @cache
 def _configuration(program: Program, columns: int, itemsize: int, index: int | None) -> Configuration | None:
     """What was measured on the device, or what is usual."""
@@ -156,15 +146,3 @@ def _numbers(kernel: TritonKernel, numbers: Sequence[float], rows: Any, columns:
     whole = {name: int(by_name[name]) for name in WHOLE_PARAMETERS if name in by_name}
     known: dict[str, Any] = {**by_name, **sizes, **whole}
     return [known[name] for name in kernel.numbers]
-
-
-def _options(found: Configuration, traced: bool) -> dict[str, Any]:
-    # the compilers of torch know no name for the second
-    return {"num_warps": found.warps} if traced else {"num_warps": found.warps, "enable_fp_fusion": True}
-
-
-def _launcher(kernel: TritonKernel, traced: bool) -> Any:
-    import torch
-
-    function = function_of(kernel)
-    return torch.library.wrap_triton(function) if traced else function

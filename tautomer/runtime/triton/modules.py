@@ -6,30 +6,22 @@ text that was asked for, and what runs is that text, not what is read from the f
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tautomer.codegen.triton_kernel import TritonKernel
 from tautomer.errors import MissingToolError, ResourceError
 from tautomer.runtime import cache_folder, own_file
 from tautomer.runtime.cache_folder import UnusableFolderError
 
 
-@cache
-def function_of(kernel: TritonKernel) -> Any:
-    """The kernel, as `triton.jit` has it.
+def load_function(name: str, text: str) -> Any:
+    """The function of this name of a module with this text, as `triton.jit` has it.
 
     Raises:
         MissingToolError: there is no triton.
         ResourceError: no folder can hold its file.
     """
-    return load_function(kernel.name, kernel.text)
-
-
-def load_function(name: str, text: str) -> Any:
-    """The function of this name of a module with this text; see `function_of`."""
     try:
         import triton  # noqa: F401
     except ImportError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tautomer.codegen.triton_kernel import TritonKernel
 from tautomer.errors import CheckFailedError
-from tautomer.runtime.triton.modules import function_of
+from tautomer.runtime.triton.modules import load_function
 
 _TYPES = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}
 _TARGETS = {"sm_80": ("cuda", 80, 32), "sm_90": ("cuda", 90, 32), "gfx942": ("hip", "gfx942", 64)}
@@ -63,7 +63,7 @@ def resources(
         signature |= {"partial_ptr": "*fp32", "counter_ptr": "*i32"}
     parameters = kernel.program.parameters
     signature |= {name: "fp32" if name in parameters else "i32" for name in kernel.numbers}
-    return compiled(function_of(kernel), signature, constants, warps, device)
+    return compiled(load_function(kernel.name, kernel.text), signature, constants, warps, device)
 
 
 def compiled(
