@@ -38,7 +38,7 @@ test: $(VENV)/dev ## install the development extras and run the tests
 OTHER := $(VENV)-torch-$(TORCH)
 test-torch: ## run the torch tests on another version: make test-torch TORCH=2.11.0
 	$(PYTHON) -m venv $(OTHER)
-	$(OTHER)/bin/pip install --quiet torch==$(TORCH) -e '.[dev]'
+	$(OTHER)/bin/pip install --quiet --disable-pip-version-check torch==$(TORCH) -e '.[dev]'
 	$(OTHER)/bin/python -m pytest tests/torch
 
 check: $(VENV)/dev ## ruff, mypy --strict, import floors

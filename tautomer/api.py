@@ -146,17 +146,16 @@ def explain(
         example_inputs, dynamic_shapes, constants: as for `inspect`.
         target, norm, merge_products, defer_scale: as for `optimize`.
     """
+    choices = Choices(norm, merge_products, defer_scale)
     if _is_module(model):
         from tautomer.runtime.torch import exported as modules
 
-        _only_for_onnx(merge_products, defer_scale)
         exported = modules.export(model, example_inputs, dynamic_shapes)
         there = [_recognised_remark(op) for op in modules.recognised(exported, _mode(constants)).operations]
         done = modules.rewrite_module(
-            exported, target=target, norm=norm, constants=_mode(constants), verify=False
+            exported, target=target, asked=choices, constants=_mode(constants), verify=False
         )
         return [*there, *done.remarks]
-    choices = Choices(norm, merge_products, defer_scale)
     wanted = target_of(target)
     working = as_model(model) if isinstance(model, (str, Path)) else as_model(model).clone()
     recognition = recognise(working, constants=_mode(constants))
@@ -209,24 +208,23 @@ def optimize(
             With choices as they are by default, rewrites of whole streams are left out before that.
     """
     mode, tell = _mode(constants), progress or (lambda line: None)
+    choices = Choices(norm, merge_products, defer_scale)
     if _is_module(model):
         from tautomer.runtime.torch import exported as modules
 
-        _only_for_onnx(merge_products, defer_scale)
         tell("export")
         start = time.perf_counter()
         exported = modules.export(model, example_inputs, dynamic_shapes)
         stages = {"export": time.perf_counter() - start}
         tell("rewrite")
         start = time.perf_counter()
-        made = modules.rewrite_module(exported, target=target, norm=norm, constants=mode, verify=verify)
+        made = modules.rewrite_module(exported, target=target, asked=choices, constants=mode, verify=verify)
         program = partial(modules.as_program, exported, made.module)
         after = program() if export else made.module if made.changed else model
         stages["rewrite"] = time.perf_counter() - start
         counts = modules.census(exported.graph), modules.census(made.module)
         return Result(after, made.remarks, *counts, made.verification, made.changed, stages, program=program)
     wanted = with_gains(target_of(target), machine_of(machine))
-    choices = Choices(norm, merge_products, defer_scale)
     try:
         return _optimized(model, wanted, mode, choices, verify=verify, tell=tell)
     except CheckFailedError as failure:
@@ -351,11 +349,6 @@ def _is_module(model: Any) -> TypeGuard[Any]:
     """Whether it is torch's: whoever has one has imported torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(model, (torch.nn.Module, torch.export.ExportedProgram))
-
-
-def _only_for_onnx(merge_products: bool, defer_scale: bool) -> None:
-    if merge_products or defer_scale:
-        raise InputError("merge_products and defer_scale are for ONNX models", remedy="leave them out")
 
 
 def _mode(constants: str) -> Mode:

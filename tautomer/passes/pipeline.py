@@ -83,17 +83,18 @@ def rewrite(
     """
     work = Workspace.of(model, recognition, evidence)
     recentre = Recentre(target, choices.norm, in_every_run=choices.weights == "every run")
+    compress = Compress(target, choices.norm)
+    asked = MergeProducts(choices.merge_products), DeferScale(choices.defer_scale)
     streams: tuple[Callable[[Workspace], list[Remark]], ...] = (
         FoldScale(),
         recentre,
-        Compress(target, choices.norm),
+        compress,
         MergeNorms(target),
         FoldAffine(),
-        MergeProducts(choices.merge_products),
-        DeferScale(choices.defer_scale),
+        *asked,
     )
     if choices.weights != "ahead":
-        streams = (recentre,)  # what changes weights for a little less to do in each run
+        streams = (recentre, compress, *asked)  # the rest changes weights for a little less to do in each run
     adapters = () if choices.sites_only or choices.weights == "every run" else (MergeAdapters(),)
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         *adapters,

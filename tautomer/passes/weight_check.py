@@ -69,4 +69,4 @@ def largest_of(work: Workspace, value: ir.Value) -> float:
     """The largest element among the stored constants behind a constant; 1 where it has none."""
     expression = expression_behind(work, value)
     sources = () if isinstance(expression, str) else expression.sources
-    return max((work.largest(name) for name in sources), default=1.0)
+    return max((work.largest(name) for name in sources if not work.is_valueless(name)), default=1.0)

@@ -9,6 +9,7 @@ from backend_models import Stream, close, compiled, perturb, tokens
 from torch import nn
 from torch._dynamo.utils import counters
 
+from tautomer.passes.pipeline import Choices
 from tautomer.runtime.torch.rewriting import rewrite_graph
 
 
@@ -29,7 +30,7 @@ def main() -> None:
 def _text() -> str:
     """Weights centred in the graph, GELUs rewritten, names of new nodes."""
     graph = torch.export.export(Stream(), (tokens(),)).module()
-    done = rewrite_graph(graph, [tokens()], norm="rms", verify=False)
+    done = rewrite_graph(graph, [tokens()], asked=Choices("rms"), verify=False)
     assert done.changed
     return str(done.module.graph)
 

@@ -26,7 +26,7 @@ def test_without_options_the_graph_goes_to_inductor() -> None:
     [
         (
             {"nrom": "rms"},
-            "unknown option 'nrom'; the options are then, norm, kernels, verify",
+            "unknown option 'nrom'; the options are then, norm, merge_products",
         ),
         ({"then": "tvm"}, "'then' cannot be 'tvm'; choose one of inductor, aot_eager, eager"),
         ({"norm": "layer"}, "'norm' cannot be 'layer'; choose one of auto"),

@@ -9,6 +9,7 @@ from fx_models import OTHER_SIZES, calls, close, family_graph, sample
 from benchmarks.conversions import CONVERSIONS
 from tautomer.graph.fx.reader import read_fx
 from tautomer.graph.fx.writer import write_fx
+from tautomer.passes.pipeline import Choices
 from tautomer.runtime.torch.rewriting import rewrite_graph
 
 NAMES = ("gpt2", "opt", "pythia", "vit", "bert", "llama", "whisper_encoder", "swin", "convnext")
@@ -20,7 +21,7 @@ OTHERS = {"pythia": 3, "llama": 5}
 def test_norms_are_converted_where_the_onnx_exports_are(name: str) -> None:
     graph, example = family_graph(name)
     code = graph.code
-    done = rewrite_graph(graph, example, weights="fold", norm="rms")
+    done = rewrite_graph(graph, example, weights="fold", asked=Choices("rms"))
     converted, norms, _ = CONVERSIONS[name]
     passed = [r for r in done.remarks if r.kind == "passed" and r.rule == "recentre"]
     assert len(passed) == converted, [r.reason for r in done.remarks]
@@ -36,7 +37,7 @@ def test_norms_are_converted_where_the_onnx_exports_are(name: str) -> None:
 
 def test_weights_in_the_graph_follow_the_parameters() -> None:
     graph, example = family_graph("vit")
-    done = rewrite_graph(graph, example, weights="graph", norm="rms")
+    done = rewrite_graph(graph, example, weights="graph", asked=Choices("rms"))
     assert calls(done.module, "rms_norm") == 5
     assert close(graph(*example), done.module(*example))
     names = dict(graph.named_parameters())
@@ -52,7 +53,7 @@ def test_weights_in_the_graph_follow_the_parameters() -> None:
 @pytest.mark.parametrize("name", ["swin", "bert"])
 def test_what_is_not_rewritten_comes_back_as_it_was(name: str) -> None:
     graph, example = family_graph(name)
-    assert rewrite_graph(graph, example, norm="ln", target="torch").module is graph
+    assert rewrite_graph(graph, example, asked=Choices("ln"), target="torch").module is graph
     written = write_fx(read_fx(graph)).module
     assert torch.equal(written(*example), graph(*example))
     read = {node.name for node in graph.graph.nodes if node.users or node.is_impure()}

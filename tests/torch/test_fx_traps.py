@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from tautomer.graph.fx.in_place import without_local_writes
 from tautomer.graph.fx.reader import read_fx
+from tautomer.passes.pipeline import Choices
 from tautomer.runtime.torch.rewriting import Rewritten, rewrite_graph
 
 WIDTH = 32
@@ -60,7 +61,7 @@ def _scaled_through_dropout(x: torch.Tensor) -> None:
 
 
 def _rewritten(graph: torch.fx.GraphModule, *values: Any, **options: Any) -> Rewritten:
-    done = rewrite_graph(graph, values, **{"weights": "fold", "norm": "rms", **options})
+    done = rewrite_graph(graph, values, **{"weights": "fold", "asked": Choices("rms"), **options})
     with torch.no_grad():
         copies = [[x.clone() for x in values] for _ in range(2)]
         assert close(graph(*copies[0]), done.module(*copies[1]))
@@ -189,8 +190,8 @@ def test_two_placeholders_may_be_one_storage() -> None:
 
     x = torch.randn(4, WIDTH)
     graph = _traced(twice, x, x.clone())
-    apart = rewrite_graph(graph, [x, x.clone()], norm="rms")
-    together = rewrite_graph(graph, [x, x], norm="rms")
+    apart = rewrite_graph(graph, [x, x.clone()], asked=Choices("rms"))
+    together = rewrite_graph(graph, [x, x], asked=Choices("rms"))
     assert apart.changed and calls(apart.module, "rms_norm") == 1
     assert not together.changed
 
@@ -281,7 +282,7 @@ def test_fake_parameters_are_constants_without_a_value() -> None:
     graph = _traced(call, *real)
     with FakeTensorMode() as mode:
         fake = [mode.from_tensor(value) for value in real]
-    done = rewrite_graph(graph, fake, norm="rms")
+    done = rewrite_graph(graph, fake, asked=Choices("rms"))
     assert calls(done.module, "rms_norm") == 2
     with torch.no_grad():
         assert close(graph(*real), done.module(*real))
@@ -296,7 +297,7 @@ def test_float64_is_rewritten_to_its_own_precision() -> None:
 
     real = [*block.parameters(), TOKENS]
     graph = _traced(call, *real)
-    done = rewrite_graph(graph, real, norm="rms")
+    done = rewrite_graph(graph, real, asked=Choices("rms"))
     assert calls(done.module, "rms_norm") == 2
     with torch.no_grad():
         # a few dozen roundings of 1e-16

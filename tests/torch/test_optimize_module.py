@@ -140,13 +140,6 @@ def test_what_cannot_be_rewritten_is_refused_and_left_alone(
 def test_unknown_targets_and_choices_are_refused() -> None:
     with pytest.raises(InputError, match="unknown target 'onnxruntime' of a torch module"):
         tautomer.optimize(Block(), (TOKENS,), target="onnxruntime")
-    with pytest.raises(InputError, match="are for ONNX models"):
-        tautomer.optimize(Block(), (TOKENS,), merge_products=True)
-
-
-def test_a_norm_that_torch_has_no_operator_for_is_said() -> None:
-    with pytest.raises(CheckFailedError, match="taken back"):
-        tautomer.optimize(Block(), (TOKENS,), target="inductor", norm="crms")
 
 
 def test_half_precision_is_folded_in_float64_and_rounded_once() -> None:

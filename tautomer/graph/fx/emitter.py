@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 class Unwritable(Exception):
     """A value that torch's graph cannot have; the message says which."""
 
+
+_ON_SIZES: dict[str, Callable[[Any, Any], Any]] = {"Add": operator.add, "Sub": operator.sub}
 
 Stored = Callable[[ir.Value, bool], Any]
 
@@ -63,7 +66,11 @@ class Emitter:
         return node
 
     def evaluated(self, node: Any) -> Any:
-        """What a node gives, by torch's own rules for types, shapes and strides."""
+        """What a node gives, by torch's own rules for types, shapes and strides.
+
+        Raises:
+            Unwritable: torch refuses the operands.
+        """
         import torch
 
         def fake(held: Any) -> Any:
@@ -71,8 +78,12 @@ class Emitter:
 
         arguments = torch.fx.map_arg(node.args, fake)
         named = torch.fx.map_arg(node.kwargs, fake)
-        with self.mode, torch.no_grad():
-            return node.target(*arguments, **named)
+        try:
+            with self.mode, torch.no_grad():
+                return node.target(*arguments, **named)
+        except (RuntimeError, TypeError, ValueError) as error:
+            first = str(error).partition("\n")[0]
+            raise Unwritable(f"torch refuses what {node.target} would get: {first}") from error
 
     def operand(self, value: ir.Value | None, *, weak: bool = False) -> Any:
         """The FX node of a value; where it is asked for, a constant of one element as a Python number."""
@@ -131,11 +142,22 @@ class Emitter:
             return [int(each) for each in np.asarray(value.const_value.numpy()).reshape(-1)]
         if node is not None and node.op_type == "Concat":
             return [each for operand in node.inputs for each in self.integers(operand)]
+        if node is not None and node.op_type in _ON_SIZES:
+            pairs = zip(*map(self.integers, node.inputs), strict=True)
+            return [self._calculated(_ON_SIZES[node.op_type], *pair) for pair in pairs]
         if node is not None and node.op_type == "Shape":
-            start, end = node.attributes["start"].as_int(), node.attributes["end"].as_int()
             source = self.operand(node.inputs[0])
-            return [self.call("aten.sym_size.int", source, axis) for axis in range(start, end)]
+            sizes = source.meta["val"].shape
+            first, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(sizes))
+            return [
+                size if isinstance(size, int) else self.call("aten.sym_size.int", source, axis)
+                for axis, size in list(enumerate(sizes))[first:end]
+            ]
         raise Unwritable("a list of sizes is computed in another way than from shapes")
+
+    def _calculated(self, function: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
+        known = isinstance(one, int) and isinstance(other, int)
+        return function(one, other) if known else self.call_target(function, one, other)
 
     def shape(self, value: ir.Value | None) -> list[Any]:
         """The sizes of a value, as torch declares them; those that are asked for must be numbers."""

@@ -127,9 +127,12 @@ def write_gemm(emit: Emitter, node: ir.Node) -> Any:
 
 @writes("Gather")
 def write_gather(emit: Emitter, node: ir.Node) -> Any:
-    """Rows of a table, or one index of an axis."""
+    """Rows of a table, or one index of an axis; of a shape, a size."""
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-    x, rank = emit.operand(node.inputs[0]), emit.rank(node.inputs[0])
+    x = emit.operand(node.inputs[0])
+    if isinstance(x, tuple):
+        return x[emit.number(node.inputs[1])]
+    rank = emit.rank(node.inputs[0])
     if emit.rank(node.inputs[1]) == 0:
         return emit.call("aten.select.int", x, axis, emit.number(node.inputs[1]))
     if axis == 0 and rank == 2:

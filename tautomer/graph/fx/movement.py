@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import getitem
 from typing import Any
 
 import onnx_ir as ir
@@ -193,6 +194,34 @@ def write_squeeze(emit: Emitter, node: ir.Node) -> Any:
 def write_expand(emit: Emitter, node: ir.Node) -> Any:
     """Expand."""
     return emit.call("aten.expand.default", emit.operand(node.inputs[0]), emit.integers(node.inputs[1]))
+
+
+@writes("Shape")
+def write_shape(emit: Emitter, node: ir.Node) -> Any:
+    """Sizes, as numbers."""
+    return tuple(emit.integers(node.outputs[0]))
+
+
+@writes("Slice")
+def write_slice(emit: Emitter, node: ir.Node) -> Any:
+    """One axis after the other."""
+    x, *given = node.inputs
+    starts, ends, *rest = (emit.integers(value) for value in given)
+    axes = rest[0] if rest else range(len(starts))
+    steps = rest[1] if len(rest) > 1 else [1] * len(starts)
+    result = emit.operand(x)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        result = emit.call("aten.slice.Tensor", result, axis, start, end, step)
+    return result
+
+
+@writes("Split")
+def write_split(emit: Emitter, node: ir.Node) -> Any:
+    """Parts of these sizes."""
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    x, sizes = emit.operand(node.inputs[0]), emit.integers(node.inputs[1])
+    parts = emit.call("aten.split_with_sizes.default", x, sizes, axis)
+    return [emit.call_target(getitem, parts, index) for index in range(len(node.outputs))]
 
 
 @writes("Concat")

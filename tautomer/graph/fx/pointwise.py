@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from tautomer.graph.fx.emitter import Emitter
 from tautomer.graph.fx.site import Opaque, Operand, Site
-from tautomer.graph.fx.sizes import element_type, torch_type
+from tautomer.graph.fx.sizes import element_type, is_plain, torch_type
 from tautomer.graph.fx.table import Row, reads, rows, writes
 
 _TWO = ("self", "other")
@@ -185,8 +185,23 @@ def write_identity(emit: Emitter, node: ir.Node) -> Any:
 @writes("Cast")
 def write_cast(emit: Emitter, node: ir.Node) -> Any:
     """A conversion."""
-    dtype = torch_type(ir.DataType(node.attributes["to"].as_int()))
-    return emit.call("aten.to.dtype", emit.operand(node.inputs[0]), dtype)
+    return _converted(
+        emit, emit.operand(node.inputs[0]), torch_type(ir.DataType(node.attributes["to"].as_int()))
+    )
+
+
+@writes("CastLike")
+def write_cast_like(emit: Emitter, node: ir.Node) -> Any:
+    """A conversion to the type of another value."""
+    x, like = (emit.operand(value) for value in node.inputs)
+    return _converted(emit, x, like.meta["val"].dtype)
+
+
+def _converted(emit: Emitter, x: Any, dtype: Any) -> Any:
+    """A tensor of that type, of a tensor or a size."""
+    if not is_plain(getattr(x, "meta", {}).get("val")):
+        return emit.call("aten.full.default", [], x, dtype=dtype)
+    return x if x.meta["val"].dtype == dtype else emit.call("aten.to.dtype", x, dtype)
 
 
 @writes("Where")

@@ -26,6 +26,7 @@ Reading = Callable[[Site], "ir.Value | Operand | Sequence[ir.Value]"]
 """Gives the result, several results, or the argument that the result is equal to."""
 
 Writing = Callable[["Emitter", ir.Node], Any]
+"""Gives the FX node of the result, a list of those of several results, or the sizes that a shape has."""
 
 
 @dataclass(frozen=True)

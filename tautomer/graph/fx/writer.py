@@ -1,7 +1,8 @@
 """Writes a model that was read from FX back into a graph module: what did not change as it was.
 
 Every FX node whose IR nodes are still there is copied, with the arguments patched that differ. New nodes are
-written where they stand: in the place of what they replace, so that no effect is crossed.
+written where they stand: in the place of what they replace, so that no effect is crossed. Operators of ours
+are written by their function bodies, since torch has no functions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 from tautomer.graph.fx.emitter import Emitter, Unwritable
 from tautomer.graph.fx.fake import fake_mode_of
@@ -44,15 +46,19 @@ def write_fx(fx: FxModel, *, origins: Mapping[str, str] | None = None) -> Writte
     """Writes a model that `read_fx` made, after rewrites.
 
     Args:
-        fx: the model.
+        fx: the model; what it calls of its functions is put in the place of the calls.
         origins: for each constant that rewrites made, by name, the name of the one that it stands for.
 
     Raises:
         Unwritable: a rewrite made something that torch's graph cannot have.
     """
+    if fx.model.functions:
+        InlinePass()(fx.model)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(fx.model)
     writer = _Writer(fx, origins or {})
     module = writer.write()
-    return Written(module, {str(value.name): node.name for value, node in writer.known.items()})
+    nodes = {str(value.name): node for value, node in writer.known.items() if hasattr(node, "name")}
+    return Written(module, {name: node.name for name, node in nodes.items()})
 
 
 class _Writer:
@@ -89,7 +95,7 @@ class _Writer:
             if group is not None and group.intact:
                 if made is group.nodes[-1]:
                     self._group(group)
-            elif made.outputs[0].dtype != ir.DataType.INT64 or group is None:
+            elif made.outputs[0].dtype != ir.DataType.INT64:  # sizes are written where they are read
                 self._single(made)
         self._output()
         self._sweep()
@@ -130,12 +136,12 @@ class _Writer:
         args = self._arguments(node.args, ("args",), patches)
         kwargs = self._arguments(node.kwargs, ("kwargs",), patches)
         target = node.target
-        restrided = any(_strides(new) != _strides(held) for held, new in self._pairs(node, args))
-        if restrided and str(target) in ("aten.view.default", "aten._unsafe_view.default"):
+        changed = any(_layout(new) != _layout(held) for held, new in self._pairs(node, args))
+        if changed and str(target) in ("aten.view.default", "aten._unsafe_view.default"):
             target = torch.ops.aten.reshape.default
         copy = self._graph.create_node(node.op, target, args, kwargs, node.name, node.type)
         copy.meta = dict(node.meta)
-        if restrided and node.op == "call_function" and isinstance(target, torch._ops.OpOverload):
+        if changed and node.op == "call_function" and isinstance(target, torch._ops.OpOverload):
             copy.meta["val"] = self._emit.evaluated(copy)
         self._copied[node] = copy
         return copy
@@ -184,16 +190,17 @@ class _Writer:
         write = writing_of(node)
         if write is None or node.domain == OPAQUE:
             raise Unwritable(f"torch has no form of {node.op_type}")
-        made = write(self._emit, node)
-        declared = node.outputs[0]
-        if declared.dtype is not None and declared.shape is not None and hasattr(made, "meta"):
-            _agree(declared, made)
-        self._emit.known[declared] = made
-        origin = self._fx.origin.get(declared)
-        if origin is not None:
-            self._copied[origin] = made
-            self._behind(origin)
-        return made
+        written = write(self._emit, node)
+        results = written if isinstance(written, list) else [written]
+        for declared, made in zip(node.outputs, results, strict=False):
+            if declared.dtype is not None and declared.shape is not None and hasattr(made, "meta"):
+                _agree(declared, made)
+            self._emit.known[declared] = made
+            origin = self._fx.origin.get(declared)
+            if origin is not None:
+                self._copied[origin] = made
+                self._behind(origin)
+        return self._emit.known[node.outputs[0]]
 
     def _demanded(self, value: ir.Value) -> Any:
         """The inside of a group, which a rewrite reads."""
@@ -259,9 +266,9 @@ class _Writer:
                 self._graph.erase_node(node)
 
 
-def _strides(node: Any) -> Any:
+def _layout(node: Any) -> Any:
     held = node.meta.get("val")
-    return held.stride() if is_plain(held) else None
+    return (held.shape, held.stride()) if is_plain(held) else None
 
 
 def _agree(declared: ir.Value, made: Any) -> None:

@@ -24,7 +24,7 @@ from tautomer.runtime.torch.capture import capture
 from tautomer.runtime.torch.compat import RestartAnalysis, SkipFrame, lookup_backend
 from tautomer.runtime.torch.ops_use import use_kernels
 from tautomer.runtime.torch.options import Options
-from tautomer.runtime.torch.rewriting import Rewritten, rewrite_graph
+from tautomer.runtime.torch.rewriting import AS_A_RULE, Rewritten, rewrite_graph
 from tautomer.runtime.torch.sparse_use import use_sparse
 from tautomer.runtime.torch.trace import log, trace_graph, trace_remarks
 from tautomer.runtime.torch.weight_values import take_weight_values, weight_nodes, weights_are_fixed
@@ -80,7 +80,7 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
 def _by_passes(captured: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Rewritten:
     """The graph after the passes that its device gains from."""
     on_gpu = any(isinstance(one, torch.Tensor) and one.device.type == "cuda" for one in inputs)
-    if on_gpu and chosen.then == "inductor" and chosen.norm == "auto":
+    if on_gpu and chosen.then == "inductor" and chosen.asked == AS_A_RULE:
         # inductor's norms read and write at the speed of memory in any form; no rewrite was measured to gain
         reason = "no rewrite is known to gain on a GPU; only kernels are placed"
         return Rewritten(captured, [Remark("analysis", "passes", "graph", "", reason)], False)
@@ -88,7 +88,7 @@ def _by_passes(captured: fx.GraphModule, inputs: Sequence[Any], chosen: Options)
         captured,
         inputs,
         weights="prologue" if weights_are_fixed(captured, inputs) else "graph",
-        norm=chosen.norm,
+        asked=chosen.asked,
         target=INDUCTOR if chosen.then == "inductor" else EAGER,
         verify=chosen.verify,
     )

@@ -13,10 +13,10 @@ import torch
 
 from tautomer.errors import CheckFailedError, InputError, ResourceError
 from tautomer.graph.fx.reader import read_fx
-from tautomer.passes.recentre import Norm
+from tautomer.passes.pipeline import Choices
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import Recognition, recognise
-from tautomer.runtime.torch.rewriting import Rewritten, rewrite_graph
+from tautomer.runtime.torch.rewriting import AS_A_RULE, Rewritten, rewrite_graph
 from tautomer.target import Target
 
 Module = torch.nn.Module | torch.export.ExportedProgram
@@ -78,7 +78,7 @@ def rewrite_module(
     exported: Exported,
     *,
     target: str | Target,
-    norm: Norm,
+    asked: Choices,
     constants: Mode,
     verify: bool,
 ) -> Rewritten:
@@ -90,10 +90,10 @@ def rewrite_module(
     """
     flat = torch.utils._pytree.tree_leaves(exported.example)
     done = rewrite_graph(
-        exported.graph, flat, weights="fold", norm=norm, target=target, verify=verify, constants=constants
+        exported.graph, flat, weights="fold", asked=asked, target=target, verify=verify, constants=constants
     )
     taken_back = next((remark for remark in done.remarks if "taken back" in remark.reason), None)
-    if taken_back is not None and norm != "auto":
+    if taken_back is not None and asked != AS_A_RULE:
         raise CheckFailedError(taken_back.reason, remedy="nothing was changed; verify=False does without")
     if done.changed:
         done.module.eval()  # as the module was

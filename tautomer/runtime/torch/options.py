@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from tautomer.errors import InputError
+from tautomer.passes.pipeline import Choices
 from tautomer.passes.recentre import Norm
 from tautomer.runtime.torch.compat import inductor_config, list_mode_options
 
@@ -20,6 +21,8 @@ class Options:
     Attributes:
         then: the backend that gets the rewritten graph.
         norm: the form of layer normalisations, as in `tautomer.optimize`.
+        merge_products: as there.
+        defer_scale: as there.
         kernels: whether inductor gets our kernels, in inference, where they were measured to gain.
         verify: whether rewrites are checked: each exactly on a few rows, the whole graph on the example
             inputs, which takes a few forward passes in float64.
@@ -30,6 +33,8 @@ class Options:
 
     then: Then = "inductor"
     norm: Norm = "auto"
+    merge_products: bool = False
+    defer_scale: bool = False
     kernels: bool = True
     verify: bool = True
     strict: bool = False
@@ -39,7 +44,7 @@ class Options:
         for name, choices in (("then", get_args(Then)), ("norm", get_args(Norm))):
             if getattr(self, name) not in choices:
                 raise _refused(name, getattr(self, name), f"choose one of {', '.join(choices)}")
-        for name in ("kernels", "verify", "strict"):
+        for name in ("merge_products", "defer_scale", "kernels", "verify", "strict"):
             if not isinstance(getattr(self, name), bool):
                 raise _refused(name, getattr(self, name), "choose True or False")
         if not isinstance(self.inductor, Mapping):
@@ -55,6 +60,11 @@ class Options:
                 f"settings or a mode of inductor, but the graph goes to {self.then}",
                 remedy="leave one of them out",
             )
+
+    @property
+    def asked(self) -> Choices:
+        """The rewrites that the user asks for."""
+        return Choices(self.norm, self.merge_products, self.defer_scale)
 
     @classmethod
     def parse(cls, given: Mapping[str, Any] | None = None, mode: str | None = None) -> Options:

@@ -11,7 +11,6 @@ import torch
 from tautomer.graph.fx.reader import read_fx
 from tautomer.graph.fx.writer import Unwritable, Written, write_fx
 from tautomer.passes.pipeline import Choices, Weights, rewrite
-from tautomer.passes.recentre import Norm
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import recognise
 from tautomer.remarks import Remark
@@ -24,6 +23,7 @@ from tautomer.target import Target, torch_target_of
 
 WeightMode = Literal["graph", "prologue", "fold"]
 _WEIGHTS: dict[WeightMode, Weights] = {"graph": "every run", "prologue": "prologue", "fold": "ahead"}
+AS_A_RULE = Choices()
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def rewrite_graph(
     values: Sequence[Any],
     *,
     weights: WeightMode = "graph",
-    norm: Norm = "auto",
+    asked: Choices = AS_A_RULE,
     target: str | Target = "inductor",
     verify: bool = True,
     constants: Mode = "exact",
@@ -65,7 +65,7 @@ def rewrite_graph(
             their parameters. "graph": nodes of the graph on the old ones, in every run: gradients flow, and
             updates are seen; what that costs is weighed. "prologue": the same nodes, not weighed, for callers
             who compute what depends on parameters alone once.
-        norm: as for `tautomer.optimize`.
+        asked: what the user wants of rewrites that are not everybody's; how weights come about is not read.
         target: "inductor" or "torch".
         verify: False does without evidence.
         constants: as for `tautomer.inspect`.
@@ -76,7 +76,7 @@ def rewrite_graph(
     wanted = torch_target_of(target)
 
     def attempt(sites_only: bool, withheld: Mapping[str, str]) -> Rewritten | _Failed:
-        chosen = Choices(norm, sites_only=sites_only, weights=_WEIGHTS[weights])
+        chosen = replace(asked, sites_only=sites_only, weights=_WEIGHTS[weights])
         return _attempt(gm, values, wanted, chosen, verify, constants, withheld)
 
     whole = attempt(False, {})
