@@ -21,6 +21,7 @@ from tautomer.cli import cache, doctor, explain, inspect, kernels, optimize, tun
 from tautomer.cli.lazy_sympy import put_off_sympy
 from tautomer.cli.output import Console
 from tautomer.errors import TautomerError
+from tautomer.model_changes import model_change
 
 VERBS = (inspect, explain, optimize, verify, kernels, tune, doctor, cache)
 
@@ -38,7 +39,8 @@ class _Parser(argparse.ArgumentParser):
     """argparse with one line per error, as for every other error."""
 
     def error(self, message: str) -> NoReturn:
-        """Reports wrong usage."""
+        """Reports wrong usage; what asks for another model gets the reason why that is refused."""
+        message = model_change(message) or message
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 

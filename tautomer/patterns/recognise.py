@@ -16,6 +16,7 @@ from tautomer.patterns.cone_operators import ConeOperators
 from tautomer.patterns.cones import ConeFinder, Interner
 from tautomer.patterns.confirmer import Confirmer
 from tautomer.patterns.cover import Covering
+from tautomer.patterns.native_sparsity import native_sparsity
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognised import Recognised
 from tautomer.remarks import Remark
@@ -77,6 +78,7 @@ def recognise(model: ir.Model, *, constants: Mode = "exact") -> Recognition:
         recognition.remarks += [remark for op in simple for remark in _reading_remarks(op)]
         recognition.remarks += attention.remarks
         recognition.remarks += missed_candidates(finder, simple, covering.refusals, constants)
+        recognition.remarks += native_sparsity(graph, facts)
         recognition.cones += covering.proposed
     recognition.evaluated = confirm.evaluated
     return recognition

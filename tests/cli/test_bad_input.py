@@ -149,6 +149,15 @@ def test_wrong_usage(arguments, call):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "asked", [["--pass", "topk_activations"], ["--allow", "fatrelu"], ["--predicted-sparsity"], ["--int8"]]
+)
+def test_a_change_of_the_model_is_refused_by_name(asked, call):
+    done = call("optimize", "in.onnx", "out.onnx", *asked)
+    assert done.returncode == 2
+    assert "is a change of the model and no rewrite of it: " in done.stderr
+
+
 def test_no_arguments_is_wrong_usage_with_help(call):
     done = call()
     assert done.returncode == 2

@@ -28,6 +28,7 @@ def test_without_options_the_graph_goes_to_inductor() -> None:
             {"nrom": "rms"},
             "unknown option 'nrom'; the options are then, norm, merge_products",
         ),
+        ({"relu_attention": True}, "another score function is a change of the model and no rewrite of it"),
         ({"then": "tvm"}, "'then' cannot be 'tvm'; choose one of inductor, aot_eager, eager"),
         ({"norm": "layer"}, "'norm' cannot be 'layer'; choose one of auto"),
         ({"norm": ["rms"]}, "'norm' cannot be"),

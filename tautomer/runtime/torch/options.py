@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from tautomer.errors import InputError
+from tautomer.model_changes import model_change
 from tautomer.passes.pipeline import Choices
 from tautomer.passes.recentre import Norm
 from tautomer.runtime.torch.compat import inductor_config, list_mode_options
@@ -80,7 +81,8 @@ class Options:
         known = [each.name for each in fields(cls)]
         for name in given or ():
             if name not in known:
-                raise InputError(f"unknown option '{name}'", remedy=f"the options are {', '.join(known)}")
+                what = model_change(name) or f"unknown option '{name}'"
+                raise InputError(what, remedy=f"the options are {', '.join(known)}")
         options = cls(**(given or {}))
         patches = _of_mode(mode)
         return cls(**{**vars(options), "inductor": {**patches, **options.inductor}}) if patches else options
