@@ -179,7 +179,9 @@ KERNELS = replace(
 )
 
 # What torch has no one operator for.
-_TORCH_FORMS: dict[str, tuple[Form, ...]] = {"ThresholdedRelu": ("keep",)}
+_TORCH_FORMS: dict[str, tuple[Form, ...]] = dict.fromkeys(
+    ("ThresholdedRelu", "InstanceNormalization"), ("keep",)
+)
 # Torch as it runs by itself, operator by operator: its rms_norm is made of several, its layer_norm is one.
 # Norms: 4096 rows of 768 in float32, torch 2.13, one thread of an AVX-512 EPYC; the rest are estimates from
 # passes over memory there.

@@ -75,7 +75,8 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
         if name not in definition.operands:
             raise InputError(f"there is no operand {name}", where=definition.key)
     kinds = tuple(definition.kind(name) for name in present)
-    if not all(kind in _WITHOUT_ROWS or (kind and definition.rows) for kind in kinds):
+    rows = bool(definition.rows) or any(name in definition.channels for name in present)
+    if not all(kind in _WITHOUT_ROWS or (kind and rows) for kind in kinds):
         raise InputError("an operand has no shape that follows from its name", where=definition.key)
     make = Expressions()
     m = _Symbolic(make)
@@ -102,7 +103,7 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
         raise InputError("the result is not one number per row", where=definition.key)
     if not definition.rows and any(node.level for node in results):
         raise InputError("a pointwise operation reduces nothing", where=definition.key)
-    rows, parameters = bool(definition.rows), tuple(definition.parameters)
+    parameters = tuple(definition.parameters)
     return Program(results, definition.results, present, kinds, parameters, rows, folded)
 
 

@@ -31,6 +31,12 @@ def operands_of(
     given = dict(zip(op.definition.operands, op.inputs[1:], strict=False))
     for name in op.definition.operands:
         value = given.get(name)
+        if name in op.definition.channels:
+            own = _of_channels(work, op, name, value, shape, dtype, b)
+            if isinstance(own, str):
+                return own
+            operands.append(own)
+            continue
         if value is None:
             optional = name == "bias" and bias_is_optional
             if not optional and not static(op.inputs[0], op.axes):
@@ -54,6 +60,36 @@ def operands_of(
             value = _scaled(value, factor, dtype, b, constant=facts.get(given[name]).constant)
         operands.append(value)
     return operands
+
+
+def _of_channels(
+    work: Workspace,
+    op: Recognised,
+    name: str,
+    value: ir.Value | None,
+    shape: Sequence[int],
+    dtype: ir.DataType,
+    b: Builder,
+) -> ir.Value | str:
+    """A number, or one for each channel: a vector where a norm of ONNX reads it, else broadcast to x."""
+    vector = op.definition.rows.startswith("channel")
+    if value is None:
+        number = op.definition.channels[name]
+        assert number is not None
+        if vector and not work.recognition.static(op.inputs[0], (1,)):  # type: ignore[arg-type]
+            return "the number of its channels is not fixed"
+        return filled(number, shape[1:2], dtype, b) if vector else b.scalar(number, dtype)
+    fact = work.facts.get(value)
+    if fact.dtype not in (None, dtype) or fact.shape is None:
+        return f"'{value.name}' has another element type than the result, or an unknown shape"
+    if vector:
+        if fact.size != shape[1]:
+            return f"'{value.name}' is not one number for each channel"
+        return b.op("Reshape", work.now(value), b.constant(np.array([-1], np.int64)))
+    sizes = fact.shape[-len(shape) :]
+    if all(size in (1, own) for size, own in zip(sizes[::-1], shape[::-1], strict=False)):
+        return work.now(value)
+    return b.op("Reshape", work.now(value), b.constant(np.array([-1, *(1,) * (len(shape) - 2)], np.int64)))
 
 
 def _fitted(work: Workspace, value: ir.Value, fact: Fact, row: Sequence[int], b: Builder) -> ir.Value | None:

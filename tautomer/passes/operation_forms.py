@@ -129,6 +129,8 @@ def _function_obstacle(site: Site) -> str:
         return f"the runtime's own kernel takes {gain:g} of the time of ours at {where}"
     if definition.rows == "folded":
         return "its function body would need the axes as an attribute"
+    if definition.rows.startswith("channel"):
+        return "its function body works on rows, and these are channels of an image"
     if definition.rows and site.op.attributes.get("axis", -1) != -1:
         return "its function body works on the last axis"
     if site.dtype == ir.DataType.DOUBLE:

@@ -81,14 +81,14 @@ class _Site:
     @property
     def gate(self) -> ir.Value | None:
         """What has the shape of the gate."""
-        return self.op.inputs[0] if self.op.definition.operands else self.op.output
+        return self.op.inputs[0] if self.op.definition.composite else self.op.output
 
 
 def _sites(op: Recognised) -> Iterator[_Site]:
     """The products that read what an activation gives, as it is or times another value."""
-    hidden = [(op.output, op.inputs[1] if op.definition.operands else None)]
+    hidden = [(op.output, op.inputs[1] if op.definition.composite else None)]
     for node, index in op.output.uses():
-        if node.op_type == "Mul" and not op.definition.operands and len(set(node.inputs)) == 2:
+        if node.op_type == "Mul" and not op.definition.composite and len(set(node.inputs)) == 2:
             hidden.append((node.outputs[0], node.inputs[1 - index]))
     for value, up in hidden:
         for node, index in list(value.uses()):
@@ -165,7 +165,7 @@ def _up(work: Workspace, site: _Site) -> LinearReader | str:
     """The up projection of a gated layer, or why it cannot be skipped; "" where there is none."""
     if site.up is None:
         return ""
-    if site.op.definition.operands and without_gate(site.op.definition) is None:
+    if site.op.definition.composite and without_gate(site.op.definition) is None:
         return "its gate has no operator of its own"
     if any(
         len(value.uses()) != 1 or value.is_graph_output() for value in (site.up, site.node.inputs[0]) if value
@@ -207,7 +207,7 @@ def _replace(
         new = sparse.op(op, h, *below, domain=DOMAIN)
     else:
         op, gate = GATED, site.gate
-        activation = without_gate(site.op.definition) if site.op.definition.operands else None
+        activation = without_gate(site.op.definition) if site.op.definition.composite else None
         above = _rows(work, b, up, turn=not up.transposed)
         h = gate
         if activation is not None:

@@ -1,12 +1,12 @@
 """Operations that stand on another: an activation times a gate, a norm of a residual sum.
 
-The structure proposes (a product with a recognised activation, a norm whose input is a sum) and evaluation
-decides which definition, if any, the two together are.
+A product with a recognised activation is its gated unit. A norm whose input is a sum is proposed by the
+structure, and evaluation decides which definition, if any, the two together are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import onnx_ir as ir
 from tautomer.patterns import probe
 from tautomer.patterns.cones import ConeFinder
 from tautomer.patterns.evaluation import FLOAT64
+from tautomer.patterns.glu import GATED, gated
 from tautomer.patterns.operation import FULL_OPERANDS, Definition, definitions
 from tautomer.patterns.recognised import Recognised
 from tautomer.patterns.rows import apply
@@ -29,17 +30,16 @@ def find_composites(graph: ir.Graph, finder: ConeFinder, simple: list[Recognised
 
 
 def _gated(finder: ConeFinder, op: Recognised) -> Iterator[Recognised]:
-    if op.definition.rows:
+    if op.definition.rows or op.definition.composite:
         return
     for node, _ in op.output.uses():
         if node.op_type != "Mul" or node.domain not in ("", "ai.onnx") or node.graph is not op.graph:
             continue
         gate = next((value for value in node.inputs if value is not op.output), None)
-        if gate is None or not _alike(finder, gate, op.output):
+        if gate is None or gate is op.inputs[0] or not _alike(finder, gate, op.output):
             continue
-        definition = _same(op, "gate", lambda m, x, gate: _core(op, m, x) * gate)
-        if definition is not None:
-            yield _composite(definition, op, op.inputs[0], gate, node.outputs[0], (*op.nodes, node))
+        definition = GATED.get(op.definition.key) or gated(op.definition)
+        yield _composite(definition, op, op.inputs[0], gate, node.outputs[0], (*op.nodes, node))
 
 
 def _after_residual(finder: ConeFinder, op: Recognised) -> Iterator[Recognised]:
@@ -52,7 +52,7 @@ def _after_residual(finder: ConeFinder, op: Recognised) -> Iterator[Recognised]:
     a, b = node.inputs
     if a is None or b is None or not (_alike(finder, a, source) and _alike(finder, b, source)):
         return
-    definition = _same(op, "residual", lambda m, x, residual: _core(op, m, x + residual))
+    definition = _with_residual(op)
     if definition is not None:
         yield _composite(definition, op, a, b, op.output, (node, *op.nodes))
 
@@ -63,24 +63,23 @@ def _alike(finder: ConeFinder, value: ir.Value, other: ir.Value) -> bool:
 
 
 def _core(op: Recognised, m: Any, x: Any) -> Any:
-    axes = (1,) if op.definition.rows else ()
     parameters = {name: op.attributes[name] for name in op.definition.parameters}
-    return apply(op.definition, m, x, axes=axes, parameters=parameters)
+    return apply(op.definition, m, x, axes=(1,), parameters=parameters)
 
 
-def _same(op: Recognised, operand: str, together: Callable[[Any, Any, Any], Any]) -> Definition | None:
-    """The composite definition that equals the simple one with the operand applied."""
+def _with_residual(op: Recognised) -> Definition | None:
+    """The composite definition that equals the simple one of a sum."""
     x = probe.rows(probe.ROWS, _LENGTH)
     other = probe.tensor(x.shape, 3)
-    found = together(FLOAT64, x, other)
+    found = _core(op, FLOAT64, x + other)
     for definition in definitions():
-        if operand not in definition.operands or definition.rows != op.definition.rows:
+        if "residual" not in definition.operands or definition.rows != op.definition.rows:
             continue
         if len(definition.results) > 1:
             continue  # what a rewrite makes of one with one result
         parameters = {name: op.attributes[name] for name in definition.parameters if name in op.attributes}
-        axes = (1,) if definition.rows else ()
-        expected = apply(definition, FLOAT64, x, axes=axes, operands={operand: other}, parameters=parameters)
+        given = {"residual": other}
+        expected = apply(definition, FLOAT64, x, axes=(1,), operands=given, parameters=parameters)
         if np.allclose(found, expected, rtol=_RELATIVE, atol=1e-12, equal_nan=True):
             return definition
     return None

@@ -22,7 +22,9 @@ MOVEMENT = frozenset(
         "Pad",
     }
 )
-_LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "CastLike", "Sum", "Mean", "Dropout"})
+_LINEAR = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Neg", "Cast", "CastLike", "Sum", "Mean", "Dropout", "BatchNormalization"}
+)
 _NONLINEAR = frozenset(
     {
         "Abs",

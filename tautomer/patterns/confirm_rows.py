@@ -37,6 +37,7 @@ def confirm_rows(program: Program) -> Match | Refusal:
         if (
             not definition.rows
             or definition.composite
+            or definition.channels
             or (definition.by_name and not program.calls_by_name(definition.op, definition.domain))
             or (definition.rows == "folded") != samples.structure.folded
         ):
@@ -49,7 +50,8 @@ def confirm_rows(program: Program) -> Match | Refusal:
                     special = special_rows(program, samples, fit, _formula(definition, parameters))
                     axes = samples.structure.axes
                     return Match(definition, parameters, axes, operands, program.readings, special)
-                return Refusal(operands, definition.op)
+                nearest, closest = Refusal(operands, definition.op), 0.0
+                continue
             if fit.gap < closest:
                 closest, nearest = fit.gap, Refusal(nearest.reason, definition.op if fit.gap < 1e10 else "")
     return nearest

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tautomer.patterns.computation_type import computation_type
 from tautomer.patterns.cones import Cone, ConeFinder
+from tautomer.patterns.confirm_operands import confirm_operands
 from tautomer.patterns.confirm_pointwise import confirm_pointwise
 from tautomer.patterns.confirm_rows import confirm_rows
-from tautomer.patterns.evaluation import compile_cone
+from tautomer.patterns.evaluation import compile_cone, repeated_number
 from tautomer.patterns.match import Match, Refusal
 from tautomer.patterns.readings import Mode
 
@@ -24,14 +25,15 @@ class Confirmer:
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
-        self._results: dict[int, Match | Refusal] = {}
+        self._results: dict[tuple[int | float | None, ...], Match | Refusal] = {}
         self.evaluated = 0
 
     def __call__(self, cone: Cone, finder: ConeFinder) -> Match | Refusal:
         """The operation that a cone computes, or why it is none."""
-        known = self._results.get(cone.key)
+        key = (cone.key, *(repeated_number(finder.fact(leaf)) for leaf in cone.leaves))
+        known = self._results.get(key)
         if known is None:
-            known = self._results[cone.key] = self._confirm(cone, finder)
+            known = self._results[key] = self._confirm(cone, finder)
         return known
 
     def _confirm(self, cone: Cone, finder: ConeFinder) -> Match | Refusal:
@@ -48,6 +50,9 @@ class Confirmer:
             return Refusal(str(error))
         self.evaluated += 1
         found = confirm_rows(program) if program.reduces else confirm_pointwise(program)
+        if isinstance(found, Refusal):
+            other = confirm_operands(program)
+            found = other if isinstance(other, Match) else found
         if isinstance(found, Match):
             stash = computation_type(cone, found, finder)
             if isinstance(stash, str):

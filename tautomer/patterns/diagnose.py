@@ -57,7 +57,7 @@ def _varying_parameter(program: Program, samples: RowSamples) -> Refusal | None:
             continue
         number = float(tensor(shape, index).reshape(()))
         for definition in definitions():
-            if not definition.rows or definition.composite or definition.by_name:
+            if not definition.rows or definition.composite or definition.by_name or definition.channels:
                 continue
             for name in definition.parameters:
                 if fit_definition(samples, definition, {name: number}).gap <= 1.0:

@@ -11,6 +11,8 @@ _ROWS = {
     "trailing": "row over the last axes",
     "axis": "row along one axis",
     "folded": "number per row",
+    "channels": "channel of an image",
+    "channel groups": "group of channels of an image",
 }
 
 

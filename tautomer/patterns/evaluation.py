@@ -53,6 +53,14 @@ def _with_read_attributes(call: Call, mode: Mode) -> tuple[Call, list[Reading]]:
     return replace(call, attributes={**call.attributes, **meant}), list(read.values())
 
 
+def repeated_number(fact: Fact) -> float | None:
+    """The number that a constant tensor repeats, as the gains of a norm without gains do."""
+    array = fact.array
+    if array is None or not fact.constant or not array.size or (array != array.flat[0]).any():
+        return None
+    return float(array.flat[0])
+
+
 def storage(fact: Fact) -> Any:
     """The numpy type whose rounding a stored constant went through."""
     if fact.dtype in _DTYPES:
@@ -80,6 +88,7 @@ class Program:
         source_shape: the source's shape under the binding.
         output_shape: the output's.
         leaf_shapes: those of the side inputs.
+        leaf_numbers: the number that all elements of a side input are, where it is constant and they are one.
         shapes: every shape that holds as many elements as the source, its own first.
         largest: elements of the largest tensor in it, which an Expand can make as large as it likes.
     """
@@ -95,6 +104,7 @@ class Program:
     source_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     leaf_shapes: tuple[tuple[int, ...], ...]
+    leaf_numbers: tuple[float | None, ...]
     shapes: tuple[tuple[int, ...], ...]
     largest: int
 
@@ -187,6 +197,7 @@ def compile_cone(cone: Cone, finder: ConeFinder, mode: Mode) -> Program:
         finder.fact(cone.source).shape or (),
         finder.fact(cone.output).shape or (),
         tuple(finder.fact(leaf).shape or () for leaf in cone.leaves),
+        tuple(repeated_number(finder.fact(leaf)) for leaf in cone.leaves),
         _arrangements(cone, finder),
         max(math.prod(finder.fact(node.outputs[0]).shape or ()) for node in cone.nodes),
     )

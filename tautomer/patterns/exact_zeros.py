@@ -30,7 +30,9 @@ def has_exact_zeros(definition: Definition, parameters: Mapping[str, float] | No
         parameters: the numbers that the operation has; those of the definition where it says none.
     """
     pointwise = definition in definitions() and not definition.rows and len(definition.results) == 1
-    if not pointwise or any(name != "gate" for name in definition.operands):
+    if not pointwise or any(
+        name != "gate" and name not in definition.channels for name in definition.operands
+    ):
         return False  # attention, whose inputs are of other kinds, is not among the definitions either
     return has_zeros(_at(definition, 1.5, parameters))
 
@@ -50,6 +52,9 @@ def without_gate(definition: Definition) -> Definition | None:
 
 
 def _at(definition: Definition, gate: float, parameters: Mapping[str, float] | None = None) -> NDArray[Any]:
+    """What it gives on the grid; operands that are broadcast to x are what they are by default, or 1."""
     operands = {name: np.full_like(GRID, gate) for name in definition.operands}
+    for name, number in definition.channels.items():
+        operands[name] = np.full_like(GRID, 1.0 if number is None else number)
     given = {name: value for name, value in (parameters or {}).items() if name in definition.parameters}
     return np.asarray(apply(definition, Float64(), GRID, operands=operands, parameters=given))

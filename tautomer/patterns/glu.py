@@ -1,38 +1,48 @@
-"""Gated linear units: an activation times a gate."""
+"""Gated linear units: any activation times a gate.
+
+    fGLU(x, gate) = f(x) * gate
+
+Those with a name of their own are defined here, and have kernels by that name; the others are made where an
+activation is met with a gate.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from tautomer.patterns.gelu import gelu, gelu_tanh
-from tautomer.patterns.operation import Scalar, operation
+# importing them is defining what is gated here
+from tautomer.patterns import gelu, rectifiers, smooth  # noqa: F401
+from tautomer.patterns.operation import Definition, define, defined
+
+_NAMED = {
+    "Sigmoid": ("GLU", "arXiv 1612.08083"),
+    "Swish": ("SwiGLU", "arXiv 2002.05202"),
+    "Gelu[approximate=none]": ("GeGLU", "arXiv 2002.05202"),
+    "Gelu[approximate=tanh]": ("GeGLU", "arXiv 2002.05202"),
+    "Relu": ("ReGLU", "arXiv 2002.05202"),
+}
 
 
-@operation("GLU", domain="tautomer", source="arXiv 1612.08083")
-def glu(m: Any, x: Any, gate: Any) -> Any:
-    """sigmoid(x) * gate."""
-    return m.sigmoid(x) * gate
+def gated(activation: Definition) -> Definition:
+    """The definition of an activation times a gate of the shape of x."""
+
+    def function(m: Any, x: Any, gate: Any, **given: Any) -> Any:
+        return activation.function(m, x, **given) * gate
+
+    op, source = _NAMED.get(activation.key, (f"{activation.op}GLU", activation.source))
+    return replace(
+        activation,
+        op=op,
+        function=function,
+        domain="tautomer",
+        since=1,
+        operands=("gate", *activation.operands),
+        formula=f"({activation.formula.rstrip('.')}) * gate",
+        source=source,
+        weights=(),
+    )
 
 
-@operation("SwiGLU", domain="tautomer", source="arXiv 2002.05202")
-def swiglu(m: Any, x: Any, gate: Any, *, alpha: Scalar = 1.0) -> Any:
-    """x * sigmoid(alpha * x) * gate."""
-    return x * m.sigmoid(alpha * x) * gate
-
-
-@operation("GeGLU", domain="tautomer", attributes={"approximate": "none"}, source="arXiv 2002.05202")
-def geglu(m: Any, x: Any, gate: Any) -> Any:
-    """x / 2 * (1 + erf(x / sqrt(2))) * gate."""
-    return gelu(m, x) * gate
-
-
-@operation("GeGLU", domain="tautomer", attributes={"approximate": "tanh"}, source="arXiv 2002.05202")
-def geglu_tanh(m: Any, x: Any, gate: Any) -> Any:
-    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) * gate."""
-    return gelu_tanh(m, x) * gate
-
-
-@operation("ReGLU", domain="tautomer", source="arXiv 2002.05202")
-def reglu(m: Any, x: Any, gate: Any) -> Any:
-    """max(x, 0) * gate."""
-    return m.maximum(x, 0.0) * gate
+GATED = {key: define(gated(defined(key))) for key in _NAMED}
+"""The definitions with a name of their own, by the key of their activation."""

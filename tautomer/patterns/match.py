@@ -37,6 +37,7 @@ class Match:
         readings: the constants of the cone as they were read.
         special: how the cone differs from the definition on NaN and infinities, or "". Such a match says what
             the cone is, but putting the operation in its place would change what it gives there.
+        groups: into how many groups the channels of an image are cut, where they are.
     """
 
     definition: Definition
@@ -45,6 +46,7 @@ class Match:
     operands: Mapping[str, Operand] = field(default_factory=dict)
     readings: tuple[Reading, ...] = ()
     special: str = ""
+    groups: int = 0
 
 
 @dataclass(frozen=True)

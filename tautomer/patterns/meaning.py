@@ -51,6 +51,8 @@ def row_axes(definition: Definition, attributes: dict[str, Any], version: int, r
         raise Unsupported(definition.op, "its axes come as an input")
     # Softmax and LogSoftmax below 13 flatten to two dimensions from the axis on
     flattens = definition.op in ("Softmax", "LogSoftmax") and version < 13
+    if definition.rows.startswith("channel") and not definition.domain:
+        return tuple(range(2 if definition.rows == "channels" else 1, rank))
     axis = int(attributes.get("axis", 1 if flattens else -1)) % max(rank, 1)
     if definition.rows == "trailing" or flattens:
         return tuple(range(axis, rank))

@@ -43,6 +43,8 @@ def recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | Non
     elif definition.rows == "folded":
         attributes["axes"] = [axis - rank for axis in match.axes]
         attributes["keepdims"] = int(len(finder.fact(cone.output).shape or ()) == rank)
+    elif definition.rows == "channel groups":
+        attributes["num_groups"] = match.groups
     attributes.update(match.parameters)
     stash = computation_type(cone, match, finder)
     assert isinstance(stash, ir.DataType)

@@ -20,3 +20,9 @@ def layer_norm(m: Any, x: Any, scale: Any = 1.0, bias: Any = 0.0, *, epsilon: Sc
 def rms_norm(m: Any, x: Any, scale: Any = 1.0, *, epsilon: Scalar = 1e-5) -> Any:
     """x / sqrt(mean(x^2) + epsilon) * scale, over the last axes."""
     return x * m.rsqrt(m.mean(x * x) + epsilon) * scale
+
+
+@operation("L2Normalization", rows="trailing", domain="tautomer", source="torch.nn.functional.normalize")
+def l2_norm(m: Any, x: Any, scale: Any = 1.0, *, epsilon: Scalar = 1e-12) -> Any:
+    """x / max(sqrt(sum(x^2)), epsilon) * scale, over the last axes."""
+    return x / m.maximum(m.sqrt(m.sum(x * x)), epsilon) * scale

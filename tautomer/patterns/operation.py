@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from tautomer.errors import InternalError
 
-Rows = Literal["", "trailing", "axis", "folded", "groups"]
+Rows = Literal["", "trailing", "axis", "folded", "groups", "channels", "channel groups"]
 ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every row
 FULL_OPERANDS = ("gate", "residual")  # of the shape of x
 WHOLE_PARAMETERS = ("groups", "segments")  # how x is cut into rows, see patterns.rowwise
@@ -32,6 +32,8 @@ _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 Scalar = float
 # Annotates one that the result is affine in, so that it can be solved for.
 Weight = float
+# Annotates an operand of one number, or of one per channel or element: whatever is broadcast to x.
+Channel = Any
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,12 @@ class Definition:
         function: the mathematics, `function(m, x, *operands, **parameters)`.
         rows: "" pointwise; "trailing" works on rows over the last axes and keeps the shape; "axis" on rows
             over one axis and keeps the shape; "folded" gives one number per row; "groups" works on rows that
-            all axes but the first are cut into, and keeps the shape.
+            all axes but the first are cut into, and keeps the shape; "channels" and "channel groups" do so
+            where each row is one channel, or some whole channels, of an image with the channels first.
         attributes: attributes that belong to this variant, such as approximate="tanh".
         operands: names of the tensors after x: of the shape of a row, or of the shape of x.
+        channels: the operands that are broadcast to x, with what they are where they are left out; None for
+            one that may not be.
         parameters: name -> default of each scalar parameter.
         formula: the first line of the function's docstring.
         source: the paper or specification of the formula.
@@ -70,6 +75,7 @@ class Definition:
     by_name: bool = False
     results: tuple[str, ...] = ("y",)
     weights: tuple[str, ...] = ()
+    channels: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def composite(self) -> bool:
@@ -78,7 +84,7 @@ class Definition:
 
     def kind(self, operand: str) -> str:
         """How an operand goes with x, one of KINDS; "" if its name does not say it."""
-        kind = kind_of(operand)
+        kind = "row" if operand in self.channels else kind_of(operand)
         return "segment" if kind == "row" and self.rows == "groups" else kind
 
     @property
@@ -126,6 +132,7 @@ def operation(
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(function)
         operands: list[str] = []
+        channels: dict[str, float | None] = {}
         parameters: dict[str, float] = {}
         weights: list[str] = []
         for name, parameter in list(signature.parameters.items())[2:]:
@@ -139,6 +146,10 @@ def operation(
                     )
                 parameters[name] = float(parameter.default)
                 weights += [name] if parameter.annotation == "Weight" else []
+            elif parameter.annotation == "Channel":
+                operands.append(name)
+                absent = parameter.default is inspect.Parameter.empty
+                channels[name] = None if absent else float(parameter.default)
             elif name in ROW_OPERANDS or name in FULL_OPERANDS:
                 operands.append(name)
             else:
@@ -161,13 +172,29 @@ def operation(
             by_name,
             results,
             tuple(weights),
+            channels,
         )
-        if definition.key in _DEFINITIONS:
-            raise InternalError("defined twice", where=f"operation {definition.key}")
-        _DEFINITIONS[definition.key] = definition
+        define(definition)
         return function
 
     return register
+
+
+def define(definition: Definition) -> Definition:
+    """Registers a definition, and returns it.
+
+    Raises:
+        InternalError: there is one of the same operation and variant.
+    """
+    if definition.key in _DEFINITIONS:
+        raise InternalError("defined twice", where=f"operation {definition.key}")
+    _DEFINITIONS[definition.key] = definition
+    return definition
+
+
+def defined(key: str) -> Definition:
+    """The definition with this key, whose file was imported."""
+    return _DEFINITIONS[key]
 
 
 def forget(key: str) -> None:
@@ -199,7 +226,11 @@ _DEFAULT_VARIANTS: dict[tuple[str, str], Any] = {("Gelu", "approximate"): "none"
 def load_families() -> None:
     """Imports every family, once; importing is registering."""
     from tautomer.patterns import (  # noqa: F401
+        bounded,
+        channel_norms,
         compressed_norms,
+        dice,
+        evo_norms,
         gelu,
         glu,
         norms,

@@ -18,6 +18,7 @@ from tautomer.patterns.row_axes import RowStructure, find_rows
 # Rounding in float64 over a row; a slip of one part in the row's length is larger for rows up to 2^26.
 RELATIVE = 2e-9
 _OF_ROW = 1e-11  # cancellation in x - mean(x), in units of the row's largest result
+_BELOW = 1e-7  # the probe has rows of that size
 _MAX_ELEMENTS = 1 << 22  # 4M doubles: 10 ms per operator; beyond it a probe costs more than it is worth
 
 Formula = Callable[[Array], Array]
@@ -67,6 +68,9 @@ def sample_rows(program: Program) -> RowSamples | Refusal:
         return structure
     order, length, count = _layout(shape, structure)
     x = probe.rows(max(1, -(-probe.ROWS // count)) * count, length)
+    least = min((r.value for r in program.readings if 0.0 < r.value < _BELOW), default=0.0)
+    if least:  # a bound below of a norm is only met by rows as small as it is
+        x = np.concatenate([x, x[:count] * least])
     leaves = _leaves(program)
     row_leaves = tuple(_as_row(leaf, shape, order, length, count) for leaf in leaves)
     return RowSamples(structure, x, run_rows(program, x, structure), row_leaves)
@@ -118,19 +122,19 @@ def fit_rows(samples: RowSamples, formula: Formula, *, gained: bool, shifted: bo
             return fit
     with np.errstate(all="ignore"):
         core = np.asarray(formula(samples.x))
-        noise = _conditioning(samples.x, core, formula)
+        noise = conditioning(samples.x, core, formula)
     width = samples.y.shape[1]
     ones, zeros = np.ones(width), np.zeros(width)
     if core.shape != samples.y.shape:
         return RowFit(math.inf, ones, zeros)
     if not gained:
-        return RowFit(_gap(samples.y, core, noise), ones, zeros)
+        return RowFit(gap(samples.y, core, noise), ones, zeros)
     finite = np.all(np.isfinite(core) & np.isfinite(samples.y), axis=1)
     if finite.sum() < probe.ROWS // 2:
         return RowFit(math.inf, ones, zeros)
     c, y = core[finite], samples.y[finite]
     gain, shift = _least_squares(c, y, shifted)
-    return RowFit(_gap(y, gain * c + shift, np.abs(gain) * noise[finite]), gain, shift)
+    return RowFit(gap(y, gain * c + shift, np.abs(gain) * noise[finite]), gain, shift)
 
 
 def _first(samples: RowSamples) -> RowSamples:
@@ -149,14 +153,14 @@ def _least_squares(c: Array, y: Array, shifted: bool) -> tuple[Array, Array]:
     return gain, y_mean - gain * c_mean
 
 
-def _conditioning(x: Array, core: Array, formula: Formula) -> Array:
+def conditioning(x: Array, core: Array, formula: Formula) -> Array:
     """How far the result moves when the input moves by a few ulp: no spelling can be closer than that."""
     signs = np.where(np.random.default_rng(5).random(x.shape) < 0.5, -1.0, 1.0)
     delta = np.abs(np.asarray(formula(x * (1.0 + 2.0**-50 * signs))) - core)
     return np.asarray(64.0 * np.max(np.where(np.isfinite(delta), delta, 0.0), axis=1, keepdims=True))
 
 
-def _gap(found: Array, expected: Array, noise: Any) -> float:
+def gap(found: Array, expected: Array, noise: Any) -> float:
     with np.errstate(all="ignore"):
         size = np.abs(expected)
         top = np.max(np.where(np.isfinite(size), size, 0.0), axis=1, keepdims=True)

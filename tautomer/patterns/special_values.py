@@ -49,6 +49,15 @@ def special_points(found: Array, expected: Array) -> str:
     return ""
 
 
+def special_elements(found: Array, expected: Array) -> str:
+    """The same where some elements of a tensor are NaN or infinite."""
+    with np.errstate(all="ignore"):
+        off = ~(np.abs(found - expected) <= _RELATIVE * (1.0 + np.abs(expected))) & np.isfinite(found)
+    return f"beside NaN or infinities it gives {_shown(found[off])} where the operation does not" * bool(
+        off.any()
+    )
+
+
 def _agree(found: Array, expected: Array) -> bool:
     with np.errstate(all="ignore"):
         close = np.abs(found - expected) <= _RELATIVE * (1.0 + np.abs(expected))

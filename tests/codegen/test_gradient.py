@@ -20,7 +20,7 @@ from tautomer.codegen.schedule import schedule
 from tautomer.codegen.torch_operators import OPERATORS, backward, forward
 from tautomer.codegen.trace import Program, trace
 from tautomer.errors import InputError
-from tautomer.patterns.operation import ROW_OPERANDS, Definition, definitions
+from tautomer.patterns.operation import Definition, definitions
 
 Array = NDArray[np.float64]
 DEFINITIONS = {one.key: one for one in definitions() if one.rows != "folded"}
@@ -84,8 +84,10 @@ def evaluated(program: Program, values: dict[str, Any]) -> list[Array]:
 def inputs(program: Program, columns: int = 7, rows: int = 3) -> dict[str, Any]:
     random = np.random.default_rng(columns)
     values: dict[str, Any] = {}
+    kinds = dict(zip(program.operands, program.kinds, strict=True))
     for name in ("x", *program.operands, GRADIENT, GRADIENT_OF_SUM):
-        values[name] = random.standard_normal(columns if name in ROW_OPERANDS else (rows, columns))
+        row = kinds.get(name) == "row"  # a variance may be among them
+        values[name] = random.uniform(0.5, 2.0, columns) if row else random.standard_normal((rows, columns))
     return values
 
 

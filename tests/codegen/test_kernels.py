@@ -23,7 +23,7 @@ from tautomer.codegen.algorithms import algorithms
 from tautomer.codegen.kernel import AVX2, AVX512, PORTABLE, Isa, Kernel, kernel_for, unsupported
 from tautomer.errors import InputError
 from tautomer.graph.semantics.mathematics import Float64
-from tautomer.patterns.operation import ROW_OPERANDS, Definition, definitions
+from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.rows import apply_all
 
 Array = NDArray[np.generic]
@@ -176,9 +176,10 @@ def expected_all(definition: Definition, x: Array, operands: tuple[Array, ...]) 
 
 
 def operands_of(definition: Definition, shape: tuple[int, int], random: np.random.Generator) -> list[Array]:
-    return [
-        random.normal(1.0, 0.5, shape[1:] if name in ROW_OPERANDS else shape) for name in definition.operands
-    ]
+    rows = [definition.kind(name) == "row" for name in definition.operands]
+    if definition.channels:  # deviations are among them, from which others are subtracted
+        return [random.uniform(0.5, 2.0, shape[1:] if row else shape) for row in rows]
+    return [random.normal(1.0, 0.5, shape[1:] if row else shape) for row in rows]
 
 
 def assert_close(found: Array, right: NDArray[np.float64], x: Array, dtype: str, rows: bool) -> None:

@@ -54,7 +54,8 @@ def test_definitions_within_rounding(definition: Any) -> None:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((4, 6))
     operands = {
-        name: rng.standard_normal(6 if name in ("scale", "bias") else (4, 6)) for name in definition.operands
+        name: rng.uniform(0.5, 2.0, 6) if definition.kind(name) == "row" else rng.standard_normal((4, 6))
+        for name in definition.operands
     }
     axes = (1,) if definition.rows else ()
     m = Float32()

@@ -5,6 +5,7 @@ from . import (
     activations_misses,
     attention,
     attention_misses,
+    channels,
     elus,
     gelu,
     gelu_misses,
@@ -47,6 +48,7 @@ FAMILIES = (
     residual,
     attention,
     attention_misses,
+    channels,
 )
 
 SPELLINGS: tuple[Spelling, ...] = tuple(

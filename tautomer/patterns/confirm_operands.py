@@ -1,0 +1,168 @@
+"""Confirming y = f(x, p, q, ...), where each operand is a number or a tensor that is broadcast to x.
+
+Bounds of neurons, the gains of channels inside an activation, statistics of a batch that were stored: they
+cannot be solved for as gains are. So what enters the cone is drawn at random, each element another number,
+and every way to give it to the operands of a definition is tried.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import permutations, product
+
+import numpy as np
+
+from tautomer.patterns.confirm_pointwise import RELATIVE
+from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
+from tautomer.patterns.match import Match, Operand, Refusal
+from tautomer.patterns.operand_samples import OperandRun, operand_runs, touched, with_special_values
+from tautomer.patterns.operation import Definition, definitions
+from tautomer.patterns.probe import Array
+from tautomer.patterns.row_samples import conditioning, gap
+from tautomer.patterns.rows import apply
+from tautomer.patterns.special_values import special_elements
+
+_LARGEST = 1 << 22  # elements of a probe
+_MOST_NUMBERS = 8  # of a cone, that a parameter is tried with
+# Of operands between 0.5 and 2, in float64, where x is not rounded away: a dozen operations.
+_ABSOLUTE = 1e-13
+_OTHER = Refusal("computes another function")
+
+
+def confirm_operands(program: Program) -> Match | Refusal:
+    """Compares a cone with every definition whose operands are broadcast to x.
+
+    All that enters is an operand, if that fits; else what is one number throughout may be that number.
+    """
+    everything = tuple(range(len(program.leaf_shapes)))
+    varying = tuple(i for i in everything if program.leaf_numbers[i] is None)
+    found = _confirm(program, everything)
+    if isinstance(found, Match) or varying == everything:
+        return found
+    found = _confirm(program, varying)
+    if isinstance(found, Match) and not found.special:
+        fixed = next(i for i in everything if i not in varying)
+        name, number = program.cone.leaves[fixed].name, program.leaf_numbers[fixed]
+        return replace(found, special=f"it is that only while '{name}' is {number:g} throughout")
+    return found
+
+
+def _confirm(program: Program, free: tuple[int, ...]) -> Match | Refusal:
+    shape = program.probe_shape()
+    wanted = [
+        one
+        for one in definitions()
+        if (one.channels or one.rows.startswith("channel"))
+        and not one.composite
+        and bool(one.rows) == program.reduces
+        and len(free) <= len(one.channels)
+    ]
+    if not wanted or program.too_large or not 0 < math.prod(shape) <= _LARGEST or len(shape) < 2:
+        return _OTHER
+    try:
+        runs = tuple(operand_runs(program, shape, free))
+        if not runs:
+            return Refusal("has a tensor entering beside its input that is not broadcast to it")
+        cuts = _cuts(shape, runs[0]) if program.reduces else (0,)
+        for definition in wanted:
+            for trial in _trials(definition, program, free, cuts, shape):
+                if all(trial.agrees(run) for run in runs):
+                    return trial.match(runs[0])
+    except FAILURES as error:
+        return Refusal(f"cannot be evaluated on its own: {error}")
+    return _OTHER
+
+
+def _cuts(shape: tuple[int, ...], run: OperandRun) -> tuple[int, ...]:
+    """Into how many rows an example may be cut: into channels, and by what moves with its first element."""
+    example, length = math.prod(shape[1:]), max(touched(run), default=-1) + 1
+    if length == 0 or example % length or length % max(math.prod(shape[2:]), 1):
+        return (shape[1],)
+    return tuple(dict.fromkeys((shape[1], example // length)))
+
+
+def _trials(
+    definition: Definition,
+    program: Program,
+    free: tuple[int, ...],
+    cuts: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> Iterator[_Trial]:
+    """All that a definition could be of a cone: what its operands and parameters are, and how rows are cut.
+
+    An operand is what enters the cone, or what it is by default; where it has no default, a number.
+    """
+    names = tuple(definition.channels)
+    numbers = [reading.value for reading in program.readings]
+    numbers += [number for number in program.leaf_numbers if number is not None]
+    pool = list(dict.fromkeys(abs(number) for number in numbers if np.isfinite(number)))[:_MOST_NUMBERS]
+    choices = [dict.fromkeys((default, 0.0, *pool)) for default in definition.parameters.values()]
+    for taken in permutations(names, len(free)):
+        rest = [name for name in names if name not in taken and definition.channels[name] is None]
+        for given in product(pool, repeat=len(rest)):
+            operands = {name: Operand(leaf) for name, leaf in zip(taken, free, strict=True)}
+            operands |= {name: Operand(-1, number) for name, number in zip(rest, given, strict=True)}
+            for values in product(*choices):
+                parameters = dict(zip(definition.parameters, values, strict=True))
+                for groups in cuts:
+                    if definition.rows != "channels" or groups == shape[1]:
+                        yield _Trial(definition, groups, parameters, operands, free)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A definition with what its parameters and operands could be."""
+
+    definition: Definition
+    groups: int
+    parameters: Mapping[str, float]
+    operands: Mapping[str, Operand]
+    free: tuple[int, ...]
+
+    def expected(self, x: Array, leaves: tuple[Array, ...]) -> Array:
+        """What the definition gives; in rows [R, n] where it works on rows."""
+        given: dict[str, float | Array] = {
+            name: operand.factor if operand.is_number else leaves[self.free.index(operand.leaf)]
+            for name, operand in self.operands.items()
+        }
+        axes: tuple[int, ...] = ()
+        if self.definition.rows:
+            cut, axes = (-1, math.prod(x.shape[2:]) // self.groups), (1,)
+            given = {name: np.broadcast_to(value, x.shape).reshape(cut) for name, value in given.items()}
+            x = x.reshape(cut)
+        found = apply(self.definition, FLOAT64, x, axes=axes, operands=given, parameters=self.parameters)
+        return np.asarray(found, np.float64)
+
+    def agrees(self, run: OperandRun) -> bool:
+        """Whether the cone gave that."""
+        expected = self.expected(run.x, run.leaves)
+        found = run.y.reshape(expected.shape)
+        ordinary = np.isfinite(found)
+        if run.positive and ordinary.mean() < 0.5:
+            return False
+        with np.errstate(all="ignore"):
+            # most trials fail, and the first look shows it
+            if not np.allclose(found[ordinary], expected[ordinary], rtol=1e-4, atol=1e-7):
+                return False
+            if self.definition.rows:
+                noise = conditioning(
+                    run.x.reshape(expected.shape),
+                    expected,
+                    lambda x: self.expected(x.reshape(run.x.shape), run.leaves),
+                )
+                return gap(found, expected, noise) <= 1.0
+            allowed = RELATIVE * np.abs(expected) + _ABSOLUTE * (1.0 + np.abs(run.x))
+            return bool(np.all((np.abs(found - expected) <= allowed)[ordinary]))
+
+    def match(self, run: OperandRun) -> Match:
+        """The match, with how the cone differs on special values."""
+        kind, rank = self.definition.rows, run.x.ndim - 1
+        x = with_special_values(run.x)
+        expected = self.expected(x, run.leaves)
+        special = special_elements(run.again(x).reshape(expected.shape), expected)
+        axes = tuple(range(2 if kind == "channels" else 1, rank)) if kind else ()
+        groups = self.groups if kind == "channel groups" else 0
+        readings = run.program.readings
+        return Match(self.definition, self.parameters, axes, self.operands, readings, special, groups)
