@@ -1,9 +1,9 @@
 """Attention kernels beside torch: sigmoid and softmax scores, one query, gradients.
 
-    python -m benchmarks.attention [--quick] [--seconds 20] [--out benchmarks/results/attention.md]
+    python -m benchmarks.attention [--quick] [--seconds 5] [--out benchmarks/results/attention.md]
 
 CPU time on one thread, all ways in turns, medians of the ratios within a round; a loop of multiply-adds alone
-takes its turn too, and says what the processor has to give at that time.
+takes its turn too, and says what the processor has to give at that time. The file is written after every row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ One thread, CPU time. A column is the time of that way in times of ours: the med
 as many as fit into {seconds:g} s but three at least, and the quartiles. Below 1, in bold, it is faster than
 ours. Peak: 4 N^2 d H operations in our time, in parts of what a loop of float32 multiply-adds alone does in
 its turns. SDPA is torch's scaled_dot_product_attention, of softmax; `eager` and `inductor` are the formula in
-torch, which stores the scores.
+torch, which stores the scores; in bfloat16 they are left out where they take seconds.
 
 ## Sigmoid scores, bias -log n
 
@@ -63,9 +63,19 @@ Forward and backward; of eager, what autograd makes of the formula.
 Calls = Mapping[str, Callable[[], Any]]
 OURS, PEAK = "ours", "peak"
 # (queries, head dimension, heads of q, heads of k and v)
-SIZES = ((512, 64, 12, 12), (1024, 64, 12, 12), (2048, 64, 12, 12), (4096, 64, 12, 12))
-SIZES = (*SIZES, (1024, 128, 12, 12), (1024, 64, 12, 4))
+SIZES = tuple((n, 64, 12, 12) for n in (512, 1024, 2048, 4096, 8192))
+SIZES = (*SIZES, (1024, 128, 12, 12), (2048, 128, 12, 12), (1024, 64, 12, 4), (2048, 64, 12, 4))
+QUICK = ((512, 64, 12, 12), (1024, 64, 12, 4))
 CACHES = (4096, 16384)
+SHOWN = ("SDPA", "eager", "inductor")
+HEADS = {
+    "sigmoid": ["size", "type", "ours, ms", "of peak", *SHOWN],
+    "softmax": ["size", "type", "ours, ms", "of peak", *SHOWN],
+    "scores": ["size", "softmax"],
+    "decode": ["size", "score", "ours, ms", "GB/s", "of copy", "SDPA", "eager"],
+    "gradients": ["size", "score", "ours, ms", "of peak", "SDPA", "eager"],
+}
+"""Table -> its columns."""
 
 
 def sigmoid(q: Any, k: Any, v: Any, bias: float) -> Any:
@@ -78,7 +88,7 @@ def softmax(q: Any, k: Any, v: Any, bias: float) -> Any:
     return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1) @ v
 
 
-def ways(score: str, size: tuple[int, int, int, int], dtype: torch.dtype, compiled: bool) -> Calls:
+def ways(score: str, size: tuple[int, int, int, int], dtype: torch.dtype, shown: tuple[str, ...]) -> Calls:
     """Ours, and what it is compared with."""
     n, d, heads, kv_heads = size
     q, k, v = (torch.randn(1, h, n, d).to(dtype) for h in (heads, kv_heads, kv_heads))
@@ -90,11 +100,12 @@ def ways(score: str, size: tuple[int, int, int, int], dtype: torch.dtype, compil
         "SDPA": lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=grouped),
         "eager": lambda: formula(q, *many, bias),
     }
-    if compiled:
+    if "inductor" in shown:
         torch.compiler.reset()
         program = torch.compile(formula, dynamic=False)
+        program(q, *many, bias)
         found["inductor"] = lambda: program(q, *many, bias)
-    return found
+    return {way: call for way, call in found.items() if way in (OURS, *shown)}
 
 
 def measured(calls: Calls, rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -128,32 +139,33 @@ def named(size: tuple[int, int, int, int]) -> str:
     return f"N {n}, d {d}, {heads} heads" + (f" on {kv_heads}" if heads != kv_heads else "")
 
 
-def forward(
-    score: str, sizes: tuple[tuple[int, int, int, int], ...], rounds: int, seconds: float, compiled: bool
-) -> str:
-    """The table of a score function."""
-    shown, rows = ("SDPA", "eager", "inductor"), []
+Rows = Iterator[list[str]]
+
+
+def forward(score: str, options: argparse.Namespace) -> Rows:
+    """The rows of a score function."""
+    sizes, shown = (QUICK, SHOWN[:2]) if options.quick else (SIZES, SHOWN)
     for dtype in (torch.float32, torch.bfloat16):
         for size in sizes:
             n, d, heads, _ = size
-            if dtype == torch.bfloat16 and n > 2048:
-                continue  # torch takes minutes where the processor has no bfloat16
+            # where the processor has no bfloat16, torch takes a minute for the formula
+            wide = dtype == torch.bfloat16 and n > 512
+            if wide and n > 2048:
+                continue
+            found = measured(
+                ways(score, size, dtype, SHOWN[:1] if wide else shown), options.rounds, options.seconds
+            )
             name = str(dtype).removeprefix("torch.")
-            print(f"{score}, {name}, {named(size)}", file=sys.stderr, flush=True)
-            found = measured(ways(score, size, dtype, compiled), rounds, seconds)
-            rows.append([named(size), name, *cells(found, 4.0 * n * n * d * heads, shown)])
-    return markdown.table(["size", "type", "ours, ms", "of peak", *shown], rows)
+            yield [named(size), name, *cells(found, 4.0 * n * n * d * heads, SHOWN)]
 
 
-def scores(rounds: int, seconds: float) -> str:
+def scores(options: argparse.Namespace) -> Rows:
     """Sigmoid against softmax."""
-    rows = []
     for size in SIZES[:3]:
-        calls = {score: ways(score, size, torch.float32, False)[OURS] for score in ("sigmoid", "softmax")}
-        found = interleaved(calls, rounds, most=seconds)
+        calls = {score: ways(score, size, torch.float32, ())[OURS] for score in ("sigmoid", "softmax")}
+        found = interleaved(calls, options.rounds, most=options.seconds)
         pairs = zip(found["sigmoid"], found["softmax"], strict=True)
-        rows.append([named(size), markdown.ratio(quartiles([b / a for a, b in pairs]))])
-    return markdown.table(["size", "softmax"], rows)
+        yield [named(size), markdown.ratio(quartiles([b / a for a, b in pairs]))]
 
 
 def one_query(score: str, keys: int) -> Calls:
@@ -168,17 +180,15 @@ def one_query(score: str, keys: int) -> Calls:
     }
 
 
-def decode(rounds: int, seconds: float) -> str:
+def decode(options: argparse.Namespace) -> Rows:
     """One query."""
-    rows = []
     for keys in CACHES:
         for score in ("softmax", "sigmoid"):
-            found = interleaved(one_query(score, keys), rounds, most=seconds)
+            found = interleaved(one_query(score, keys), options.rounds, most=options.seconds)
             ours, size = statistics.median(found[OURS]), 2 * 12 * keys * 64 * 4
             parts = [b / a for a, b in zip(found[OURS], found["copy"], strict=True)]
             speed = [f"{ours * 1e3:.2f}", f"{size / ours / 1e9:.1f}", f"{statistics.median(parts):.2f}"]
-            rows.append([f"{keys} keys", score, *speed, ratio(found, "SDPA"), ratio(found, "eager")])
-    return markdown.table(["size", "score", "ours, ms", "GB/s", "of copy", "SDPA", "eager"], rows)
+            yield [f"{keys} keys", score, *speed, ratio(found, "SDPA"), ratio(found, "eager")]
 
 
 def trained(score: str, size: tuple[int, int, int, int]) -> Calls:
@@ -199,16 +209,14 @@ def trained(score: str, size: tuple[int, int, int, int]) -> Calls:
     return found | ({"SDPA": lambda: gradients_of(sdpa)} if score == "softmax" else {})
 
 
-def gradients(rounds: int, seconds: float) -> str:
+def gradients(options: argparse.Namespace) -> Rows:
     """Training."""
-    rows, shown = [], ("SDPA", "eager")
     with torch.enable_grad():
         for score in ("softmax", "sigmoid"):
             for size in SIZES[:2]:
                 n, d, heads, _ = size
-                found = measured(trained(score, size), rounds, seconds)
-                rows.append([named(size), score, *cells(found, 14.0 * n * n * d * heads, shown)])
-    return markdown.table(["size", "score", "ours, ms", "of peak", *shown], rows)
+                found = measured(trained(score, size), options.rounds, options.seconds)
+                yield [named(size), score, *cells(found, 14.0 * n * n * d * heads, SHOWN[:2])]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -217,30 +225,37 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m benchmarks.attention", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help="no inductor, small sizes, fewer rounds")
-    parser.add_argument("--seconds", type=float, default=20.0, help="processor time of a case at most")
+    parser.add_argument("--seconds", type=float, default=5.0, help="processor time of a row at most")
     parser.add_argument("--out", type=Path, help="also write the tables here")
     options = parser.parse_args(arguments)
     with_allocator("benchmarks.attention", sys.argv[1:] if arguments is None else arguments)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    before, rounds = os.getloadavg()[0], 5 if options.quick else 15
-    sizes = SIZES[:1] + SIZES[5:] if options.quick else SIZES
-    tables = {
-        score: forward(score, sizes, rounds, options.seconds, not options.quick)
-        for score in ("sigmoid", "softmax")
+    before, options.rounds = os.getloadavg()[0], 5 if options.quick else 15
+    parts = {
+        "sigmoid": forward("sigmoid", options),
+        "softmax": forward("softmax", options),
+        "scores": scores(options),
+        "decode": decode(options),
+        "gradients": gradients(options),
     }
-    text = TEXT.format(
-        **tables,
-        scores=scores(rounds, options.seconds),
-        decode=decode(rounds, options.seconds),
-        gradients=gradients(rounds, options.seconds),
-        facts=describe(["tautomer", "torch"]),
-        rounds=rounds,
-        seconds=options.seconds,
-        before=before,
-        after=os.getloadavg()[0],
-    )
-    markdown.publish(text, options.out)
+    rows: dict[str, list[list[str]]] = {name: [] for name in parts}
+    text = ""
+    for name, found in parts.items():
+        for row in found:
+            rows[name].append(row)
+            print(name, *row, sep="  ", file=sys.stderr, flush=True)
+            text = TEXT.format(
+                **{table: markdown.table(HEADS[table], cells) for table, cells in rows.items()},
+                facts=describe(["tautomer", "torch"]),
+                rounds=options.rounds,
+                seconds=options.seconds,
+                before=before,
+                after=os.getloadavg()[0],
+            )
+            if options.out is not None:
+                options.out.write_text(text + "\n")
+    print(text)
     return 0
 
 

@@ -16,7 +16,7 @@ PARTS = ("", "_joined", "_scratch")
 # What a block keeps of its rows, queries and results, is to stay in the second cache beside a block of keys;
 # and with fewer rows, packing the keys shows. Where units would be few, threads share the keys.
 _PLAN = f"""\
-constexpr int64_t TILE_ROWS = {ROWS}, BLOCK_NUMBERS = 48 << 10, LEAST_ROWS = 96;
+constexpr int64_t TILE_ROWS = {ROWS}, BLOCK_NUMBERS = 80 << 10, LEAST_ROWS = 96;
 constexpr int64_t FEW_ROWS_OF_UNIT = {DIRECT_ROWS}, WANTED_UNITS = 8, LEAST_KEYS = 8 * {KEYS};
 """
 
