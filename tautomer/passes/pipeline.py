@@ -23,6 +23,7 @@ from tautomer.passes.merge_adapters import MergeAdapters
 from tautomer.passes.merge_norms import MergeNorms
 from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
+from tautomer.passes.reassociate import Reassociate
 from tautomer.passes.recentre import Norm, Recentre
 from tautomer.passes.safe_softmax import SafeSoftmax
 from tautomer.passes.sparse_linear import SparseLinear
@@ -99,6 +100,7 @@ def rewrite(
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         *adapters,
         FuseAttention(target),
+        Reassociate(),
         Raise(target),
         *(() if choices.sites_only else streams),
         SparseLinear(target),

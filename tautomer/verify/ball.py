@@ -100,6 +100,11 @@ def _balls(shape: tuple[int, ...], flat: list[Any]) -> Array:
     return out.reshape(shape)
 
 
+def _power(x: Any, y: Any) -> Any:
+    """x to the power y; of powers that are no single numbers flint does not know that 0 to them is 0."""
+    return x if x == 0 and y > 0 else x**y
+
+
 def _elementwise(f: Callable[..., Any], arity: int) -> Callable[..., Any]:
     vectorised = np.frompyfunc(f, arity, 1)
 
@@ -209,7 +214,7 @@ class Ball:
     abs, sign = _elementwise(abs, 1), _elementwise(methodcaller("sgn"), 1)
     floor, ceil = _elementwise(methodcaller("floor"), 1), _elementwise(methodcaller("ceil"), 1)
     round = _elementwise(_rint, 1)
-    power = _elementwise(lambda x, y: x**y, 2)
+    power = _elementwise(_power, 2)
     maximum, minimum = _elementwise(_larger, 2), _elementwise(_smaller, 2)
 
     def where(self, condition: Array, a: Any, b: Any) -> Balls:

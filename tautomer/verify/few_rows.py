@@ -3,9 +3,9 @@
     f(x)[i, :] = g(x[i, :])
 
 Where both sides of a rewrite have this form along an axis, each with one g for all i, they are the same
-function if g is; so a few indices are as much evidence as a thousand. Axes that meet in an operator are one
-axis. An axis is kept whole where anything reads along it, numbers it, stores something along it, or is not
-known to do none of these.
+function if g is; so a few indices are as much evidence as a thousand. So are a few terms of a sum over an
+axis, sum_i g(x[i, :]), on both sides. Axes that meet in an operator are one axis. An axis is kept whole where
+anything else reads along it, numbers it, stores something along it, or is not known to do none of these.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def few_rows(
         The shape of each leaf, and of each value on the way that is known to have one; no longer than theirs.
     """
     found = _Axes(model, facts, leaves)
-    for node in _between(values, leaves, facts):
+    for node in between(values, leaves, facts):
         found.visit(node)
     return found.shapes()
 
 
-def _between(
+def between(
     values: Sequence[ir.Value], leaves: Mapping[ir.Value, ir.Value], facts: Facts
 ) -> Iterator[ir.Node]:
     """The nodes between leaves and values, producers first; what is known ahead has none."""
@@ -100,6 +100,11 @@ class _Axes:
                         met.add((operand, axis))
                 if operands is None:
                     self._whole.add(result)
+        for places in _summed(call, x):
+            axes = [(node.inputs[operand], axis) for operand, axis in places]
+            summed = [(value, axis) for value, axis in axes if value is not None]
+            self._joined.union(*summed)
+            met.update(summed)
         unknown = any(self._facts.get(output).shape is None for output in node.outputs)
         for operand in node.inputs:
             if operand is not None:
@@ -152,6 +157,21 @@ class _Axes:
             for output in node.outputs:
                 if self._facts.get(output).shape is None:
                     self._facts.set(output, self._facts.get(node.inputs[0]))
+
+
+def _summed(call: Call, x: Sequence[Fact | None]) -> list[list[tuple[int, int]]]:
+    """The axes that an operator sums over: of each, the operands that have it, and where.
+
+    Not those of means: one side may take them as sums, and divide by the number of all.
+    """
+    ranks = [0 if fact is None or fact.shape is None else len(fact.shape) for fact in x]
+    if call.domain not in ("", "ai.onnx") or not ranks or not ranks[0]:
+        return []
+    if call.op_type == "MatMul" and min(ranks) >= 2:
+        return [[(0, ranks[0] - 1), (1, ranks[1] - 2)]]
+    if call.op_type == "ReduceSum" and len(x) > 1 and x[1] is not None and x[1].array is not None:
+        return [[(0, int(axis) % ranks[0])] for axis in x[1].array.reshape(-1)]
+    return []
 
 
 def _operands_of_attention(

@@ -30,7 +30,7 @@ from tautomer.patterns.rowwise import is_rowwise
 from tautomer.verify.ball import Ball
 from tautomer.verify.classes import CLASSES
 from tautomer.verify.exact import BallArithmetic, Outcome, compare_values
-from tautomer.verify.few_rows import few_rows
+from tautomer.verify.few_rows import between, few_rows
 from tautomer.verify.interpreter import run_function
 from tautomer.verify.numerics import filled, judge
 from tautomer.verify.provenance import weight
@@ -162,7 +162,8 @@ class Neighbourhood:
         varied = next((name for name, x in base.items() if x.dtype != bool and x.shape), None)
         if varied is None:
             return ""
-        grid = {each.name: {varied: each.rows(base[varied].shape, np.float32, 1)} for each in CLASSES}
+        suited = [each for each in CLASSES if not (each.scores and self._multiplies(old, leaves))]
+        grid = {each.name: {varied: each.rows(base[varied].shape, np.float32, 1)} for each in suited}
         if truths := {name: np.zeros_like(x) for name, x in base.items() if x.dtype == bool}:
             grid["all masked"] = truths
         for name, changed in grid.items():
@@ -197,6 +198,13 @@ class Neighbourhood:
                 )
                 return f"on inputs '{name}' it would give {what}"
         return ""
+
+    def _multiplies(self, value: ir.Value, leaves: Mapping[ir.Value, ir.Value]) -> bool:
+        """Whether a product of two varying matrices is on the way, so that its leaves are no scores."""
+        return any(
+            node.op_type == "MatMul" and not any(self._facts.get(x).constant for x in node.inputs)
+            for node in between((value,), leaves, self._facts)
+        )
 
 
 class _Walk:

@@ -7,7 +7,10 @@ roundoff of the type,
     kappa = max |y*(x +- 1 ulp) - y*(x)| / (u max |y*|)
 
 and the rewrite is accepted where E_new <= 4 max(E_orig, kappa + 1): its error is explained by what the
-original loses itself, or by what its inputs not being exact loses anyway.
+original loses itself, or by what its inputs not being exact loses anyway. Where a product of matrices sums L
+terms that the original does not sum together, sqrt(L) stands in the place of 1 once the two are known to be
+one function. That is what rounding makes of such a sum (Higham and Mary, SIAM J. Sci. Comput. 41 (2019),
+A2815); where all terms are equal, roundings add up, and the original's order may have been a lucky one.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from tautomer.verify.classes import CLASSES, InputClass, are_scores, moved
 from tautomer.verify.constants import format_of
 from tautomer.verify.inputs import data_inputs, make_inputs
 from tautomer.verify.interpreter import Constants, run
+from tautomer.verify.new_sums import longest_new_sum
 from tautomer.verify.special import Finding, examine, refused
 from tautomer.verify.weights import is_weight
 
@@ -50,7 +54,7 @@ class Score:
         e_orig: the error of the original there.
         e_new: the error of the rewritten graph there.
         kappa: the change of the exact result under one ulp of the inputs there.
-        score: e_new / max(e_orig, kappa + 1).
+        score: e_new / max(e_orig, kappa + 1), or sqrt(L) for 1.
         accepted: the score is within the limit everywhere, and no special value differs.
         class_name: the class of the input.
         worst_row: output and row.
@@ -80,6 +84,7 @@ def judge(
     allowed: Collection[str] = (),
     perturbed: Callable[[int], Any] | None = None,
     draws: int = _DRAWS,
+    floor: float = 1.0,
 ) -> Score:
     """Judges the rewritten function on one input.
 
@@ -94,6 +99,7 @@ def judge(
         perturbed: gives the oracle's outputs under the i-th perturbation; when left out, every float input
             moves by an ulp.
         draws: how many perturbations.
+        floor: what rounding may lose where nothing else explains it.
     """
     a, b, exact = _named(original(inputs)), _named(rewritten(inputs)), _named(oracle(inputs))
     nudged = perturbed or (lambda i: oracle(_nudged(inputs, i)))
@@ -123,14 +129,21 @@ def judge(
                 reason=f"'{name}': {stop.reason}, in {stop.rows} rows",
                 findings=tuple(findings),
             )
-        score = _measured(name, first, second, exact[name], [c[name] for c in changes], dtype or first.dtype)
+        changed = [c[name] for c in changes]
+        score = _measured(name, first, second, exact[name], changed, dtype or first.dtype, floor)
         if score.score > worst.score or not worst.worst_row[0]:
             worst = replace(score, class_name=class_name)
     return replace(worst, findings=tuple(findings))
 
 
 def _measured(
-    name: str, first: Any, second: Any, exact: Any, changes: Sequence[Any], dtype: DTypeLike
+    name: str,
+    first: Any,
+    second: Any,
+    exact: Any,
+    changes: Sequence[Any],
+    dtype: DTypeLike,
+    floor: float,
 ) -> Score:
     """The criterion on the rows of one output."""
     kind = format_of(dtype)
@@ -151,7 +164,7 @@ def _measured(
 
     e_orig, e_new = error(first), error(second)
     kappa = np.max([error(x) for x in changes], axis=0) if changes else np.zeros_like(e_orig)
-    scores = e_new / np.maximum(e_orig, kappa + 1.0)
+    scores = e_new / np.maximum(e_orig, kappa + floor)
     row = int(np.argmax(scores))
     score = float(scores[row])
     reason = "" if score <= LIMIT else f"'{name}': an error of {score:.3g} times what rounding explains"
@@ -264,14 +277,17 @@ def judge_models(
 
     nudged_weights = functools.cache(_nudged_weights)
 
-    def score(inputs: Inputs, class_name: str) -> Score:
-        done = scored(inputs, class_name, draws)
-        # of a row with few elements that differ, two draws may both have missed how far it moves
-        return (
-            done if done.accepted or not np.isfinite(done.score) else scored(inputs, class_name, _MORE_DRAWS)
-        )
+    @functools.cache
+    def floor() -> float:
+        return float(np.sqrt(max(longest_new_sum(original, rewritten, sizes), 1))) if identical else 1.0
 
-    def scored(inputs: Inputs, class_name: str, draws: int) -> Score:
+    def score(inputs: Inputs, class_name: str) -> Score:
+        done = scored(inputs, class_name, draws, 1.0)
+        # of a row with few elements that differ, two draws may both have missed how far it moves
+        missed = not done.accepted and np.isfinite(done.score)
+        return scored(inputs, class_name, _MORE_DRAWS, floor()) if missed else done
+
+    def scored(inputs: Inputs, class_name: str, draws: int, floor: float) -> Score:
         def perturbed(draw: int) -> dict[str, Any]:
             return run(original, Float64(), _nudged(inputs, draw), constants=nudged_weights(draw))
 
@@ -284,6 +300,7 @@ def judge_models(
             allowed=allowed,
             perturbed=perturbed,
             draws=draws,
+            floor=floor,
         )
 
     scores = []
