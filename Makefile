@@ -51,8 +51,8 @@ format: $(VENV)/dev ## rewrite the sources the way `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/base ## rewrite docs/operations.md from the definitions
-	$(BIN)/python -m tautomer.patterns.documentation > docs/operations.md
+docs: $(VENV)/dev ## rewrite docs/operations.md from the definitions
+	$(BIN)/python -m benchmarks.operations_page --write
 
 bench: $(VENV)/dev ## list the benchmarks; each is a command of its own
 	@$(BIN)/python -m benchmarks | sed 's|^    python|    $(BIN)/python|'

@@ -32,17 +32,22 @@ Ways = dict[str, tuple[Call, Callable[[], Any]]]
 
 
 def native(
-    definition: Definition, algorithm: str, inputs: Sequence[Tensor], out: Tensor, rows: int, columns: int
+    definition: Definition,
+    algorithm: str,
+    inputs: Sequence[Tensor],
+    out: Sequence[Tensor],
+    rows: int,
+    columns: int,
 ) -> Call:
     """A call of a generated kernel whose arguments are made once."""
     kernel = kernel_for(definition, isa=isa_of("native"), algorithm=algorithm)
     function = loaded.load(library(kernel.text, kernel.flags), kernel.symbol)
     values = [definition.parameters[name] for name in kernel.parameters]
-    ins, outs = [(ctypes.c_void_p * len(a))(*(t.data_ptr() for t in a)) for a in (inputs, [out])]
+    ins, outs = [(ctypes.c_void_p * len(a))(*(t.data_ptr() for t in a)) for a in (inputs, out)]
     last = rows if kernel.rows else rows * columns
     numbers = (ctypes.c_double * len(values))(*values)
     # the arguments are addresses: the call itself has to keep the tensors
-    return partial(lambda kept: function(ins, outs, numbers, 0, last, columns), (*inputs, out))
+    return partial(lambda kept: function(ins, outs, numbers, 0, last, columns), (*inputs, *out))
 
 
 def moved(inputs: Sequence[Tensor]) -> Definition:
@@ -140,7 +145,7 @@ def ways(op: Operation, setting: Setting, compiled: bool) -> Ways:
     out = {name: torch.full_like(values[0], torch.nan) for name in ("torch", OURS)}
     found: Ways = {}
     for name in ("", *algorithms(definition.key)):
-        call = native(definition, name, setting.given, out[OURS], setting.rows, setting.columns)
+        call = native(definition, name, setting.given, [out[OURS]], setting.rows, setting.columns)
         found[f"{OURS}/{name or 'loops'}"] = call, partial(_taken, out[OURS])
     eager = partial(op.torch, *values)
     found["torch/"] = eager, eager

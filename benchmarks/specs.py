@@ -19,7 +19,9 @@ FAMILIES = (
     *("gpt2", "bert", "vit", "llama", "t5_encoder", "t5_decoder", "opt", "pythia"),
     *("whisper_encoder", "whisper_decoder", "swin", "clip_vision", "clip_text", "bloom", "convnext"),
 )
-# These differ from the ones above in where their norms stand; the quick selection has one export of each.
+# Much like another of them; the quick selection has one export of each, the exporters take turns.
+_AKIN = ("t5_decoder", "opt", "whisper_encoder", "swin", "clip_vision", "clip_text", "bloom")
+# These differ from the ones above in where their norms stand; of them too one export each.
 ONCE = (
     *("falcon", "falcon40", "m2m_encoder", "mbart_encoder", "dinov2", "opt350", "swinv2", "dit"),
     *("vit_tapped", "clip_vision_hidden", "clip_vision_pooled", "moe"),
@@ -94,15 +96,18 @@ def specs() -> tuple[ExportSpec, ...]:
 def quick() -> tuple[ExportSpec, ...]:
     """One export a family and exporter; opset, attention and shapes take turns over the families.
 
-    Of the families in ONCE one export each: the exporters take turns.
+    Of the families in ONCE, and of those that are much like another, one export each: exporters take turns.
     """
     found: list[ExportSpec] = []
     for turn, family in enumerate(FAMILIES):
         shapes: tuple[Shapes, ...] = ("dynamic", "static", "dynamic")
         opset = (18, 20, 23)[turn % 3]
-        found.append(ExportSpec(family, "dynamo", opset, _attentions(family)[-1], shapes[turn // 3 % 3]))
         attention = _attentions(family)[turn // 3 % len(_attentions(family))]
-        found.append(ExportSpec(family, "torchscript", (14, 17)[turn % 2], attention, shapes[turn // 2 % 3]))
+        both = (
+            ExportSpec(family, "torchscript", (14, 17)[turn % 2], attention, shapes[turn // 2 % 3]),
+            ExportSpec(family, "dynamo", opset, _attentions(family)[-1], shapes[turn // 3 % 3]),
+        )
+        found += [both[turn % 2]] if family in _AKIN else both
     for turn, family in enumerate(ONCE):
         both = (ExportSpec(family, "dynamo", 18, "eager"), ExportSpec(family, "torchscript", 17, "eager"))
         refused = [(family, spec.exporter) in REFUSED for spec in both]

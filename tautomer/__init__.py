@@ -15,17 +15,23 @@ from tautomer._version import __version__
 
 if TYPE_CHECKING:
     from tautomer.api import Operation, Remark, Result, Verdict, explain, inspect, optimize, verify
+    from tautomer.patterns.operation import Channel, Scalar, Weight, operation
     from tautomer.runtime.kernel_session import session
 
 _PUBLIC = ("Operation", "Remark", "Result", "Verdict", "explain", "inspect", "optimize", "verify")
+_DEFINING = ("Channel", "Scalar", "Weight", "operation")
 __all__ = [
+    "Channel",
     "Operation",
     "Remark",
     "Result",
+    "Scalar",
     "Verdict",
+    "Weight",
     "__version__",
     "explain",
     "inspect",
+    "operation",
     "optimize",
     "session",
     "verify",
@@ -38,6 +44,10 @@ def __getattr__(name: str) -> Any:
         from tautomer import api
 
         return getattr(api, name)
+    if name in _DEFINING:
+        from tautomer.patterns import operation
+
+        return getattr(operation, name)
     if name == "session":
         from tautomer.runtime.kernel_session import session
 

@@ -22,12 +22,16 @@ def test_links_at_the_root_lead_into_the_package(name: str) -> None:
 
 def test_the_public_names_are_these_and_exist() -> None:
     public = [
+        "Channel",
         "Operation",
         "Remark",
         "Result",
+        "Scalar",
         "Verdict",
+        "Weight",
         "explain",
         "inspect",
+        "operation",
         "optimize",
         "session",
         "verify",

@@ -20,6 +20,7 @@ from tautomer._version import __version__
 from tautomer.cli import cache, doctor, explain, inspect, kernels, optimize, tune, verify
 from tautomer.cli.lazy_sympy import put_off_sympy
 from tautomer.cli.output import Console
+from tautomer.cli.own_operations import define
 from tautomer.errors import TautomerError
 from tautomer.model_changes import model_change
 
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     """The verb, with every way in which it can end."""
     try:
+        define(getattr(options, "operations", ()))
         code: int = options.run(options, console)
     except TautomerError as error:
         console.error(str(error))

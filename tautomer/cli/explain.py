@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tautomer.cli.options import add_constants, add_json, add_model, add_norm, add_target
+from tautomer.cli.options import add_constants, add_json, add_model, add_norm, add_operations, add_target
 from tautomer.cli.output import Console, one_line
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_target(parser)
     add_constants(parser)
+    add_operations(parser)
     add_norm(parser)
 
 

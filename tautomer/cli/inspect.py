@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tautomer.cli.options import add_constants, add_json, add_model
+from tautomer.cli.options import add_constants, add_json, add_model, add_operations
 from tautomer.cli.output import Console, one_line
 
 HELP = "list the operations that a model computes"
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_json(parser)
     add_constants(parser)
+    add_operations(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

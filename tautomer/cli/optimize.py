@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tautomer.cli.options import add_constants, add_json, add_machine, add_norm, add_target
+from tautomer.cli.options import add_constants, add_json, add_machine, add_norm, add_operations, add_target
 from tautomer.cli.output import Console, one_line, size
 from tautomer.cli.verify import leg_lines
 from tautomer.errors import InputError
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     add_target(parser)
     add_constants(parser)
+    add_operations(parser)
     add_norm(parser)
     add_machine(parser)
     parser.add_argument("--no-verify", action="store_true", help="do not compare OUT with IN")

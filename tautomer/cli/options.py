@@ -26,6 +26,18 @@ def add_constants(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_operations(parser: argparse.ArgumentParser) -> None:
+    """Definitions of the user's own."""
+    parser.add_argument(
+        "--operations",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of Python that define operations to look for beside ours (docs/add-an-operation.md)",
+    )
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
     """The machine and runtime to rewrite for."""
     parser.add_argument(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
-from tautomer.patterns.operation import definitions
+from tautomer.graph.semantics.mathematics import Float64
+from tautomer.patterns.operation import Definition, definitions
+from tautomer.patterns.rows import apply_all
 
 MOVEMENT = frozenset(
     {
@@ -95,6 +99,8 @@ class ConeOperators:
     pointwise: frozenset[str]
     reducing: frozenset[str]
     rowwise: frozenset[str]
+    curved: bool
+    """Whether every operation on rows takes a root, a power, an exponential or a logarithm."""
 
     @classmethod
     def current(cls) -> ConeOperators:
@@ -104,7 +110,8 @@ class ConeOperators:
         pointwise = {d.op for d in known if not d.rows} | {
             op for op, rows in _OTHER_NAMES.items() if not rows
         }
-        return cls(_NONLINEAR | pointwise, _REDUCTIONS | rowwise, frozenset(rowwise))
+        curved = all(_is_curved(d) for d in known if d.rows and not d.composite)
+        return cls(_NONLINEAR | pointwise, _REDUCTIONS | rowwise, frozenset(rowwise), curved)
 
     def allows(self, node: ir.Node) -> bool:
         """True when the node has one output in use and may stand inside a cone."""
@@ -129,6 +136,28 @@ class ConeOperators:
         return (
             op in self.pointwise or op in self.reducing or (op in ("Mul", "Div") and dependent_operands > 1)
         )
+
+
+class _Recorded(Float64):
+    """Double precision that remembers which of its functions were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _CURVED:
+            self.asked.add(name)
+        return super().__getattribute__(name)
+
+
+_CURVED = ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "power")
+
+
+def _is_curved(definition: Definition) -> bool:
+    m, x = _Recorded(), np.array([[0.5, 1.0, 2.0, 4.0]])
+    needed = {name: np.ones(1) for name, absent in definition.channels.items() if absent is None}
+    apply_all(definition, m, x, axes=(1,), operands=needed, parameters=definition.parameters)
+    return bool(m.asked)
 
 
 def is_movement(node: ir.Node | None) -> bool:

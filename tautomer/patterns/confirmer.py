@@ -12,7 +12,7 @@ from tautomer.patterns.match import Match, Refusal
 from tautomer.patterns.readings import Mode
 
 _LARGEST_CHANGE = ("Log", "ReduceLogSumExp", "ReduceLogSum")
-# A row-wise operation has one of these besides its sum or mean: a cone without them is a fragment.
+# Where every operation on rows has one of these besides its sum or mean, a cone without them is a fragment.
 _OF_ROWS = frozenset({"Sqrt", "Pow", "Exp", "ReduceL2", "ReduceLogSumExp", "ReduceLogSum"})
 
 
@@ -69,6 +69,7 @@ def _fragment(cone: Cone, finder: ConeFinder) -> Refusal | None:
         return Refusal(f"gives shape {list(after)} from {list(before)}: not the shape of its input")
     if not any(operators.reduces(node) for node in cone.nodes):
         return None
-    if names.isdisjoint(_OF_ROWS) and not any(operators.named_rows(node) for node in cone.nodes):
+    named = any(operators.named_rows(node) for node in cone.nodes)
+    if operators.curved and names.isdisjoint(_OF_ROWS) and not named:
         return Refusal("takes neither a root nor an exponential of its rows")
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tautomer.patterns.attention import DEFINITION as SCORE_ATTENTION
+from tautomer.patterns.exact_zeros import has_exact_zeros
 from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.sparse_linear import FORMULAS, INPUTS, SOURCE
 
@@ -17,16 +18,16 @@ _ROWS = {
 
 
 def operations_table() -> str:
-    """All operations as a Markdown table: name, formula, operands, source."""
+    """All operations as a Markdown table: name, formula, operands, exact zeros, source."""
     lines = [
-        "| operation | formula | works on | operands | parameters | source |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| operation | formula | works on | operands | parameters | exact zeros | source |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
         _line(definition) for definition in sorted((*definitions(), SCORE_ATTENTION), key=lambda d: d.key)
     ]
     lines += [
-        f"| `tautomer.{op}` | `{formula}` | matrix product | {', '.join(INPUTS[op][1:])} | - | {SOURCE} |"
+        f"| `tautomer.{op}` | `{formula}` | matrix product | {', '.join(INPUTS[op][1:])} | - | - | {SOURCE} |"
         for op, formula in FORMULAS.items()
     ]
     return "\n".join(lines) + "\n"
@@ -46,17 +47,7 @@ def _line(definition: Definition) -> str:
         kind,
         ", ".join(definition.operands) or "-",
         ", ".join(definition.parameters) or "-",
+        "yes" if has_exact_zeros(definition) else "-",
         definition.source or "-",
     )
     return "| " + " | ".join(cells) + " |"
-
-
-def main() -> None:
-    """Prints the page docs/operations.md."""
-    print("# Operations\n")
-    print("Made from the definitions in tautomer/patterns by `make docs`; a test keeps it up to date.\n")
-    print(operations_table(), end="")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,9 +16,9 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tautomer.errors import InternalError
+from tautomer.errors import InputError
 
 Rows = Literal["", "trailing", "axis", "folded", "groups", "channels", "channel groups"]
 ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every row
@@ -28,12 +28,9 @@ KINDS = ("full", "row", "column", "number", "group", "segment")
 _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 
 
-# Annotates a parameter that is one number, found among the constants of the sub-graph.
-Scalar = float
-# Annotates one that the result is affine in, so that it can be solved for.
-Weight = float
-# Annotates an operand of one number, or of one per channel or element: whatever is broadcast to x.
-Channel = Any
+Scalar = Annotated[float, "one number, found among the constants of the sub-graph"]
+Weight = Annotated[float, "one that the result is affine in, so that it can be solved for"]
+Channel = Annotated[Any, "an operand of one number, or of one per channel or element: it is broadcast to x"]
 
 
 @dataclass(frozen=True)
@@ -125,39 +122,34 @@ def operation(
     """Registers a definition; a malformed one fails here, at import, on its own line.
 
     Raises:
-        InternalError: no formula in the docstring, a parameter that is not a Scalar with a default, an
+        InputError: no formula in the docstring, a parameter that is not a Scalar with a default, an
             unknown operand, or a second definition of the same operation and variant.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, eval_str=True)
         operands: list[str] = []
         channels: dict[str, float | None] = {}
         parameters: dict[str, float] = {}
         weights: list[str] = []
         for name, parameter in list(signature.parameters.items())[2:]:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                if (
-                    parameter.annotation not in ("Scalar", "Weight")
-                    or parameter.default is inspect.Parameter.empty
-                ):
-                    raise InternalError(
-                        f"parameter {name} needs ': Scalar = default'", where=f"operation {op}"
-                    )
+                if parameter.annotation not in (Scalar, Weight) or parameter.default is parameter.empty:
+                    raise InputError(f"parameter {name} needs ': Scalar = default'", where=f"operation {op}")
                 parameters[name] = float(parameter.default)
-                weights += [name] if parameter.annotation == "Weight" else []
-            elif parameter.annotation == "Channel":
+                weights += [name] if parameter.annotation == Weight else []
+            elif parameter.annotation == Channel:
                 operands.append(name)
-                absent = parameter.default is inspect.Parameter.empty
+                absent = parameter.default is parameter.empty
                 channels[name] = None if absent else float(parameter.default)
             elif name in ROW_OPERANDS or name in FULL_OPERANDS:
                 operands.append(name)
             else:
                 known = ", ".join(ROW_OPERANDS + FULL_OPERANDS)
-                raise InternalError(f"operand {name} is none of {known}", where=f"operation {op}")
+                raise InputError(f"operand {name} is none of {known}", where=f"operation {op}")
         formula = (function.__doc__ or "").strip().split("\n")[0]
         if not formula:
-            raise InternalError("the docstring must begin with the formula", where=f"operation {op}")
+            raise InputError("the docstring must begin with the formula", where=f"operation {op}")
         definition = Definition(
             op,
             function,
@@ -184,10 +176,10 @@ def define(definition: Definition) -> Definition:
     """Registers a definition, and returns it.
 
     Raises:
-        InternalError: there is one of the same operation and variant.
+        InputError: there is one of the same operation and variant.
     """
     if definition.key in _DEFINITIONS:
-        raise InternalError("defined twice", where=f"operation {definition.key}")
+        raise InputError("defined twice", where=f"operation {definition.key}")
     _DEFINITIONS[definition.key] = definition
     return definition
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from tautomer.errors import InternalError
+from tautomer.errors import InputError
 from tautomer.patterns.attention import score_attention
 from tautomer.patterns.evaluation import FLOAT64
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
@@ -85,7 +85,7 @@ def test_function_bodies_take_half_precision_and_compute_in_float32() -> None:
 
 
 def test_a_definition_without_a_formula_does_not_build() -> None:
-    with pytest.raises(InternalError, match="must begin with the formula"):
+    with pytest.raises(InputError, match="must begin with the formula"):
 
         @operation("Nameless")
         def nameless(m, x):
@@ -93,7 +93,7 @@ def test_a_definition_without_a_formula_does_not_build() -> None:
 
 
 def test_a_parameter_without_a_default_does_not_build() -> None:
-    with pytest.raises(InternalError, match="needs ': Scalar = default'"):
+    with pytest.raises(InputError, match="needs ': Scalar = default'"):
 
         @operation("Unset")
         def unset(m, x, *, alpha: Scalar):
@@ -102,7 +102,7 @@ def test_a_parameter_without_a_default_does_not_build() -> None:
 
 
 def test_an_unknown_operand_does_not_build() -> None:
-    with pytest.raises(InternalError, match="operand weight is none of"):
+    with pytest.raises(InputError, match="operand weight is none of"):
 
         @operation("Weighted")
         def weighted(m, x, weight):
@@ -111,7 +111,7 @@ def test_an_unknown_operand_does_not_build() -> None:
 
 
 def test_a_second_definition_of_the_same_operation_does_not_build() -> None:
-    with pytest.raises(InternalError, match="defined twice"):
+    with pytest.raises(InputError, match="defined twice"):
 
         @operation("Relu")
         def relu(m, x):
