@@ -1,8 +1,10 @@
-"""fold scale: (x W + b) * s  ->  x (W diag(s)) + b * s, for a constant s per channel (LayerScale).
+"""fold scale: (x W + b) * s  ->  x (W diag(s)) + b * s, for a constant s.
 
-Condition: all that lies between the product and the constants is linear and has no other reader. It saves a
-pass over the tensor, and a stream whose writers end in a scale could not be centred: the mean of C W x * s is
-not zero, that of C (W diag(s)) x is.
+One number per channel (LayerScale) or one for all (SkipInit, the alpha of NFNets, Fixup). Condition: all that
+lies between the product and the constants is linear and has no other reader; in float16 W diag(s) keeps its
+digits. It saves a pass over the tensor, and a stream whose writers end in a scale could not be centred: the
+mean of C W x * s is not zero, that of C (W diag(s)) x is. A zero s gives zero weights: the branch stays, as
+what it reads may be infinite.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from tautomer.graph.digits import Digits
 from tautomer.graph.naming import label
 from tautomer.passes.centring import Writer, whole_axes
 from tautomer.passes.shift_carriers import carriers
-from tautomer.passes.weight_check import largest_of, unfit
+from tautomer.passes.weight_check import largest_of, unfit, vanishing
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 
@@ -35,12 +37,12 @@ class FoldScale:
         for node in _products(work):
             shape = work.facts.get(node.outputs[0]).shape
             for index in (0, 1):
-                axis = _channel(work, node, 1 - index)
-                if axis is None or work.facts.get(node.inputs[index]).shape != shape:
+                axes = _channels(work, node, 1 - index)
+                if axes is None or work.facts.get(node.inputs[index]).shape != shape:
                     continue
                 value, scale = node.inputs[index], node.inputs[1 - index]
                 assert value is not None and scale is not None
-                writers, between = _writers(work, value, axis)
+                writers, between = _writers(work, value, axes)
                 if writers:
                     remarks.append(self._fold(work, node, value, scale, writers, between))
                     break
@@ -56,8 +58,11 @@ class FoldScale:
         between: list[ir.Value],
     ) -> Remark:
         growth = max(largest_of(work, scale), 1.0)
-        constants = [scale, *(writer.node.inputs[writer.index] for writer in writers)]
-        reasons = [unfit(work, constant, growth) for constant in constants if constant is not None]
+        scaled = [
+            constant for writer in writers if (constant := writer.node.inputs[writer.index]) is not None
+        ]
+        reasons = [unfit(work, constant, growth) for constant in (scale, *scaled)]
+        reasons += [vanishing(work, constant, scale) for constant in scaled]
         reason = next((reason for reason in reasons if reason), "") or work.blind()
         if reason:
             return Remark("missed", self.name, "Mul", label(node), reason)
@@ -68,7 +73,8 @@ class FoldScale:
             _scale_constant(work, writer, scale)
         work.drop(old, value)
         value.name = name
-        done = f"its scale per channel is folded into {len(writers)} constants"
+        kind = "per channel " if work.facts.get(scale).size != 1 else ""
+        done = f"its scale {kind}is folded into {len(writers)} constants"
         return Remark("passed", self.name, "Mul", where, done)
 
 
@@ -83,22 +89,27 @@ def _products(work: Workspace) -> list[ir.Node]:
     ]
 
 
-def _channel(work: Workspace, node: ir.Node, index: int) -> int | None:
-    """The axis of the product along which this operand, a constant of several numbers, varies."""
+def _channels(work: Workspace, node: ir.Node, index: int) -> tuple[int, ...] | None:
+    """The axis of the product along which this operand, a constant, varies: none for a number.
+
+    A number between two matrix products is left there: runtimes scale a product for nothing.
+    """
     fact, out = work.facts.get(node.inputs[index]), work.facts.get(node.outputs[0]).shape
     if not fact.constant or fact.shape is None or out is None or fact.dtype is None:
         return None
     axes = [axis - len(fact.shape) for axis, size in enumerate(fact.shape) if size > 1]
-    if len(axes) != 1 or not fact.dtype.is_floating_point() or len(fact.shape) > len(out):
+    if len(axes) > 1 or not fact.dtype.is_floating_point() or len(fact.shape) > len(out):
         return None
-    return axes[0] + len(out)
+    if not axes and all(user.op_type == "MatMul" for user, _ in node.outputs[0].uses()):
+        return None
+    return tuple(axis + len(out) for axis in axes)
 
 
-def _writers(work: Workspace, value: ir.Value, axis: int) -> tuple[list[Writer], list[ir.Value]]:
+def _writers(work: Workspace, value: ir.Value, axes: tuple[int, ...]) -> tuple[list[Writer], list[ir.Value]]:
     """The constants to scale, and the values between; none when one of those is read elsewhere."""
     shape = work.facts.get(value).shape
-    digits = None if shape is None else Digits.along(shape, (axis,))
-    if not digits:
+    digits = None if shape is None else Digits.along(shape, axes)
+    if digits is None or (axes and not digits):
         return [], []
     writers: list[Writer] = []
     between: list[ir.Value] = []
@@ -117,15 +128,19 @@ def _writers(work: Workspace, value: ir.Value, axis: int) -> tuple[list[Writer],
         facts = [None if operand is None else work.facts.get(operand) for operand in node.inputs]
         between.append(top)
         through = carriers(call_of(node, work.version), facts, out, wanted)
-        if through.stop:
-            return [], []
-        for index, own in through.through.items():
+        carried = dict(through.through)
+        if node.op_type == "Mul" and len(carried) > 1:  # to scale one of the factors is enough
+            fixed = [index for index in carried if work.facts.get(node.inputs[index]).constant]
+            carried = {index: carried[index] for index in fixed[:1]}
+        if through.stop or not carried or (not axes and node.op_type == "Gather"):
+            return [], []  # of a table few rows are read
+        for index, own in carried.items():
             operand = node.inputs[index]
             assert operand is not None
             fact = work.facts.get(operand)
             if not fact.constant:
                 stack.append((operand, own))
-            elif fact.shape is None or len(whole_axes(own, fact.shape) or ()) != 1:
+            elif fact.shape is None or len(whole_axes(own, fact.shape) or ()) != len(axes):
                 return [], []  # one number for many channels
             else:
                 writers.append(Writer(node, index, own))
@@ -133,7 +148,7 @@ def _writers(work: Workspace, value: ir.Value, axis: int) -> tuple[list[Writer],
 
 
 def _scale_constant(work: Workspace, writer: Writer, scale: ir.Value) -> None:
-    """W -> W * s, s along the channels of W."""
+    """W -> W * s, s along the channels of W, or a number."""
     constant = writer.node.inputs[writer.index]
     assert constant is not None and writer.node.graph is not None
     shape = work.facts.get(constant).shape
@@ -141,7 +156,7 @@ def _scale_constant(work: Workspace, writer: Writer, scale: ir.Value) -> None:
     axes = whole_axes(writer.digits, shape)
     assert axes is not None
     b = work.builder(writer.node.graph)
-    row = [shape[axis] if axis == axes[0] else 1 for axis in range(len(shape))]
+    row = [size if axis in axes else 1 for axis, size in enumerate(shape)]
     factor = b.op("Reshape", scale, b.constant(np.array(row, np.int64)))
     new = b.op("Mul", constant, factor)
     work.place(b, writer.node)

@@ -12,6 +12,7 @@ from tautomer.graph.expression import Expression
 from tautomer.passes.compress import Compress
 from tautomer.passes.defer_scale import DeferScale
 from tautomer.passes.fold_affine import FoldAffine
+from tautomer.passes.fold_around_convolutions import FoldAroundConvolutions
 from tautomer.passes.fold_constants import FoldConstants
 from tautomer.passes.fold_scale import FoldScale
 from tautomer.passes.fuse_attention import FuseAttention
@@ -88,6 +89,7 @@ def rewrite(
     asked = MergeProducts(choices.merge_products), DeferScale(choices.defer_scale)
     streams: tuple[Callable[[Workspace], list[Remark]], ...] = (
         FoldScale(),
+        FoldAroundConvolutions(),
         recentre,
         compress,
         MergeNorms(target),

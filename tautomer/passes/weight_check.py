@@ -65,6 +65,22 @@ def unfit(work: Workspace, value: ir.Value, growth: float = 2.0) -> str:
     return ""
 
 
+def vanishing(work: Workspace, value: ir.Value, scale: ir.Value) -> str:
+    """Why a matrix in float16 may not be scaled ahead, or "": times the smallest number it is subnormal."""
+    fact, expression = work.facts.get(value), expression_behind(work, scale)
+    if fact.dtype != ir.DataType.FLOAT16 or isinstance(expression, str) or len(fact.shape or ()) < 2:
+        return ""
+    least = 1.0
+    for name in expression.sources:
+        if not work.is_valueless(name):
+            numbers = np.abs(np.asarray(work.sources[name].numpy()).astype(np.float64))
+            least *= float(np.min(numbers[numbers > 0], initial=1.0))
+    largest = largest_of(work, value)
+    if largest * least >= float(np.finfo(np.float16).tiny):
+        return ""
+    return f"'{printable(value.name or '')}' times {least:.3g} would lose digits in FLOAT16"
+
+
 def largest_of(work: Workspace, value: ir.Value) -> float:
     """The largest element among the stored constants behind a constant; 1 where it has none."""
     expression = expression_behind(work, value)
