@@ -82,6 +82,9 @@ _SINGLE = frozenset({"FLOAT"})
 _WIDE = frozenset({"FLOAT", "DOUBLE"})
 _NAMED: tuple[Form, ...] = ("named", "keep")
 
+# Polynomials without powers, which is what their definitions say.
+_BY_HORNER: dict[str, tuple[Form, ...]] = dict.fromkeys(("Rational", "PolyRelu"), ("spelled", "keep"))
+
 # Kernels read from the registry of onnxruntime 1.31.1's CPU provider; times from benchmarks/results. Mish,
 # HardSwish and Swish have none: the runtime expands them, so their spelled form is what it runs anyway.
 ONNXRUNTIME = Target(
@@ -108,6 +111,7 @@ ONNXRUNTIME = Target(
         "Mish": ("spelled", "keep"),
         "HardSwish": ("spelled", "keep"),
         "SquaredRelu": ("spelled", "keep"),
+        **_BY_HORNER,
     },
     kernel_types={
         "LayerNormalization": frozenset({"FLOAT", "DOUBLE", "FLOAT16"}),
@@ -179,9 +183,10 @@ KERNELS = replace(
 )
 
 # What torch has no one operator for.
-_TORCH_FORMS: dict[str, tuple[Form, ...]] = dict.fromkeys(
-    ("ThresholdedRelu", "InstanceNormalization"), ("keep",)
-)
+_TORCH_FORMS: dict[str, tuple[Form, ...]] = {
+    **dict.fromkeys(("ThresholdedRelu", "InstanceNormalization"), ("keep",)),
+    **_BY_HORNER,
+}
 # Torch as it runs by itself, operator by operator: its rms_norm is made of several, its layer_norm is one.
 # Norms: 4096 rows of 768 in float32, torch 2.13, one thread of an AVX-512 EPYC; the rest are estimates from
 # passes over memory there.
@@ -214,7 +219,7 @@ INDUCTOR = Target(
 )
 
 # Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.
-PORTABLE = Target(name="onnx", default=("named", "function", "keep"))
+PORTABLE = Target(name="onnx", forms={"Rational": ("spelled", "keep")}, default=("named", "function", "keep"))
 
 _TARGETS = {"native": ONNXRUNTIME, "onnxruntime": ONNXRUNTIME, "kernels": KERNELS, "onnx": PORTABLE}
 _TORCH_TARGETS = {"native": EAGER, "torch": EAGER, "inductor": INDUCTOR}

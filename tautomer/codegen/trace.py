@@ -78,6 +78,8 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
     rows = bool(definition.rows) or any(name in definition.channels for name in present)
     if not all(kind in _WITHOUT_ROWS or (kind and rows) for kind in kinds):
         raise InputError("an operand has no shape that follows from its name", where=definition.key)
+    if any(isinstance(value, tuple) for value in definition.parameters.values()):
+        raise InputError("how many coefficients it has is up to the model", where=definition.key)
     make = Expressions()
     m = _Symbolic(make)
     try:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from tautomer.graph.build import Builder
 from tautomer.passes.spellings import KERNELS, SPELLINGS
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, PARAMETERS_SINCE
+from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, PARAMETERS_SINCE, written
 from tautomer.patterns.recognised import Recognised
 from tautomer.target import Form, Target
 
@@ -114,11 +114,16 @@ def _named_obstacle(site: Site) -> str:
 
 
 def _spelled_obstacle(site: Site) -> str:
-    if site.op.op not in SPELLINGS:
+    if site.op.op not in SPELLINGS and not _written_out(site.op):
         return "it has no spelling that the runtime fuses"
     if site.dtype != ir.DataType.FLOAT or site.op.stash != ir.DataType.FLOAT:
         return "the runtime fuses its spelling in FLOAT only, and this one is in another type"
     return ""
+
+
+def _written_out(op: Recognised) -> bool:
+    """Whether its definition, written in operators as it stands, is its best spelling."""
+    return not op.definition.rows and not op.definition.operands
 
 
 def _function_obstacle(site: Site) -> str:
@@ -127,6 +132,8 @@ def _function_obstacle(site: Site) -> str:
     if gain is not None and gain < 1.0:
         where = f"{site.elements} elements" + ", the sizes that vary taken as 1" * site.varies
         return f"the runtime's own kernel takes {gain:g} of the time of ours at {where}"
+    if any(isinstance(value, tuple) for value in definition.parameters.values()):
+        return "its function body would have as many coefficients as the definition"
     if definition.rows == "folded":
         return "its function body would need the axes as an attribute"
     if definition.rows.startswith("channel"):
@@ -159,8 +166,12 @@ def write(
 ) -> ir.Value:
     """Writes the operation in a form; returns its result."""
     definition, attributes = op.definition, dict(op.attributes)
-    if form == "spelled":
+    if form == "spelled" and op.op in SPELLINGS:
         return SPELLINGS[op.op](b, inputs, attributes, dtype)
+    if form == "spelled":
+        assert inputs[0] is not None
+        parameters = {name: attributes[name] for name in definition.parameters}
+        return written(definition, b, inputs[0], parameters=parameters)
     if form == "function":
         return b.op(op.op, *inputs, domain=DOMAIN, **attributes)
     if op.op == "ReduceLogSumExp":

@@ -15,6 +15,7 @@ from tautomer.graph.naming import label
 from tautomer.graph.same_expression import same_expression
 from tautomer.passes.operands import operands_of
 from tautomer.passes.operation_forms import Choice, Site, choose, write
+from tautomer.passes.spellings import SPELLINGS
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import DOMAIN, function_of
 from tautomer.patterns.recognised import Recognised
@@ -104,6 +105,10 @@ class _Rewriting:
             builder.discard()
             return _missed(op, Choice("keep", reason=inputs))
         result = write(choice.form, op, inputs, site.dtype, site.rank, builder)
+        written_out = choice.form == "spelled" and op.op not in SPELLINGS
+        if written_out and sum(node.op_type != "Constant" for node in builder.nodes) >= len(op.nodes):
+            builder.discard()
+            return _missed(op, Choice("keep", reason="it is written in as few operations already"))
         if same_expression(result, op.output):
             builder.discard()
             return None
@@ -121,6 +126,14 @@ class _Rewriting:
         self.raised[op] = replace(
             op, inputs=tuple(inputs), output=result, nodes=tuple(builder.nodes), factors={}
         )
+        if written_out:
+            return Remark(
+                "passed",
+                Raise.name,
+                op.op,
+                builder.nodes[-1].name or "",
+                f"{before} nodes became {len(builder.nodes)}: its definition, written out",
+            )
         what = {"named": f"one {op.op}", "function": f"one {DOMAIN}.{op.op}"}.get(
             choice.form, f"the spelling of {op.op} that {self.target.name} fuses"
         )

@@ -37,6 +37,10 @@ def missed_candidates(
     covered = {id(node) for op in simple for node in op.nodes}
     remarks: list[Remark] = []
     told: set[int] = set()
+    for refused, refusal in _certain(finder, refusals):
+        if told.isdisjoint(map(id, refused.nodes)):
+            told.update(map(id, refused.nodes))
+            remarks.append(_remark(refused, refusal, refusal.nearest))
     for anchor, op in _anchors(finder, covered):
         if id(anchor) in told:
             continue
@@ -44,6 +48,18 @@ def missed_candidates(
         told.update(id(node) for node in (cone.nodes if cone else (anchor,)))
         remarks.append(remark)
     return remarks
+
+
+def _certain(finder: ConeFinder, refusals: Refusals) -> list[tuple[Cone, Refusal]]:
+    """What is an operation but for one thing, the largest first."""
+    position = {node: index for index, node in enumerate(finder.nodes)}
+    found = [entry for entries in refusals.values() for entry in entries if entry[1].certain]
+    return sorted(found, key=lambda entry: (-len(entry[0].nodes), position[entry[0].nodes[-1]]))
+
+
+def _remark(cone: Cone, refusal: Refusal, op: str) -> Remark:
+    reason = f"from '{cone.source.name}' to '{cone.output.name}' it {refusal.reason}"
+    return Remark("missed", "recognise", op, label(cone.nodes[-1]), reason, _hint(refusal))
 
 
 def _anchors(finder: ConeFinder, covered: set[int]) -> Iterator[tuple[ir.Node, str]]:
@@ -130,9 +146,7 @@ def _explain(
     )
     with suppress(ValueError):  # an operand that is not known: the refusal already says so
         refusal = diagnose(compile_cone(cone, finder, mode), refusal)
-    nearest = refusal.nearest or op
-    reason = f"from '{cone.source.name}' to '{cone.output.name}' it {refusal.reason}"
-    return Remark("missed", "recognise", nearest, label(cone.nodes[-1]), reason, _hint(refusal)), cone
+    return _remark(cone, refusal, refusal.nearest or op), cone
 
 
 def _no_cone(anchor: ir.Node, finder: ConeFinder) -> tuple[str, str]:

@@ -25,6 +25,7 @@ RELATIVE = 5e-10
 # 1 + erf(x) and 1 + tanh(x) lose all digits where they cancel: an absolute error of a few ulp of x.
 ABSOLUTE = 1e-14
 _MAX_CANDIDATES = 32
+IDENTITY = Refusal("gives its input as it is")
 _AT_A_CORNER = 1e-9  # where two sides meet the result jumps, or both are right
 
 
@@ -35,19 +36,17 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
     if program.too_large:
         return Refusal("is too large to be evaluated")
     try:
-        corners = _corners(program.readings)
-        near, far, odd, bent = (
-            pointwise_values(program, x) for x in (points(), far_points(), POINTS, corners)
-        )
+        bends = corners(program.readings)
+        near, far, odd, bent = (pointwise_values(program, x) for x in (points(), far_points(), POINTS, bends))
     except FAILURES as error:
         return Refusal(f"cannot be evaluated on its own: {error}")
     if near is None or far is None or odd is None or bent is None:
         return Refusal("changes the shape of its input")
     if np.array_equal(near, points()) and np.array_equal(far, far_points()):
-        return Refusal("gives its input as it is")
+        return IDENTITY
     best, distance = "", np.inf
     for definition in definitions():
-        if definition.rows or definition.composite or definition.channels:
+        if definition.rows or definition.composite or definition.channels or definition.fit:
             continue
         for values in _candidates(definition, program.readings, near):
             expected = _expected(definition, values)
@@ -56,7 +55,7 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
             gap = _gap(near, expected)
             if gap <= 1.0 and _agrees_far(far, expected.far):
                 parameters = dict(zip(definition.parameters, values, strict=True))
-                if not _agrees_at(bent, apply(definition, FLOAT64, corners, parameters=parameters)):
+                if not _agrees_at(bent, apply(definition, FLOAT64, bends, parameters=parameters)):
                     continue
                 special = special_points(odd, apply(definition, FLOAT64, POINTS, parameters=parameters))
                 return Match(definition, parameters, readings=program.readings, special=special)
@@ -65,7 +64,7 @@ def confirm_pointwise(program: Program) -> Match | Refusal:
     return Refusal("computes another function", nearest=best if distance < 1e9 else "")
 
 
-def _corners(readings: tuple[Reading, ...]) -> Array:
+def corners(readings: tuple[Reading, ...]) -> Array:
     """Where the numbers of a cone are: on which side of a threshold the threshold is."""
     numbers = [reading.value for reading in readings if np.isfinite(reading.value)]
     return np.array([0.0, *(sign * number for number in numbers for sign in (1.0, -1.0))])

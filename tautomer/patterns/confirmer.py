@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tautomer.patterns.computation_type import computation_type
 from tautomer.patterns.cones import Cone, ConeFinder
+from tautomer.patterns.confirm_fitted import confirm_fitted
 from tautomer.patterns.confirm_operands import confirm_operands
-from tautomer.patterns.confirm_pointwise import confirm_pointwise
+from tautomer.patterns.confirm_pointwise import IDENTITY, confirm_pointwise
 from tautomer.patterns.confirm_rows import confirm_rows
 from tautomer.patterns.evaluation import compile_cone, repeated_number
 from tautomer.patterns.match import Match, Refusal
@@ -50,9 +51,9 @@ class Confirmer:
             return Refusal(str(error))
         self.evaluated += 1
         found = confirm_rows(program) if program.reduces else confirm_pointwise(program)
-        if isinstance(found, Refusal):
+        if isinstance(found, Refusal) and found is not IDENTITY:
             other = confirm_operands(program)
-            found = other if isinstance(other, Match) else found
+            found = other if isinstance(other, Match) else confirm_fitted(program) or found
         if isinstance(found, Match):
             stash = computation_type(cone, found, finder)
             if isinstance(stash, str):

@@ -145,6 +145,23 @@ class Program:
 
     def __call__(self, source: Array, leaves: Sequence[Array]) -> Array:
         """The output on one probe; raises whatever the arithmetic of a badly shaped probe raises."""
+        return np.asarray(self._run(source, leaves)[self.result], dtype=np.float64)
+
+    def values_at(self, points: Array) -> list[list[Array]] | None:
+        """What each step of a cone without side inputs reads at some points; None where elements move."""
+        if self.moves:
+            return None
+        rank = len(self.source_shape)
+        values = self._run(points.reshape((1,) * (rank - 1) + (-1,)) if rank else points, ())
+        return [
+            [
+                np.broadcast_to(np.asarray(values[slot], np.float64).reshape(-1), points.shape)
+                for slot in slots
+            ]
+            for _, slots in self.steps
+        ]
+
+    def _run(self, source: Array, leaves: Sequence[Array]) -> list[Any]:
         values: list[Any] = [None] * self.slots
         values[1] = source
         for index, leaf in enumerate(leaves):
@@ -154,7 +171,7 @@ class Program:
         first = 2 + len(self.cone.leaves) + len(self.constants)
         for index, (call, operands) in enumerate(self.steps):
             values[first + index] = compute(FLOAT64, call, [values[slot] for slot in operands])[0]
-        return np.asarray(values[self.result], dtype=np.float64)
+        return values
 
 
 def compile_cone(cone: Cone, finder: ConeFinder, mode: Mode) -> Program:

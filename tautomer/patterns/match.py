@@ -56,7 +56,9 @@ class Refusal:
     Attributes:
         reason: a sentence.
         nearest: the operation it came closest to, or "".
+        certain: whether it is that operation but for the reason, which is then worth telling.
     """
 
     reason: str
     nearest: str = ""
+    certain: bool = False

@@ -34,10 +34,7 @@ def function_of(definition: Definition, version: int) -> ir.Function:
     m = Trace(builder)
     x, *operands = (ir.Value(name=name) for name in ("x", *definition.operands))
     parameters: dict[str, Any] = {
-        name: Traced(
-            m, builder.op("Constant", value_float=ir.RefAttr("value_float", name, ir.AttributeType.FLOAT))
-        )
-        for name in definition.parameters
+        name: _parameter(m, builder, name, value) for name, value in definition.parameters.items()
     }
     widened = [Traced(m, builder.op("Cast", value, to=int(ir.DataType.FLOAT))) for value in (x, *operands)]
     results = apply_all(
@@ -54,10 +51,24 @@ def function_of(definition: Definition, version: int) -> ir.Function:
     graph = ir.Graph(
         [x, *operands], outputs, nodes=builder.nodes, opset_imports={"": version}, name=definition.op
     )
-    attributes = [ir.Attr(name, ir.AttributeType.FLOAT, None) for name in definition.parameters]
+    attributes = [ir.Attr(name, _type_of(value), None) for name, value in definition.parameters.items()]
     attributes += [ir.Attr(name, ir.AttributeType.STRING, None) for name in definition.attributes]
     attributes += [ir.Attr("axis", ir.AttributeType.INT, None)] if definition.rows else []
     return ir.Function(DOMAIN, definition.op, graph=graph, attributes=attributes)
+
+
+def _type_of(parameter: Any) -> ir.AttributeType:
+    return ir.AttributeType.FLOATS if isinstance(parameter, tuple) else ir.AttributeType.FLOAT
+
+
+def _parameter(m: Trace, b: Builder, name: str, default: Any) -> Any:
+    """A parameter as the node's attribute of its name; of several numbers, as many as it has by default."""
+    if not isinstance(default, tuple):
+        one = ir.RefAttr("value_float", name, ir.AttributeType.FLOAT)
+        return Traced(m, b.op("Constant", value_float=one))
+    value = b.op("Constant", value_floats=ir.RefAttr("value_floats", name, ir.AttributeType.FLOATS))
+    places = (b.constant(np.array(index, np.int64)) for index in range(len(default)))
+    return tuple(Traced(m, b.op("Gather", value, place, axis=0)) for place in places)
 
 
 def _narrowed(b: Builder, result: ir.Value, x: ir.Value) -> ir.Value:

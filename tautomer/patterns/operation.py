@@ -30,6 +30,7 @@ _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 
 Scalar = Annotated[float, "one number, found among the constants of the sub-graph"]
 Weight = Annotated[float, "one that the result is affine in, so that it can be solved for"]
+Coefficients = Annotated[tuple[float, ...], "several numbers, as many as the operation has: of a polynomial"]
 Channel = Annotated[Any, "an operand of one number, or of one per channel or element: it is broadcast to x"]
 
 
@@ -50,7 +51,9 @@ class Definition:
         operands: names of the tensors after x: of the shape of a row, or of the shape of x.
         channels: the operands that are broadcast to x, with what they are where they are left out; None for
             one that may not be.
-        parameters: name -> default of each scalar parameter.
+        fit: finds the parameters of a sub-graph where evaluation alone does not suggest them: gives them, or
+            why the operation is refused, or None. They are confirmed by evaluation as all are.
+        parameters: name -> default of each parameter, a number or a tuple of them.
         formula: the first line of the function's docstring.
         source: the paper or specification of the formula.
         by_name: whether it is recognised only where a node has its name, because what computes the same is
@@ -66,13 +69,14 @@ class Definition:
     since: int = 1
     attributes: Mapping[str, Any] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     formula: str = ""
     source: str = ""
     by_name: bool = False
     results: tuple[str, ...] = ("y",)
     weights: tuple[str, ...] = ()
     channels: Mapping[str, float | None] = field(default_factory=dict)
+    fit: Callable[[Any], Any] | None = None
 
     @property
     def composite(self) -> bool:
@@ -118,6 +122,7 @@ def operation(
     source: str = "",
     by_name: bool = False,
     results: tuple[str, ...] = ("y",),
+    fit: Callable[[Any], Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a definition; a malformed one fails here, at import, on its own line.
 
@@ -130,13 +135,17 @@ def operation(
         signature = inspect.signature(function, eval_str=True)
         operands: list[str] = []
         channels: dict[str, float | None] = {}
-        parameters: dict[str, float] = {}
+        parameters: dict[str, Any] = {}
         weights: list[str] = []
         for name, parameter in list(signature.parameters.items())[2:]:
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                if parameter.annotation not in (Scalar, Weight) or parameter.default is parameter.empty:
+                if (
+                    parameter.annotation not in (Scalar, Weight, Coefficients)
+                    or parameter.default is parameter.empty
+                ):
                     raise InputError(f"parameter {name} needs ': Scalar = default'", where=f"operation {op}")
-                parameters[name] = float(parameter.default)
+                several = parameter.annotation == Coefficients
+                parameters[name] = tuple(parameter.default) if several else float(parameter.default)
                 weights += [name] if parameter.annotation == Weight else []
             elif parameter.annotation == Channel:
                 operands.append(name)
@@ -165,6 +174,7 @@ def operation(
             results,
             tuple(weights),
             channels,
+            fit,
         )
         define(definition)
         return function
@@ -227,6 +237,7 @@ def load_families() -> None:
         glu,
         norms,
         polynomials,
+        rational,
         rectifiers,
         residual_norms,
         smooth,

@@ -17,7 +17,8 @@ from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.rows import apply
 
 COMPILER, LISTING, EMULATOR = "aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64"
-DEFINITIONS = {definition.key: definition for definition in definitions()}
+# but for those whose number of coefficients a model decides
+DEFINITIONS = {definition.key: definition for definition in definitions() if definition.fit is None}
 ROWS, COLUMNS = 3, 37  # nine vectors of four, and a tail
 
 # Reads x from standard input and writes y: no file of the host is shared with the emulated program.

@@ -23,7 +23,7 @@ from tautomer.errors import InputError
 from tautomer.patterns.operation import Definition, definitions
 
 Array = NDArray[np.float64]
-DEFINITIONS = {one.key: one for one in definitions() if one.rows != "folded"}
+DEFINITIONS = {one.key: one for one in definitions() if one.rows != "folded" and one.fit is None}
 # what depends on which element is the largest has a gradient that is not of this form
 REFUSED = {"SoftmaxPlusOne"}
 WITH_GRADIENT = sorted(set(DEFINITIONS) - REFUSED)

@@ -28,7 +28,8 @@ from tautomer.patterns.rows import apply_all
 
 Array = NDArray[np.generic]
 GOLDEN = Path(__file__).parent / "golden"
-DEFINITIONS = {definition.key: definition for definition in definitions()}
+# but for those whose number of coefficients a model decides
+DEFINITIONS = {definition.key: definition for definition in definitions() if definition.fit is None}
 # the loops of a wide vector, on a machine that may not have one
 SIXTEEN = Isa("sixteen", 16, ("-Wno-psabi",))
 ULP = 2.0**-23

@@ -192,7 +192,8 @@ def cases() -> dict[str, Case]:
         found[f"{signature.name} in parts"] = partial(operator, signature, "float32", (ROWS, COLUMNS), ALONE)
     for one in definitions():
         known = {operator.key for operator in OPERATORS}
-        if one.key not in known and not one.operands and one.rows in ("", "axis", "trailing", "folded"):
+        plain = not one.operands and one.fit is None
+        if one.key not in known and plain and one.rows in ("", "axis", "trailing", "folded"):
             found[f"definition {one.key}"] = partial(definition, one.key)
     for key in ("Mish", "Softplus", "Elu", "Tanh"):
         found[f"gradient of {key}"] = partial(derivative, key)
