@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from .case import Sketch
-from .unary import Entry, spellings
+from .unary import Entry, near_misses, spellings
 
 CHANNELS, GROUPS, SHAPE = 6, 3, (2, 6, 3, 4)
 RANDOM = np.random.default_rng(3)
@@ -254,23 +254,62 @@ def longer_than(s: Sketch, x: str) -> str:
     return s.Div(x, s.Add(length, 1e-12))
 
 
-# name: what it looks like, the step, and whether x is an image; each differs on some x, if only on one number
-REFUSED = {
-    "groups_of_every_third": ("GroupNormalization", interleaved_groups, True),
-    "b0_of_the_smaller": ("EvoNormB0", b0_of_the_smaller, True),
-    "s0_epsilon_beside_the_root": ("EvoNormS0", s0_beside_the_root, True),
-    "dice_mixed_up": ("Dice", dice_mixed_up, False),
-    "bound_falls_too": (
+NEAR_MISSES = [
+    *near_misses(
+        "GroupNormalization",
+        "group_norm",
+        {"every_third": (interleaved_groups, "a group is every third channel", IMAGE)},
+    ),
+    *near_misses(
+        "EvoNormB0", "evo_norm_b0", {"smaller": (b0_of_the_smaller, "it divides by the smaller one", IMAGE)}
+    ),
+    *near_misses(
+        "EvoNormS0",
+        "evo_norm_s0",
+        {"beside": (s0_beside_the_root, "epsilon is added to the root", {**IMAGE, "allowed": ("GLU",)})},
+    ),
+    *near_misses("Dice", "dice", {"mixed_up": (dice_mixed_up, "alpha goes with the wrong side")}),
+    *near_misses(
         "BoundedRelu",
-        lambda s, x: s.Relu(s.Where(s.GreaterOrEqual(x, s.const(V)), 0.0, x)),
-        False,
+        "bounded_relu",
+        {
+            "at_the_bound": (
+                lambda s, x: s.Relu(s.Where(s.GreaterOrEqual(x, s.const(V)), 0.0, x)),
+                "the bound itself falls, too",
+            )
+        },
     ),
-    "threshold_stays": ("ThresholdedRelu", lambda s, x: s.Where(s.GreaterOrEqual(x, 0.25), x, 0.0), False),
-    "threshold_falls": ("FatRelu", lambda s, x: s.Where(s.Greater(x, 0.25), x, 0.0), False),
-    "rising_above_the_bound": (
+    *near_misses(
+        "FatRelu",
+        "fat_relu",
+        {
+            "above": (
+                lambda s, x: s.Where(s.Greater(x, 0.25), x, 0.0),
+                "the threshold itself falls",
+                {"allowed": ("ThresholdedRelu",)},
+            )
+        },
+    ),
+    *near_misses(
+        "ThresholdedRelu",
+        "thresholded_relu",
+        {
+            "from_on": (
+                lambda s, x: s.Where(s.GreaterOrEqual(x, 0.25), x, 0.0),
+                "the threshold itself stays",
+                {"allowed": ("FatRelu",)},
+            )
+        },
+    ),
+    *near_misses(
         "HybridRelu",
-        lambda s, x: s.Max(s.Mul(x, s.Sigmoid(s.Mul(s.Sub(x, s.const(V)), 20.0))), 0.0),
-        False,
+        "hybrid_relu",
+        {
+            "rising": (
+                lambda s, x: s.Max(s.Mul(x, s.Sigmoid(s.Mul(s.Sub(x, s.const(V)), 20.0))), 0.0),
+                "it rises above the bound",
+            )
+        },
     ),
-    "epsilon_beside_the_length": ("L2Normalization", longer_than, False),
-}
+    *near_misses("L2Normalization", "l2_norm", {"beside": (longer_than, "epsilon is added to the length")}),
+]
