@@ -76,3 +76,8 @@ def add_norm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--defer-scale", action="store_true", help="apply norms behind the linear maps that read them"
     )
+    parser.add_argument(
+        "--select-experts",
+        action="store_true",
+        help="choose experts by their logits: of two that softmax rounds to one probability, the larger",
+    )

@@ -27,6 +27,7 @@ from tautomer.passes.raise_operations import Raise
 from tautomer.passes.reassociate import Reassociate
 from tautomer.passes.recentre import Norm, Recentre
 from tautomer.passes.safe_softmax import SafeSoftmax
+from tautomer.passes.select_experts import SelectExperts
 from tautomer.passes.sparse_linear import SparseLinear
 from tautomer.passes.workspace import Evidence, Workspace
 from tautomer.patterns.recognise import Recognition
@@ -44,6 +45,7 @@ class Choices:
         norm: the form that layer normalisations are to take.
         merge_products: whether linear maps of one tensor become one.
         defer_scale: whether norms are applied behind the linear maps that read them.
+        select_experts: whether gates may tell logits apart that softmax rounds to one probability.
         sites_only: whether to do without rewrites that only the whole model can vouch for.
         weights: when new weights are computed: "ahead" of all runs and stored; once by a "prologue" that the
             caller makes of the graph's own nodes; or by these nodes in "every run", as training wants it.
@@ -52,6 +54,7 @@ class Choices:
     norm: Norm = "auto"
     merge_products: bool = False
     defer_scale: bool = False
+    select_experts: bool = False
     sites_only: bool = False
     weights: Weights = "ahead"
 
@@ -103,6 +106,7 @@ def rewrite(
         *adapters,
         FuseAttention(target),
         Reassociate(),
+        SelectExperts(choices.select_experts),
         Raise(target),
         *(() if choices.sites_only else streams),
         SparseLinear(target),
