@@ -23,6 +23,7 @@ from threading import Thread
 from typing import Any
 
 from benchmarks.gpu_case import OURS, Case, Check, Place
+from tautomer.runtime.triton.first_run import SWITCH
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # what inductor's own processes run into would be told as one line
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    # every kernel is checked here, and a process for each would take the time of the measurements
+    os.environ.setdefault(SWITCH, "0")
     if options.rehearse and os.environ.get("TRITON_INTERPRET") != "1":
         # triton looks at this when it is imported
         command = [

@@ -53,12 +53,20 @@ _NARROW: dict[str, _Choices] = {
         256: Tiling(16, 32, 8, 1, sigmoid="arithmetic"),
     },
 }
-# float32
+# float32, as 32-bit products
 _WIDE: dict[str, _Choices] = {
     "one": {64: Tiling(16, 64, 4, 2), 128: Tiling(16, 32, 4, 2), 256: Tiling(16, 16, 4, 2)},
     "forward": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(32, 16, 8, 2)},
     "queries": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
     "keys": {64: Tiling(32, 32, 4, 2), 128: Tiling(32, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
+}
+# float32 in three parts of 19 bits: a thread holds each operand twice, and all keys of a tile by itself, so
+# that of d = 128 there is room for 16 of them
+_SPLIT: dict[str, _Choices] = {
+    "one": _WIDE["one"],
+    "forward": {**_WIDE["forward"], 128: Tiling(32, 16, 4, 1)},
+    "queries": {**_WIDE["queries"], 128: Tiling(16, 16, 4, 2)},
+    "keys": {**_WIDE["keys"], 128: Tiling(16, 16, 4, 2)},
 }
 
 
@@ -78,8 +86,9 @@ def choice(
     """
     width = max(padded(head), padded(value_head), 64)
     if form.dtype == "float32":
-        found = _WIDE[kernel][width]
-        return found if device == "gfx942" else replace(found, sigmoid="reciprocal", products="tf32x3")
+        if device == "gfx942":
+            return _WIDE[kernel][width]
+        return replace(_SPLIT[kernel][width], sigmoid="reciprocal", products="tf32x3")
     plain = not (form.mask or form.alibi or form.lengths or form.softcap) and form.function.second is None
     if device == "sm_90" and described and plain and width in _HOPPER.get(kernel, ()):
         found = _HOPPER[kernel][width]

@@ -12,12 +12,14 @@ from functorch.compile import aot_function
 from torch import fx
 
 from tautomer.codegen.torch_operators import Signature, backward, forward, kernel, operator_of
-from tautomer.runtime.torch import ops_use
-from tautomer.runtime.torch.compat import FakeTensorMode
+from tautomer.machine import DEVICES
+from tautomer.runtime.torch import first_runs, ops_use
+from tautomer.runtime.torch.compat import FakeTensor, FakeTensorMode
 from tautomer.runtime.torch.ops_cuda import compute, no_kernel
 from tautomer.runtime.torch.ops_library import attach_cuda
 from tautomer.runtime.torch.ops_meaning import meaning
 from tautomer.runtime.torch.ops_rules import overload
+from tautomer.runtime.triton.grid import instead
 
 pytest.importorskip("triton", reason="there is no triton")
 aten = torch.ops.aten
@@ -144,3 +146,28 @@ def test_no_pass_changes_a_graph_for_inductor_on_a_gpu(fake: FakeTensorMode) -> 
     done = _by_passes(module, [on_gpu(4, 8)], Options())
     assert done.module is module and not done.changed
     assert "only kernels" in done.remarks[0].reason
+
+
+def test_a_first_run_is_of_real_tensors_whatever_is_traced(
+    fake: FakeTensorMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def first_run(what: str, key: str, device: str, compute: Any, *, off: float) -> str:
+        def seen(_: Any, arguments: Any) -> None:
+            assert not any(isinstance(one, FakeTensor) or one.is_cuda for one in arguments[:3])
+
+        with instead(seen):
+            compute()
+        tried.append(f"{what} on {device}")
+        return "no"
+
+    monkeypatch.setattr(first_runs, "first_run", first_run)
+    monkeypatch.setattr(first_runs, "_is_here", lambda _: True)
+    monkeypatch.setattr(first_runs, "device_here", lambda _: DEVICES["cuda:sm_90"])
+    signature = forward(operator_of("add_layer_norm"))
+    first_runs._of_rows.cache_clear()
+    for _ in range(2):
+        assert no_kernel(signature, on_gpu(7, 64)) == "no"
+    first_runs._of_rows.cache_clear()
+    assert tried == ["add_layer_norm_v1 of bfloat16 on cuda:0"]

@@ -26,6 +26,7 @@ from tautomer.codegen.triton_configuration import Configuration
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import definition_of, definitions
 from tautomer.patterns.rows import apply_all
+from tautomer.runtime.torch.first_runs import OFF, rows_trial, sparse_trial
 from tautomer.runtime.torch.ops_cuda import compute
 from tautomer.runtime.torch.ops_meaning import meaning
 from tautomer.runtime.triton.launch import run
@@ -159,6 +160,11 @@ def apart() -> str:
     )
 
 
+def tried(compute: Callable[[], Any]) -> str:
+    """What a first run computes, and with what it is compared."""
+    return next(filter(None, (off(found.double(), exact, OFF["bfloat16"]) for found, exact in compute())), "")
+
+
 def cases() -> dict[str, Case]:
     """All of them, by name."""
     found: dict[str, Case] = {}
@@ -203,6 +209,9 @@ def cases() -> dict[str, Case]:
         found[f"groups with {' '.join(kinds)}"] = partial(rowwise, kinds, True, None)
     found["groups, block by block"] = partial(rowwise, GROUPED[0], True, LOOPED)
     found["absent operands"], found["rows with gaps"] = absent, apart
+    backward_of_norm = rows_trial(backward(operator_of("rms_norm")), Configuration(1, 64, 1), 48, "bfloat16")
+    found["the first run of a gradient"] = partial(tried, backward_of_norm)
+    found["the first run of sparse maps"] = partial(tried, sparse_trial(1, "bfloat16"))
     return found | {f"sparse linear, {name}": case for name, case in interpreted_sparse.cases().items()}
 
 

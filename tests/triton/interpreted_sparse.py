@@ -16,7 +16,7 @@ from tautomer.runtime.triton.sparse import sparse_gated_linear, sparse_linear
 # of the largest element: sums of some hundred numbers in another order; the interpreter cuts digits off
 # where a device rounds
 OFF = {"float32": 3e-6, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-SMALL = SparseTile(16, 4, 16)  # so that a few hundred neurons are many chunks of many turns
+SMALL = SparseTile(16, 8, 16)  # so that a few hundred neurons are many chunks of many turns
 NEURONS, OUTPUTS, INPUTS = 37, 21, 21
 YES, NO = torch.tensor(True), torch.tensor(False)
 # density, or what h holds

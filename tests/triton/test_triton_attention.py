@@ -55,7 +55,11 @@ def test_kernels_give_what_the_formula_gives(name: str, interpreted: dict[str, s
 @pytest.mark.parametrize("kernel", ["forward", "queries", "keys"])
 @pytest.mark.parametrize(("device", "head"), [*((device, 128) for device in DEVICES), ("sm_90", 64)])
 def test_shipped_kernels_fit_their_devices(device: str, head: int, kernel: str) -> None:
-    form = AttentionForm("sigmoid", "bfloat16", causal="end")
+    fits(AttentionForm("sigmoid", "bfloat16", causal="end"), kernel, head, device)
+
+
+def fits(form: AttentionForm, kernel: str, head: int, device: str) -> None:
+    """Asserts that a kernel keeps to the registers and the shared memory of a device."""
     tiling = choice(form, kernel, head, head, device, described=True)
     if kernel == "forward":
         named, inputs = triton_attention.forward(form, tiling), triton_attention.arguments(form, tiling)
@@ -69,6 +73,13 @@ def test_shipped_kernels_fit_their_devices(device: str, head: int, kernel: str) 
     assert found.spilled == 0
     assert found.shared <= SHARED[device]
     assert found.wide_loads or tiling.loads != "pointers"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "device"), [("forward", "sm_80"), ("queries", "sm_90"), ("keys", "sm_80")]
+)
+def test_float32_in_three_parts_stays_in_registers(kernel: str, device: str) -> None:
+    fits(AttentionForm("softmax", "float32", causal="end"), kernel, 128, device)
 
 
 @pytest.mark.parametrize("score", [name for name in SCORE_FUNCTIONS if name != "sigmoid"])

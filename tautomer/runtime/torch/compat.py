@@ -23,6 +23,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.traceback import preserve_node_meta
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "RestartAnalysis",
     "SkipFrame",
     "TracingContext",
+    "disable_current_modes",
     "enable_python_dispatcher",
     "inductor_config",
     "is_traceable_wrapper_subclass",

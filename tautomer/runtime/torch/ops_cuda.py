@@ -46,6 +46,8 @@ def register_cuda(library: Any) -> None:
 
 def no_kernel(signature: Signature, x: torch.Tensor) -> str:
     """Why an operator runs without a kernel of ours on tensors like x, or ""."""
+    from tautomer.runtime.torch import first_runs
+
     dtype = str(x.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         return f"there is no kernel for {dtype}"
@@ -54,7 +56,7 @@ def no_kernel(signature: Signature, x: torch.Tensor) -> str:
         return "the length of its rows is not known before it runs"
     if columns < 1 or configuration(signature.program, columns, _ITEM_SIZES[dtype]) is None:
         return f"rows of {columns} elements do not fit into the registers of a multiprocessor"
-    return too_old(x)
+    return too_old(x) or first_runs.of_rows(signature, x)
 
 
 def too_old(x: torch.Tensor) -> str:

@@ -20,6 +20,7 @@ from tautomer.codegen.torch_operators import NAMESPACE
 from tautomer.codegen.torch_sparse import NAMES, SCHEMAS
 from tautomer.errors import TautomerError
 from tautomer.patterns.sparse_linear import FEW
+from tautomer.runtime.torch import first_runs
 from tautomer.runtime.torch.compat import FunctionalTensorMode, keeps_triton_operators
 from tautomer.runtime.torch.ops_cuda import too_old
 from tautomer.runtime.torch.sparse_library import load_operators, register_fakes
@@ -33,6 +34,7 @@ def attach_sparse_cuda(h: torch.Tensor) -> str:
     """Makes sparse linear maps run on tensors like h, of a GPU; why they do not run by a kernel, or ""."""
     dtype = str(h.dtype).removeprefix("torch.")
     reason = f"there is no kernel for {dtype}" if dtype not in DTYPES else too_old(h)
+    reason = reason or first_runs.of_sparse(h, 1)
     if not reason:
         with _LOCK:
             _known()
@@ -93,7 +95,7 @@ def _has_kernel(h: torch.Tensor, rows: torch.Tensor) -> bool:
     if not (rows.numel() and h.dtype == rows.dtype and str(h.dtype).removeprefix("torch.") in DTYPES):
         return False
     count = h.numel() // rows.shape[0]
-    return isinstance(count, int) and 0 < count <= FEW and not too_old(h)
+    return isinstance(count, int) and 0 < count <= FEW and not (too_old(h) or first_runs.of_sparse(h, count))
 
 
 def _decomposed(function: Callable[..., Any]) -> Callable[..., Any]:

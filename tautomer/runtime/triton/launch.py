@@ -72,12 +72,10 @@ def run(
     if isinstance(count, int) and count == 0:
         totals = [torch.zeros(columns, dtype=torch.float32, device=x.device) for _ in program.totals]
         return (*whole, *totals)
-    index, rows = _index(x), count // columns
-    found = chosen or _configuration(program, int(columns), x.element_size(), index)
+    rows = count // columns
+    found = chosen or chosen_for(program, x)
     if found is None:
         raise InputError(f"no kernel for rows of {columns} elements", where="Triton kernel")
-    if not chosen and index is not None and isinstance(rows, int) and not torch.version.hip:
-        found = for_few_rows(found, int(columns), rows, device_here(index).multiprocessors)
     found = on_amd(found) if torch.version.hip else found
     kernel = triton_kernel(program, found.form)
     programs, scratch = _shared(program, found, rows, columns, x)
@@ -86,6 +84,18 @@ def run(
     how = Launch(kernel.name, kernel.text, programs, kernel.tile(found), found.warps)
     launch(how, arguments, x.device, traced=traced)
     return (*whole, *(one.sum(0) for one in scratch[: len(program.totals)]))
+
+
+def chosen_for(program: Program, x: torch.Tensor) -> Configuration | None:
+    """How a kernel is launched on tensors like x that hold something; None where there is none for them."""
+    import torch
+
+    columns = int(x.shape[-1]) if program.rows else 1
+    index, rows = _index(x), x.numel() // columns
+    found = _configuration(program, columns, x.element_size(), index)
+    if found is None or index is None or not isinstance(rows, int) or torch.version.hip:
+        return found
+    return for_few_rows(found, columns, rows, device_here(index).multiprocessors)
 
 
 def _shared(
