@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tautomer.patterns import probe
 from tautomer.patterns.evaluation import FAILURES, FLOAT64, Program
 from tautomer.patterns.match import Match, Operand, Refusal
 from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.probe import Array
-from tautomer.patterns.row_samples import Formula, RowFit, RowSamples, fit_rows, sample_rows
+from tautomer.patterns.row_samples import Formula, RowFit, RowSamples, first_rows, fit_rows, sample_rows
 from tautomer.patterns.rows import apply
 from tautomer.patterns.special_values import special_rows
 from tautomer.patterns.weights import solved
@@ -84,8 +83,9 @@ def _candidates(
     pool = dict.fromkeys(value for value in numbers if value < 10.0)
     pool |= dict.fromkeys((0.0, definition.parameters[name]))
     pool |= dict.fromkeys(value / length for value in numbers)
-    # rows of every kind; a graph of fixed sizes may bring thousands, on which the result is compared after
-    x, y = samples.x[: probe.ROWS], samples.y[: probe.ROWS]
+    # a graph of fixed sizes may bring thousands of rows; on them the result is compared after
+    few = first_rows(*samples.x.shape)
+    x, y = samples.x[:few], samples.y[:few]
     for value in pool:
         if not definition.weights:
             yield {name: value}

@@ -19,6 +19,8 @@ from tautomer.patterns.row_axes import RowStructure, find_rows
 RELATIVE = 2e-9
 _OF_ROW = 1e-11  # cancellation in x - mean(x), in units of the row's largest result
 _BELOW = 1e-7  # the probe has rows of that size
+_FEW = 7  # two unknowns per channel leave five equations to contradict a formula
+_MANY_ELEMENTS = 1 << 16
 _MAX_ELEMENTS = 1 << 22  # 4M doubles: 10 ms per operator; beyond it a probe costs more than it is worth
 
 Formula = Callable[[Array], Array]
@@ -130,17 +132,22 @@ def fit_rows(samples: RowSamples, formula: Formula, *, gained: bool, shifted: bo
     if not gained:
         return RowFit(gap(samples.y, core, noise), ones, zeros)
     finite = np.all(np.isfinite(core) & np.isfinite(samples.y), axis=1)
-    if finite.sum() < probe.ROWS // 2:
+    if finite.sum() < min(probe.ROWS, len(samples.x)) // 2:
         return RowFit(math.inf, ones, zeros)
     c, y = core[finite], samples.y[finite]
     gain, shift = _least_squares(c, y, shifted)
     return RowFit(gap(y, gain * c + shift, np.abs(gain) * noise[finite]), gain, shift)
 
 
+def first_rows(rows: int, length: int) -> int:
+    """How many of the probe's rows show that a formula does not fit: of all kinds, or a few of long ones."""
+    few = probe.ROWS if rows * length <= _MANY_ELEMENTS else _FEW
+    return few if rows > 2 * few else rows
+
+
 def _first(samples: RowSamples) -> RowSamples:
-    if len(samples.x) <= 2 * probe.ROWS:
-        return samples
-    return replace(samples, x=samples.x[: probe.ROWS], y=samples.y[: probe.ROWS])
+    few = first_rows(*samples.x.shape)
+    return samples if few == len(samples.x) else replace(samples, x=samples.x[:few], y=samples.y[:few])
 
 
 def _least_squares(c: Array, y: Array, shifted: bool) -> tuple[Array, Array]:
