@@ -61,6 +61,7 @@ SECTIONS = (
     Section("sparse", "gpu_sparse", "cases", 2),
     Section("check-shared", "gpu_tiles", "shared_checks", 1),
     Section("shared", "gpu_tiles", "shared_rows", 2),
+    Section("softmax-long", "gpu_tiles", "long_softmax", 3, asked=True),
     Section("check-tilings", "gpu_attention", "tiling_checks", 3, asked=True),
     Section("tilings", "gpu_attention", "tiling_cases", 5, asked=True),
 )

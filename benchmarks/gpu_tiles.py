@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from benchmarks.gpu_case import Call, Case, Check, Place
 from benchmarks.gpu_rows import LIMITS, error_of, inputs, numbers, row_case
 from tautomer.codegen.torch_operators import backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration
+from tautomer.codegen.triton_configuration import Configuration, configuration, shared
 from tautomer.runtime.triton.launch import run
 
 _LOOPS = [
@@ -75,6 +76,29 @@ def shared_rows(place: Place) -> list[Case]:
     return found
 
 
+def long_softmax(place: Place) -> list[Case]:
+    """Rows that do not fit into registers, by all ways: what the cache holds of them, and who waits for whom.
+
+    1056 rows are 8 for each of 132 multiprocessors, 1024 are 7.76: the difference is what the last one costs.
+    """
+    if place.rehearsal:
+        return [_tuned("softmax", 128, 64, [Configuration(1, 16, 1, "loops", 1, 1, 1, True)], place)]
+    program, waiting = forward(operator_of("softmax")).program, not _does_not_end()
+    found = []
+    for rows, columns in ((1024, 65536), (1056, 65536), (528, 131072), (528, 262144)):
+        usual = configuration(program, columns, 2)
+        assert usual is not None
+        ways = [replace(usual, turns=turns) for turns in (False, True)]
+        ways += [Configuration(1, 8192, 16, "loops", 1, 1, 1, turns) for turns in (False, True)]
+        ways += [Configuration(1, 16384, 32, "loops", 1, 2, 1, True)]
+        if waiting:
+            ways += shared(columns)
+            ways += [Configuration(1, 16384, 16, "parts", columns // 16384)]
+            ways += [Configuration(1, 8192, 8, "parts", columns // 8192)]
+        found.append(_tuned("softmax", rows * columns, columns, list(dict.fromkeys(ways)), place))
+    return found
+
+
 def shared_checks(place: Place) -> list[Check]:
     """That programs which wait for each other end, and what they compute."""
     if place.rehearsal:
@@ -85,8 +109,9 @@ def shared_checks(place: Place) -> list[Check]:
     found = []
     for name in ("softmax", "log_softmax", "layer_norm"):
         signature = forward(operator_of(name))
-        error = partial(error_of, signature, (300, 32000), "bfloat16", place, chosen)
-        found.append(Check(f"{name} by 4 programs a row", error, LIMITS["bfloat16"]))
+        for one in (chosen, Configuration(1, 4096, 8, "shared", 4, 1, 1, turns=True)):
+            error = partial(error_of, signature, (300, 32000), "bfloat16", place, one)
+            found.append(Check(f"{name} by 4 programs a row, {one.form}", error, LIMITS["bfloat16"]))
     return found
 
 
@@ -144,6 +169,8 @@ def _tuned(
 
 def _label(tile: Configuration) -> str:
     """Rows, columns, warps, and how a row is done."""
-    how = {"loops": " loops", "parts": f" by {tile.parts}"}.get(tile.form, "")
-    stages = f" {tile.stages} stages" if tile.stages != 3 else ""
-    return f"{tile.rows}x{tile.block}/{tile.warps}{how}{stages}"
+    by = f" by {tile.parts}"
+    how = {"loops": " loops", "parts": by, "shared": f" loops{by}"}.get(tile.form, "")
+    how += f" {tile.stages} stages" if tile.stages != 3 else ""
+    how += f" {tile.together} together" if tile.together > 1 else ""
+    return f"{tile.rows}x{tile.block}/{tile.warps}{how}{' turning' if tile.turns else ''}"

@@ -12,7 +12,7 @@ from typing import Literal
 from tautomer.codegen.expression import reachable
 from tautomer.codegen.trace import Program
 
-Form = Literal["pointwise", "rows", "loops", "parts"]
+Form = Literal["pointwise", "rows", "loops", "parts", "shared"]
 
 # registers of 32 bits that the threads of a program of the grid share; a thread's own needs beside elements
 _REGISTERS, _OTHER = 1 << 16, 20
@@ -43,9 +43,10 @@ class Configuration:
         block: columns of a tile, or elements; a power of two.
         warps: of 32 threads.
         form: how rows are done.
-        parts: programs of the grid that share a row, where the form is "parts"; a power of two.
+        parts: programs of the grid that share a row, where the form is "parts" or "shared"; a power of two.
         stages: of loops over blocks or rows: how many are under way, of which all but one are being read.
         together: neighbours in a row that the loop of a softmax takes together.
+        turns: whether every other loop over a row goes from its end to its beginning.
     """
 
     rows: int
@@ -55,6 +56,7 @@ class Configuration:
     parts: int = 1
     stages: int = 3
     together: int = 1
+    turns: bool = False
 
 
 def configuration(program: Program, columns: int, itemsize: int) -> Configuration | None:
@@ -78,8 +80,9 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
         warps *= 2
     if program.totals:
         return None
-    together = _TOGETHER if columns <= _TOGETHER_UP_TO else 1
-    return Configuration(1, *_LOOPED, "loops", stages=1, together=together)
+    # where the rows under way fit into the last cache, each block is found there in either order
+    short = columns <= _TOGETHER_UP_TO
+    return Configuration(1, *_LOOPED, "loops", stages=1, together=_TOGETHER if short else 1, turns=not short)
 
 
 def for_few_rows(usual: Configuration, columns: int, rows: int, multiprocessors: int) -> Configuration:
@@ -98,6 +101,16 @@ def for_few_rows(usual: Configuration, columns: int, rows: int, multiprocessors:
     ):
         return usual
     return Configuration(1, block, _SHARED[1], "parts", parts)
+
+
+def shared(columns: int) -> list[Configuration]:
+    """Ways to share long rows between programs that go over their stretches block by block."""
+    return [
+        Configuration(1, block, warps, "shared", parts, 1, together, turns)
+        for parts in (2, 4, 8)
+        for block, warps, together, turns in ((16384, 32, 1, True), (8192, 16, 1, True), (8192, 16, 8, False))
+        if parts * block < block_of(columns)
+    ]
 
 
 def on_amd(chosen: Configuration) -> Configuration:
@@ -137,6 +150,7 @@ def candidates(program: Program, columns: int, itemsize: int) -> list[Configurat
             for block, warps in ((8192, 8), (8192, 16), (16384, 16))
             if 1 < block_of(columns) // block <= _MOST_PARTS
         ]
+        found += [replace(usual, turns=not usual.turns), *shared(columns)]
     return list(dict.fromkeys(found))
 
 

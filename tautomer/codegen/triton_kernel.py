@@ -12,8 +12,9 @@ The text is the same for all types, sizes and devices: Triton compiles it for th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from tautomer.codegen.trace import Program
 from tautomer.codegen.triton_configuration import Configuration, Form
@@ -25,7 +26,16 @@ from tautomer.codegen.triton_rows import whole_rows
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 
-_WRITERS = {"pointwise": pointwise, "rows": whole_rows, "loops": looped_rows, "parts": parts_of_rows}
+_WRITERS: dict[Form, Callable[[Program], tuple[list[str], set[str]]]] = {
+    "pointwise": pointwise,
+    "rows": whole_rows,
+    "loops": looped_rows,
+    "parts": parts_of_rows,
+    "shared": partial(looped_rows, shared=True),
+}
+EXCHANGING = ("parts", "shared")
+"""The forms in which several programs of the grid share a row."""
+
 _HEAD = """\
 import triton
 import triton.language as tl
@@ -39,8 +49,9 @@ class TritonKernel:
     Attributes:
         name: of the function: a hash of the text, so no name of a model gets into it.
         text: the module.
-        form: "pointwise"; "rows", a whole row at a time; "loops", block by block; or "parts", by several
-            programs of the grid, which need partial results and counters behind the results.
+        form: "pointwise"; "rows", a whole row at a time; "loops", block by block; "parts", by several
+            programs of the grid; or "shared", block by block by several. The last two need partial results
+            and counters behind the results.
         program: what it computes.
         numbers: the names of the scalar arguments between the tensors and the constants, in order.
         constants: the names of the sizes of a tile.
@@ -56,7 +67,7 @@ class TritonKernel:
     def tile(self, chosen: Configuration) -> dict[str, int]:
         """The constants of a configuration."""
         values = {"ROWS": chosen.rows, "BLOCK": chosen.block, "PARTS": chosen.parts}
-        values |= {"STAGES": chosen.stages, "TOGETHER": chosen.together}
+        values |= {"STAGES": chosen.stages, "TOGETHER": chosen.together, "TURNS": chosen.turns}
         return {name: values[name] for name in self.constants}
 
 
@@ -71,7 +82,7 @@ def triton_kernel(program: Program, form: Form = "rows") -> TritonKernel:
         InputError: what is added up over the rows needs whole rows.
     """
     form = form if program.rows else "pointwise"
-    if form in ("loops", "parts") and program.totals:
+    if form in ("loops", *EXCHANGING) and program.totals:
         raise InputError("sums over rows of any length are not written", where="Triton kernel")
     return _written(program, form)
 
@@ -79,14 +90,14 @@ def triton_kernel(program: Program, form: Form = "rows") -> TritonKernel:
 @cache
 def _written(program: Program, form: Form) -> TritonKernel:
     lines, helpers = _WRITERS[form](program)
-    tensors = ("x", *program.operands, *program.names, *(("partial", "counter") * (form == "parts")))
+    tensors = ("x", *program.operands, *program.names, *(("partial", "counter") * (form in EXCHANGING)))
     sizes = ("elements",) if form == "pointwise" else ("rows", "columns")
     numbers = (*(name for name in program.parameters if name not in WHOLE_PARAMETERS), *sizes)
     numbers += tuple(name for name in WHOLE_PARAMETERS if name in program.parameters)
     constants: tuple[str, ...] = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK")
-    constants += ("PARTS",) if form == "parts" else ()
-    constants += ("TOGETHER",) if "TOGETHER" in "".join(lines) else ()
-    constants += ("STAGES",) if form == "loops" or program.totals else ()
+    constants += ("PARTS",) if form in EXCHANGING else ()
+    constants += tuple(name for name in ("TOGETHER", "TURNS") if name in "".join(lines))
+    constants += ("STAGES",) if form in ("loops", "shared") or program.totals else ()
     arguments = [
         *(f"{name}_ptr" for name in tensors),
         *numbers,

@@ -7,15 +7,27 @@ program of the grid takes many warps and one row, that few rows are under way.
 The largest element and the sum of exponentials relative to it need one pass, not two:
 
     m' = max(m, v),   s' = s e^(m - m') + e^(v - m')      =>      s = sum e^(v - max v)
+
+What a softmax of bfloat16 costs on an H100 follows from how many bytes of an element go to memory: 4 where
+the second pass finds the row in the cache, 6 where it does not. 132 rows under way are 17 MB at 64k columns,
+35 at 128k and 69 at 256k; the cache has 50 MB in two halves, and holds what is written, too. Two ways make
+more of it:
+
+    TURNS   every other pass goes from the end of the row to its beginning. A cache that puts out what was not
+            used for longest holds the end of the row then; going forward, each block is put out just before
+            it is read, and nothing is found as soon as not everything fits.
+    shared  PARTS programs take a row, each a stretch of it, and exchange what they reduced after each pass.
+            Fewer rows are under way: 256k columns by 4 programs are to the cache as 64k by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tautomer.codegen.expression import Node, from_largest, reachable
+from tautomer.codegen.expression import Node, reachable
 from tautomer.codegen.schedule import elements, schedule
 from tautomer.codegen.trace import Program
+from tautomer.codegen.triton_exchange import combined, exchanged, online, steps
 from tautomer.codegen.triton_expression import TritonWriter
 from tautomer.codegen.triton_tile import (
     PER_CALL,
@@ -32,42 +44,48 @@ from tautomer.codegen.triton_tile import (
 
 _LANES = "tl.zeros([ROWS, {0}], tl.float32)"
 _LOWEST = 'tl.full([ROWS, {0}], float("-inf"), tl.float32)'
+_ROW = ("row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]", "low = 0", "high = columns")
+_STRETCH = (
+    "number = tl.program_id(0) // PARTS",
+    "part = tl.program_id(0) % PARTS",
+    "row = (number + tl.arange(0, ROWS))[:, None]",
+    "share = tl.cdiv(tl.cdiv(columns, BLOCK), PARTS) * BLOCK",
+    "low = tl.minimum(part * share, columns)",
+    "high = tl.minimum(low + share, columns)",
+)
 
 
-def looped_rows(program: Program) -> tuple[list[str], set[str]]:
+def looped_rows(program: Program, *, shared: bool = False) -> tuple[list[str], set[str]]:
     """The statements of the kernel, and the functions they call.
 
     Args:
         program: without results that are added up over the rows.
+        shared: whether PARTS programs of the grid share a row.
     """
     nodes = reachable(program.results)
-    found = schedule(program)
+    plain = schedule(program).plain
     writer = TritonWriter()
-    lines = ["row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]", *TILE, *given(nodes, writer)]
+    lines = [*(_STRETCH if shared else _ROW), *TILE, *given(nodes, writer)]
     lines += reads(program, nodes, writer, PER_CALL + PER_ROW)
-    passes = list(found.passes)
-    while passes:
-        step = passes.pop(0)
-        if passes and joined(step, passes[0]):
-            lines += _online(program, step[0], passes.pop(0)[0], writer)
+    slot = passes = 0
+    for index, step in enumerate(steps(program)):
+        if online(step):
+            lines += _online(program, step[0], step[1], writer, passes)
         else:
-            lines += _pass(program, step, found.plain, writer)
+            lines += _pass(program, step, plain, writer, passes)
+        if shared:
+            lines += exchanged(step, slot, index) + combined(step, plain, writer)
+        slot, passes = slot + len(step), passes + 1
     if program.folded:
         return [*lines, *writer.statements(program.results), *stores(program, writer)], writer.helpers
     inner = writer.inner()
     last = [*_begin(program, program.results, inner, "evict_first"), *inner.statements(program.results)]
-    return [*lines, *_loop([*last, *stores(program, inner)])], writer.helpers
+    return [*lines, *_loop([*last, *stores(program, inner)], passes)], writer.helpers
 
 
-def joined(first: Sequence[Node], second: Sequence[Node]) -> bool:
-    """Whether two passes are a maximum, and a sum of exponentials relative to it and nothing else."""
-    if len(first) != 1 or len(second) != 1 or first[0].op != "max" or second[0].op != "sum":
-        return False
-    term = second[0].args[0]
-    return term.op == "exp" and from_largest(term.args[0]) and term.args[0].args[1] is first[0]
-
-
-def _pass(program: Program, step: Sequence[Node], plain: frozenset[Node], writer: TritonWriter) -> list[str]:
+def _pass(
+    program: Program, step: Sequence[Node], plain: frozenset[Node], writer: TritonWriter, number: int
+) -> list[str]:
     """One loop for reductions that do not wait for each other."""
     lines = [f"r{node.index} = {(_LANES if node.op == 'sum' else _LOWEST).format('BLOCK')}" for node in step]
     inner = writer.inner()
@@ -82,14 +100,14 @@ def _pass(program: Program, step: Sequence[Node], plain: frozenset[Node], writer
         else:
             writer.helpers.add("maximum")
             body.append(f"r{node.index} = maximum(r{node.index}, {value})")
-    lines += _loop(body)
+    lines += _loop(body, number)
     for node in step:
         lines.append(f"r{node.index} = {over_columns(node, f'r{node.index}', node in plain, writer)}")
         writer.name(node, f"r{node.index}")
     return lines
 
 
-def _online(program: Program, largest: Node, total: Node, writer: TritonWriter) -> list[str]:
+def _online(program: Program, largest: Node, total: Node, writer: TritonWriter, number: int) -> list[str]:
     """One loop for a maximum and the sum of exponentials relative to it.
 
     A lane may take several neighbours together, so that each element needs one exponential and not two. One
@@ -115,7 +133,7 @@ def _online(program: Program, largest: Node, total: Node, writer: TritonWriter) 
         f"    {s} = {s} * tl.exp({m} - shift) + tl.sum(tl.exp(value - shift[:, :, None]), 2)",
         f"{m} = larger",
     ]
-    lines = [f"{m} = {_LOWEST.format(lanes)}", f"{s} = {_LANES.format(lanes)}", *_loop(body)]
+    lines = [f"{m} = {_LOWEST.format(lanes)}", f"{s} = {_LANES.format(lanes)}", *_loop(body, number)]
     lines += [
         f"lanes = {m}",
         f"{m} = tl.max(lanes, 1)[:, None]",
@@ -139,5 +157,12 @@ def _begin(
     ]
 
 
-def _loop(body: Sequence[str]) -> list[str]:
-    return ["for begin in tl.range(0, columns, BLOCK, num_stages=STAGES):", *(f"    {line}" for line in body)]
+def _loop(body: Sequence[str], number: int) -> list[str]:
+    """The loop of a pass, by its number."""
+    lines = ["for begin in tl.range(low, high, BLOCK, num_stages=STAGES):"]
+    if number % 2:
+        lines += [
+            "    if TURNS:",
+            "        begin = low + (tl.cdiv(high - low, BLOCK) - 1) * BLOCK - (begin - low)",
+        ]
+    return [*lines, *(f"    {line}" for line in body)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from tautomer.codegen.gradient import gradient
 from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
 from tautomer.codegen.trace import Program, trace
 from tautomer.codegen.triton_configuration import Configuration
+from tautomer.codegen.triton_exchange import steps
+from tautomer.codegen.triton_kernel import triton_kernel
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import definition_of, definitions
 from tautomer.patterns.rows import apply_all
 from tautomer.runtime.torch.first_runs import OFF, rows_trial, sparse_trial
 from tautomer.runtime.torch.ops_cuda import compute
 from tautomer.runtime.torch.ops_meaning import meaning
+from tautomer.runtime.triton.grid import Launch, launch
 from tautomer.runtime.triton.launch import run
 
 ROWS, COLUMNS = 5, 37
@@ -128,6 +132,24 @@ def special(program: Program, chosen: Configuration | None) -> str:
     return off(result, exact, SINGLE)
 
 
+def stretches(name: str) -> str:
+    """Rows that programs share. None waits: counters are full; a pass finds what the launch before gave."""
+    signature = forward(operator_of(name))
+    kernel, rows, columns = triton_kernel(signature.program, "shared"), 2, 70
+    chosen = Configuration(1, 16, 1, "shared", 2, 1, 1, turns=True)
+    kinds = ("full", *signature.program.kinds)
+    given = [torch.randn((columns,) if kind == "row" else (rows, columns)) for kind in kinds]
+    exchanges, parameters = steps(signature.program), [0.375 for _ in signature.program.parameters]
+    reduced = torch.zeros(2 * rows * sum(map(len, exchanges)))
+    counter = torch.full((rows * len(exchanges),), 1000, dtype=torch.int32)
+    out = torch.empty(rows, columns)
+    numbers = {**dict.fromkeys(kernel.numbers, 0.375), "rows": rows, "columns": columns}
+    arguments = (*given, out, reduced, counter, *(numbers[one] for one in kernel.numbers))
+    for _ in range(len(exchanges) + 1):
+        launch(Launch(kernel.name, kernel.text, 2 * rows, kernel.tile(chosen), 1), arguments, out.device)
+    return off(out, meaning(signature)(*(one.double() for one in given), *parameters), SINGLE)
+
+
 def derivative(key: str) -> str:
     """The gradient of an activation that is no operator of torch's, against differences in float64."""
     found = next(one for one in definitions() if one.key == key)
@@ -193,6 +215,11 @@ def cases() -> dict[str, Case]:
     found["special values"] = partial(special, softmax.program, None)
     found["special values, block by block"] = partial(special, softmax.program, LOOPED)
     found["special values, neighbours together"] = partial(special, softmax.program, TOGETHER)
+    turning = replace(LOOPED, turns=True)
+    found["special values, turning"] = partial(special, softmax.program, turning)
+    found["layer_norm turning"] = partial(operator, layer_norm, "float32", (ROWS, COLUMNS), turning)
+    for name in ("softmax", "layer_norm"):
+        found[f"{name} in stretches"] = partial(stretches, name)
     found["special values, in parts"] = partial(special, softmax.program, ALONE)
     for signature in (softmax, layer_norm, forward(operator_of("add_rms_norm"))):
         found[f"{signature.name} in parts"] = partial(operator, signature, "float32", (ROWS, COLUMNS), ALONE)

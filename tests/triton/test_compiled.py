@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tautomer.codegen.torch_operators import Signature, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import configuration, on_amd
+from tautomer.codegen.triton_configuration import Configuration, configuration, on_amd, shared
 from tautomer.codegen.triton_kernel import triton_kernel
 from tautomer.errors import CheckFailedError
 
@@ -67,9 +67,12 @@ def test_the_chosen_tile_stays_in_registers_and_reads_16_bytes_at_a_time(
     assert made.shared <= (64 << 10 if device_of(job).startswith("gfx") else 99 << 10)  # of the smallest
 
 
-def test_rows_in_parts_stay_in_registers() -> None:
-    kernel = triton_kernel(forward(operator_of("softmax")).program, "parts")
-    made = resources(kernel, "bfloat16", {"ROWS": 1, "BLOCK": 8192, "PARTS": 32}, 16, "sm_90")
+@pytest.mark.parametrize(
+    "chosen", [Configuration(1, 8192, 16, "parts", 32), shared(1 << 17)[0]], ids=["parts", "shared"]
+)
+def test_rows_that_programs_share_stay_in_registers(chosen: Configuration) -> None:
+    kernel = triton_kernel(forward(operator_of("softmax")).program, chosen.form)
+    made = resources(kernel, "bfloat16", kernel.tile(chosen), chosen.warps, "sm_90")
     assert made.spilled == 0 and made.wide_loads
 
 

@@ -19,8 +19,8 @@ from tautomer.codegen.triton_configuration import (
     on_amd,
     programs_at_once,
 )
-from tautomer.codegen.triton_kernel import TritonKernel, triton_kernel
-from tautomer.codegen.triton_parts import steps
+from tautomer.codegen.triton_exchange import steps
+from tautomer.codegen.triton_kernel import EXCHANGING, TritonKernel, triton_kernel
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.runtime.triton.device import device_here
@@ -118,7 +118,7 @@ def _shared(
         programs = min(most, tiles) if isinstance(tiles, int) else most
         sums = [torch.empty((programs, columns), dtype=torch.float32, device=device) for _ in program.totals]
         return programs, sums
-    if found.form == "parts":
+    if found.form in EXCHANGING:
         exchanged = steps(program)
         slots = sum(map(len, exchanged))
         partial = torch.empty(slots * rows * found.parts, dtype=torch.float32, device=device)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tautomer.codegen.triton_kernel import TritonKernel
+from tautomer.codegen.triton_kernel import EXCHANGING, TritonKernel
 from tautomer.errors import CheckFailedError
 from tautomer.runtime.triton.modules import load_function
 
@@ -59,7 +59,7 @@ def resources(
     signature = {f"{name}_ptr": _TYPES[dtype] for name in ("x", *kernel.program.operands)}
     for name in kernel.program.names:
         signature[f"{name}_ptr"] = _TYPES["float32" if name in kernel.program.totals else dtype]
-    if kernel.form == "parts":
+    if kernel.form in EXCHANGING:
         signature |= {"partial_ptr": "*fp32", "counter_ptr": "*i32"}
     parameters = kernel.program.parameters
     signature |= {name: "fp32" if name in parameters else "i32" for name in kernel.numbers}

@@ -19,7 +19,7 @@ from tautomer.runtime import cache_folder, own_file
 from tautomer.runtime.cache_folder import UnusableFolderError, say_once
 
 FORMAT = 1
-_FORMS = ("rows", "loops", "parts", "pointwise")
+_FORMS = ("rows", "loops", "parts", "shared", "pointwise")
 
 
 def key_of(program: Program, columns: int, itemsize: int) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
 from tautomer.codegen.triton_configuration import Configuration, candidates
+from tautomer.codegen.triton_kernel import EXCHANGING
 from tautomer.runtime.triton.device import device_here
 from tautomer.runtime.triton.launch import run
 from tautomer.runtime.triton.tuned import key_of
@@ -91,7 +92,7 @@ def _measured(signature: Signature, columns: int, dtype: str, index: int) -> Mea
     numbers = [0.375 for _ in program.parameters]
     usual, times = None, {}
     for chosen in candidates(program, columns, kind.itemsize):
-        if chosen.form == "parts" and device.kind != "cuda":
+        if chosen.form in EXCHANGING and device.kind != "cuda":
             continue  # the order in which programs begin is known of NVIDIA's only
         try:
             results = run(program, tensors, numbers, chosen=chosen)
