@@ -51,6 +51,29 @@ STEPS
 }
 """
 
+# A softmax that has seen removed keys only may be one of removed keys alone, which count if what removes them
+# is a finite number: it goes on until there is another key.
+_REMOVED = """\
+
+// Whether the mask removes keys [first, first + count) of all these rows: their weights are 0.
+template <int R>
+NOINLINE bool removed(const Call& call, const Row* rows, const float* top, int64_t first, int64_t count) {{
+  (void)top;
+  for (int r = 0; r < R; ++r) {{
+    if (rows[r].end <= rows[r].begin) continue;
+    if (EXPONENTIAL && {finite} && !(top[r] > -1e29f)) return false;
+    I kept{{}};
+    for (int64_t n = 0; n < count; n += LANES) {{
+      const Masked m = mask_at(rows[r].mask, call.mask_steps[3], first + n, count - n);
+      kept |= ({keeps}) & first_lanes(count - n);
+    }}
+    for (int lane = 0; lane < LANES; ++lane)
+      if (kept[lane]) return false;
+  }}
+  return true;
+}}
+"""
+
 _ADDITIVE = """\
 typedef S Mask;
 typedef V Masked;
@@ -94,11 +117,17 @@ def scores_text(form: AttentionForm, isa: Isa) -> str:
         removed = f"all({single(LOWEST)})" if form.empty == "mean" else "all(REMOVED)"
         steps.append(f"s = pick(m != 0, s, {removed});")
     lines = "\n".join(f"        {step}" for step in (steps or ["(void)row, (void)call;"]))
-    text = _ROW if form.mask else _without_mask(_ROW)
+    text = _ROW + _removed(form) if form.mask else _without_mask(_ROW)
     if "left" not in lines:
         text = text.replace(", left = call.columns - j", "")
     numbering = ", ".join(map(str, range(isa.lanes)))
     return text.replace("NUMBERING", numbering).replace("STEPS", lines)
+
+
+def _removed(form: AttentionForm) -> str:
+    if form.mask == "boolean":
+        return _REMOVED.format(finite=str(form.empty == "mean").lower(), keeps="m != 0")
+    return _REMOVED.format(finite="true", keeps="~(m <= -1e30f)")  # NaN is no number that removes
 
 
 def _without_mask(text: str) -> str:

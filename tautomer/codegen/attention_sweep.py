@@ -3,6 +3,7 @@
 It packs a block of keys once for all its tiles, and keeps for each row the sum of weighted values, and of
 weights where these are divided by it. An exponential is taken of a score less the largest that the row had so
 far; when a larger one comes, what was summed is multiplied by e^(old - new), which is exact but for rounding.
+Blocks of keys that a mask removes for a whole tile are passed over.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ NOINLINE void sweep(const Call& call, const Place& place, const Space<R>& space)
       const Tile& tile = space.extents[t];
       if (tile.end <= j || tile.begin >= j + count || tile.begin >= tile.end) continue;
       const int64_t seen = tile.end - j < count ? tile.end - j : count, row = t * R;
+PASS_OVER
       const int panels = (int)((seen + WIDTH - 1) / WIDTH);
       const float start = SOFTCAP ? 0.0f : call.bias;
       float* const scores = space.scores;
@@ -132,4 +134,6 @@ INLINE void between(const Call& call, const Space<R>& space) {
 
 def sweep_text(form: AttentionForm) -> str:
     """A sweep over the keys, and what is between two of them."""
-    return _WEIGHTS.replace("MAKE", _MAKE[form.function.kind]) + "\n" + _SWEEP
+    passed_over = "      if (removed<R>(call, space.rows + row, space.top + row, j, seen)) continue;\n"
+    sweep = _SWEEP.replace("PASS_OVER\n", passed_over if form.mask else "")
+    return _WEIGHTS.replace("MAKE", _MAKE[form.function.kind]) + "\n" + sweep

@@ -263,6 +263,38 @@ def test_rows_without_keys(kernels: Kernels, name: str) -> None:
     assert_right(FORMS[name], found, arrays, **numbers)
 
 
+@pytest.mark.parametrize("removed", [-np.inf, LOWEST])
+@pytest.mark.parametrize("name", ["additive", "boolean", "mean", "zero", "bfloat16"])
+def test_blocks_that_a_mask_removes(kernels: Kernels, name: str, removed: float) -> None:
+    """Some for all queries, for those of a tile, for all but one, and before the first key of a query."""
+    arrays, numbers = tensors(FORMS[name], rows=9, columns=4 * KEYS)
+    kept = np.ones((2, 1, 9, 4 * KEYS), bool)
+    kept[0, ..., :3, KEYS:] = kept[0, ..., 3:6, : 2 * KEYS] = kept[0, ..., 6:8, KEYS : 3 * KEYS] = False
+    kept[1, ..., 2 * KEYS : 3 * KEYS] = kept[1, ..., 3:, :KEYS] = kept[1, ..., 8, :] = False
+    arrays["mask"] = kept
+    wide = dict(arrays)
+    if FORMS[name].mask == "additive":
+        lowest = removed if name == "additive" or np.isinf(removed) else -3e38
+        arrays["mask"] = np.where(kept, 0.0, lowest).astype(TYPES[FORMS[name].dtype])
+        wide["mask"] = arrays["mask"].astype(np.float32)
+        wide["mask"][wide["mask"] < -1e30] = removed  # which float64 rounds no score to
+        if np.isfinite(removed):
+            wide["mask"][1, ..., 8, :] = 0.0
+            arrays["q"][1, :, 8] = wide["q"][1, :, 8] = 0  # the mean, as of removed keys alone
+    found = kernels(name, _isas()[0], arrays, block=BLOCK, **numbers)
+    assert_right(FORMS[name], found, wide, **numbers)
+
+
+@pytest.mark.parametrize("name", ["additive", "boolean"])
+def test_blocks_that_a_mask_removes_are_not_read(kernels: Kernels, name: str) -> None:
+    arrays, numbers = tensors(FORMS[name], columns=3 * KEYS)
+    kept = np.ones((2, 1, 7, 3 * KEYS), bool)
+    kept[..., KEYS : 2 * KEYS] = False
+    arrays["mask"] = np.where(kept, 0.0, LOWEST).astype(np.float32) if name == "additive" else kept
+    arrays["k"][:, :, KEYS : 2 * KEYS] = np.nan
+    assert np.isfinite(kernels(name, _isas()[0], arrays, block=BLOCK, **numbers)).all()
+
+
 def test_more_queries_than_keys(kernels: Kernels) -> None:
     """The first queries see no key: NaN where their sum is divided by, else 0, or as the form says."""
     for name in ("softplus", "float16", "window"):
