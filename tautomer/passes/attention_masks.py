@@ -101,10 +101,10 @@ class MaskReader:
                     return ByPosition(causal, window)
         return None
 
-    def nothing(self, value: ir.Value, scores: tuple[Any, Any]) -> bool:
-        """Whether a mask of known content adds nothing anywhere."""
+    def nothing(self, value: ir.Value, scores: tuple[Any, Any], neutral: float = 0.0) -> bool:
+        """Whether a mask of known content does nothing anywhere: all of it is the neutral number or truth."""
         found = self.contents(value)
-        if found is None or any(np.any(x) for x in found):
+        if found is None or any(np.any(x != neutral) for x in found):
             return False
         return self._holds_at_all_sizes(value, scores)
 

@@ -56,15 +56,15 @@ class Terms:
 
     def __init__(self, work: Workspace, op: RecognisedAttention, masks: MaskReader, literal: bool) -> None:
         self._work, self._op, self._masks, self._literal = work, op, masks, literal
-        here, there = (facts.get(op.scores).shape for facts in (work.facts, work.recognition.elsewhere()))
+        here, there = (op.score_shape(facts) for facts in (work.facts, work.recognition.elsewhere()))
         if here is None or there is None or len(here) != 4:
             raise Unfit("the scores do not have the axes of sequences, heads, queries and keys")
         self._shapes = here, there
-        self._by_position = ByPosition()
+        self._by_position = ByPosition(op.causal)
         self._read: list[_Mask] = []
         self._times: list[ir.Value] = []
         self._sink: ir.Value | None = None
-        self._fills: list[float] = []
+        self._fills: list[float] = [-math.inf] if op.causal else []
         for role, value in op.leaves:
             self._part(role, value)
         self._mask = self._one_mask()
@@ -109,6 +109,8 @@ class Terms:
             raise Unfit(f"a score of {fill:g} in the place of those of masked keys does not remove them")
         if np.isfinite(fill) and self._op.weights.guarded:
             raise Unfit(f"masked keys have a score of {fill:g}, and weights are guarded against NaN as well")
+        if self._masks.nothing(value, self._shapes, keeps):
+            return
         contents = None if self._literal else self._masks.contents(value)
         if contents is not None:
             here, there = (np.asarray(x, bool) == keeps for x in contents)
@@ -153,6 +155,11 @@ class Terms:
             names = " and ".join(f"'{mask.value.name}'" for mask in self._read)
             raise Unfit(f"{names} both have to be read, and the operator has one mask")
         read = self._read[0] if self._read else None
+        if read is not None and self._op.scores is None:
+            raise Unfit(
+                "this Attention gives 0 where its mask leaves no key, and keeps what is not a number: no form"
+                " does both"
+            )
         if read is None or self._by_position == ByPosition() or self._op.weights.function.kind == "pointwise":
             return read
         # a query whose keys are all removed sees the mean of those that were removed by the same number

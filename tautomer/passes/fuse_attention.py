@@ -10,6 +10,7 @@ keys and values are read where they are. What multiplies the scores of a query i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ from tautomer.remarks import Remark
 from tautomer.target import Target
 
 _TURNED = [0, 2, 1, 3]
+_OF_ITS_OWN = "this Attention has a cache, other results than y, or operands of three axes"
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,14 @@ class FuseAttention:
         """Rewrites in place; returns a remark for each attention."""
         if not self.target.attention:
             return []
-        found = [op for op in work.operations("ScoreAttention") if isinstance(op, RecognisedAttention)]
+        found = work.operations("ScoreAttention")
         if not found:
             return []
         masks, remarks = MaskReader(work.recognition), []
         for op in found:
+            if not isinstance(op, RecognisedAttention):
+                remarks.append(Remark("missed", self.name, op.op, label(op.node), _OF_ITS_OWN))
+                continue
             reason = self._short(work, op)
             # what a mask says may differ from it in a corner, such as scores of -inf: then it is read
             for literal in (False, True) if not reason else ():
@@ -65,17 +70,15 @@ class FuseAttention:
 
     def _short(self, work: Workspace, op: RecognisedAttention) -> str:
         """Why a kernel would not gain, or ""."""
-        scores = op.scores
-        shape = work.facts.get(scores).shape
+        shape, elsewhere = (op.score_shape(facts) for facts in (work.facts, work.recognition.elsewhere()))
         measured = self.target.attention.get(op.weights.score, ())
         if not measured:
             return f"{self.target.name} has no kernel for the score function {op.weights.score}"
-        if shape is None:
+        if shape is None or elsewhere is None:
             return "the shape of the scores is not known"
-        fixed = work.recognition.static(scores, (len(shape) - 1,))
         # of a number of keys that varies the large ones count: where there are few, attention is a small part
         # of what a model does
-        keys = shape[-1] if fixed else max(keys for keys, _ in measured)
+        keys = shape[-1] if shape[-1] == elsewhere[-1] else max(keys for keys, _ in measured)
         gain = self.target.attention_gain(op.weights.score, keys)
         if gain is None or gain <= 1.0:
             return f"at {keys} keys the runtime's own operators take {gain:g} of the time of a kernel"
@@ -127,7 +130,7 @@ class _Fusion:
         except (Unfit, InputError):
             builder.discard()
             raise
-        moved = work.facts.get(op.scores).size
+        moved = math.prod(op.score_shape(work.facts) or ())
         work.replace(old, new, builder, self._gone(old))
         done = f"{len(op.nodes)} nodes became one, which stores no scores (here {moved} of them)"
         return Remark("passed", FuseAttention.name, op.op, builder.nodes[-1].name or "", done)

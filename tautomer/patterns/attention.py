@@ -17,6 +17,8 @@ import onnx_ir as ir
 
 from tautomer.graph.facts import Facts
 from tautomer.graph.naming import label
+from tautomer.patterns import native_attention
+from tautomer.patterns.attention_form import Causal
 from tautomer.patterns.attention_operands import Walked, walk_heads, walk_key, walk_query, walk_value
 from tautomer.patterns.attention_weights import Leaf, Role, Weights, weights_in
 from tautomer.patterns.computation_type import rounding_cast
@@ -65,17 +67,28 @@ class RecognisedAttention(Recognised):
         heads: q, k and v as far back as they are only rearranged.
         weights: from scores to weights.
         leaves: what a tensor does that enters between the products, and the tensor.
-        scores: q k^T.
+        scores: q k^T; None where no value of the graph holds it.
         left: the first operand of that product.
+        values: the second operand of the other one.
         inner: the nodes from that product to the one with v.
+        causal: what the node itself says of positions; what masks say is among the leaves.
     """
 
     heads: tuple[Walked, Walked, Walked] = ()  # type: ignore[assignment]
     weights: Weights = field(default_factory=lambda: Weights("softmax"))
     leaves: tuple[tuple[Role, ir.Value], ...] = ()
-    scores: ir.Value = field(default_factory=lambda: ir.Value(name=""))
+    scores: ir.Value | None = None
     left: ir.Value = field(default_factory=lambda: ir.Value(name=""))
+    values: ir.Value = field(default_factory=lambda: ir.Value(name=""))
     inner: tuple[ir.Node, ...] = ()
+    causal: Causal = ""
+
+    def score_shape(self, facts: Facts) -> tuple[int, ...] | None:
+        """The shape of q k^T, with queries and keys last."""
+        if self.scores is not None:
+            return facts.get(self.scores).shape
+        left, values = facts.get(self.left).shape, facts.get(self.values).shape
+        return None if left is None or values is None else (*left[:-1], values[-2])
 
 
 def find_attention(
@@ -92,8 +105,8 @@ def find_attention(
     result = Attention()
     known: dict[int, Weights | str] = {}
     for node in finder.nodes:
-        if node.op_type == "Attention" and node.domain in ("", "ai.onnx"):
-            result.found.append(_native(node, graph))
+        if native_attention.is_native(node):
+            result.found.append(_native(node, finder, graph))
         if node.op_type != "MatMul" or node.inputs[0] is None or node.inputs[1] is None:
             continue
         scores = _scores(node.inputs[0], finder)
@@ -232,14 +245,21 @@ def _assemble(node: ir.Node, cone: Cone, weights: Weights, finder: ConeFinder, g
         leaves=tuple(zip(weights.roles, cone.leaves, strict=True)),
         scores=cone.source,
         left=left,
+        values=values,
         inner=(product, *cone.nodes, node),
         key=cone.key,
     )
 
 
-def _native(node: ir.Node, graph: ir.Graph) -> Recognised:
-    attributes: dict[str, Any] = {"score": "softmax"}
-    for name in ("scale", "is_causal", "q_num_heads", "kv_num_heads", "softcap"):
-        if name in node.attributes:
-            attributes[name] = node.attributes[name].value
-    return Recognised(DEFINITION, tuple(node.inputs[:4]), node.outputs[0], attributes, (node,), graph)
+def _native(node: ir.Node, finder: ConeFinder, graph: ir.Graph) -> Recognised:
+    common = (
+        DEFINITION,
+        tuple(node.inputs[:4]),
+        node.outputs[0],
+        native_attention.numbers_of(node),
+        (node,),
+        graph,
+    )
+    if native_attention.obstacle(node, finder):
+        return Recognised(*common)
+    return RecognisedAttention(*common, **native_attention.parts(node, finder))

@@ -27,6 +27,7 @@ from tautomer.patterns.attention_operator import operator_named
 from tautomer.patterns.meaning import compute
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.rowwise import is_rowwise
+from tautomer.verify.attention_meaning import meaning_here
 from tautomer.verify.ball import Ball
 from tautomer.verify.classes import CLASSES
 from tautomer.verify.exact import BallArithmetic, Outcome, compare_values
@@ -269,6 +270,9 @@ class _Walk:
                 raise Unsupported(node.op_type, "a function of the model")
             if function is not None and (is_rowwise(node.op_type) or operator_named(node.op_type)):
                 results = run_function(self._model, self._m, function, call, inputs)
+            elif (special := meaning_here(call)) is not None:
+                with np.errstate(all="ignore"):
+                    results = special(self._m, call, inputs)
             else:
                 results = compute(self._m, call, inputs)
             for output, result in zip(node.outputs, results, strict=False):
