@@ -9,6 +9,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from tautomer.graph.expression import Expression
+from tautomer.passes.basis_functions import BasisFunctions
 from tautomer.passes.compress import Compress
 from tautomer.passes.defer_scale import DeferScale
 from tautomer.passes.fold_affine import FoldAffine
@@ -107,6 +108,7 @@ def rewrite(
         FuseAttention(target),
         Reassociate(),
         SelectExperts(choices.select_experts),
+        BasisFunctions(target),
         Raise(target),
         *(() if choices.sites_only else streams),
         SparseLinear(target),
