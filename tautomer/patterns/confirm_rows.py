@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import numpy as np
 
@@ -73,30 +74,31 @@ def _formula(definition: Definition, parameters: Mapping[str, float]) -> Formula
 def _candidates(
     definition: Definition, program: Program, samples: RowSamples
 ) -> Iterator[Mapping[str, float]]:
-    """The scalar of a row-wise definition is one positive number of the cone, or 0 when it is absent."""
+    """The scalars of a row-wise definition are positive numbers of the cone, or 0 when they are absent."""
     if not definition.parameters:
         yield {}
         return
-    (name,) = (one for one in definition.parameters if one not in definition.weights)
+    names = [one for one in definition.parameters if one not in definition.weights]
     length = samples.x.shape[1]
     numbers = [reading.value for reading in program.readings if 0.0 < reading.value < 10.0 * length]
     pool = dict.fromkeys(value for value in numbers if value < 10.0)
-    pool |= dict.fromkeys((0.0, definition.parameters[name]))
+    pool |= dict.fromkeys((0.0, *(definition.parameters[name] for name in names)))
     pool |= dict.fromkeys(value / length for value in numbers)
     # a graph of fixed sizes may bring thousands of rows; on them the result is compared after
     few = first_rows(*samples.x.shape)
     x, y = samples.x[:few], samples.y[:few]
-    for value in pool:
+    for values in product(pool, repeat=len(names)):
+        scalars = dict(zip(names, values, strict=True))
         if not definition.weights:
-            yield {name: value}
+            yield scalars
             continue
 
-        def formula(weights: Mapping[str, float], value: float = value) -> Array:
-            return _formula(definition, {name: value, **weights})(x)
+        def formula(weights: Mapping[str, float], scalars: Mapping[str, float] = scalars) -> Array:
+            return _formula(definition, {**scalars, **weights})(x)
 
         weights = solved(definition, formula, y, program.readings)
         if weights is not None:
-            yield {name: value, **weights}
+            yield {**scalars, **weights}
 
 
 def _operands(

@@ -25,6 +25,7 @@ ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every ro
 FULL_OPERANDS = ("gate", "residual")  # of the shape of x
 WHOLE_PARAMETERS = ("groups", "segments")  # how x is cut into rows, see patterns.rowwise
 KINDS = ("full", "row", "column", "number", "group", "segment")
+_MOST_SCALARS = 2  # every choice of them among a graph's numbers is tried
 _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 
 
@@ -128,7 +129,8 @@ def operation(
 
     Raises:
         InputError: no formula in the docstring, a parameter that is not a Scalar with a default, an
-            unknown operand, or a second definition of the same operation and variant.
+            unknown operand, more than two scalars of an operation on rows, or a second definition of the same
+            operation and variant.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,6 +158,8 @@ def operation(
             else:
                 known = ", ".join(ROW_OPERANDS + FULL_OPERANDS)
                 raise InputError(f"operand {name} is none of {known}", where=f"operation {op}")
+        if rows and len(parameters) - len(weights) > _MOST_SCALARS:
+            raise InputError(f"more than {_MOST_SCALARS} scalars of rows", where=f"operation {op}")
         formula = (function.__doc__ or "").strip().split("\n")[0]
         if not formula:
             raise InputError("the docstring must begin with the formula", where=f"operation {op}")

@@ -7,12 +7,14 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnx import parser
 
+import tautomer
 from tautomer.errors import InputError
 from tautomer.patterns.attention import score_attention
 from tautomer.patterns.evaluation import FLOAT64
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
-from tautomer.patterns.operation import FULL_OPERANDS, Definition, Scalar, definitions, operation
+from tautomer.patterns.operation import FULL_OPERANDS, Definition, Scalar, definitions, forget, operation
 from tautomer.patterns.rows import apply_all
 
 ALL = [definition for definition in definitions() if definition.rows != "folded"]
@@ -108,6 +110,42 @@ def test_an_unknown_operand_does_not_build() -> None:
         def weighted(m, x, weight):
             """weight * x."""
             return weight * x
+
+
+def test_too_many_scalars_of_rows_do_not_build() -> None:
+    with pytest.raises(InputError, match="more than 2 scalars of rows"):
+
+        @operation("Many", rows="trailing")
+        def many(m, x, *, a: Scalar = 1.0, b: Scalar = 2.0, c: Scalar = 3.0):
+            """(x + a) / (sqrt(mean(x^2) + b) + c)."""
+            return (x + a) / (m.sqrt(m.mean(x * x) + b) + c)
+
+
+def test_two_scalars_of_rows_are_found() -> None:
+    @operation("Bounded", domain="tautomer", rows="trailing")
+    def bounded(m, x, *, epsilon: Scalar = 1e-5, offset: Scalar = 1.0):
+        """x / (sqrt(mean(x^2) + epsilon) + offset)."""
+        return x / (m.sqrt(m.mean(x * x) + epsilon) + offset)
+
+    try:
+        model = parser.parse_model(
+            """<ir_version: 9, opset_import: ["": 18]>
+            g (float[4,16] x) => (float[4,16] y)
+            <int64[1] last = {-1}, float two = {2.0}, float e = {0.001}, float o = {0.25}> {
+                s = Pow(x, two)
+                m = ReduceMean <keepdims = 1> (s, last)
+                a = Add(m, e)
+                r = Sqrt(a)
+                d = Add(o, r)
+                y = Div(x, d)
+            }"""
+        )
+        (found,) = tautomer.inspect(model)
+    finally:
+        forget("Bounded")
+    assert found.op == "Bounded"
+    assert found.attributes["epsilon"] == pytest.approx(0.001)
+    assert found.attributes["offset"] == 0.25
 
 
 def test_a_second_definition_of_the_same_operation_does_not_build() -> None:
