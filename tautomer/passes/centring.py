@@ -85,13 +85,11 @@ class Costs:
         centring: at run time.
         row_means: subtracting the means of a table's rows.
         by_size: False counts each value as one element.
-        weights: centring constants, where that is not done ahead.
     """
 
     centring: float
     row_means: float
     by_size: bool = True
-    weights: float = 0.0
 
     def of(self, cost: float, elements: int) -> int:
         """The cost for a value of this size."""
@@ -235,11 +233,6 @@ class Network:
                 continue
             if vertex.table:
                 cost = self._costs.of(self._costs.row_means, self._work.facts.get(place.value).size or 1)
-                graph.add_edge(("raw", here), "sink", capacity=cost)
-            elif vertex.writers and self._costs.weights:
-                constants = (writer.node.inputs[writer.index] for writer in vertex.writers)
-                elements = sum(self._work.facts.get(constant).size or 1 for constant in constants)
-                cost = self._costs.of(self._costs.weights, elements)
                 graph.add_edge(("raw", here), "sink", capacity=cost)
             for need in vertex.needs.values():
                 graph.add_edge(("raw", here), ("centred", names[need]))

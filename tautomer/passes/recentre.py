@@ -31,6 +31,8 @@ from tautomer.target import Target
 
 # A layer norm takes the mean out of the gradient that comes in. An RMS norm passes it on to where weights are
 # centred, and a loss may weigh all channels alike: then its rounding is several times that of what is left.
+_ASK = "--norm rms converts it all the same"
+_EVERY_RUN = "its stream would be centred in every run, and forward and backward no gain was measured"
 _GIVEN_OUT = "its result is an output, and in training its gradient may be mostly mean"
 
 Norm = Literal["auto", "ln", "rms", "crms", "crms-orthonormal"]
@@ -43,7 +45,8 @@ class Recentre:
     Attributes:
         target: its costs decide, and its forms.
         norm: "auto" converts what gains, "ln" nothing, all others as many as can be converted.
-        in_every_run: whether weights are centred whenever the model runs, and not ahead.
+        in_every_run: whether weights are centred whenever the model runs, as in training, and not ahead; no
+            target was measured to gain then.
     """
 
     name: ClassVar[str] = "recentre"
@@ -56,6 +59,9 @@ class Recentre:
         if self.norm == "ln" or (self.norm == "auto" and not self.target.costs):
             return []
         candidates, remarks = self._candidates(work)
+        if self.norm == "auto" and self.in_every_run:
+            kept = [_missed(op, _EVERY_RUN, _ASK) for ops in candidates.values() for op, _ in ops]
+            return [*remarks, *kept]
         if not candidates:
             return remarks
         blind = work.blind()
@@ -101,10 +107,7 @@ class Recentre:
         """The best plan that stands."""
         costs = COUNTED
         if self.norm == "auto":
-            centring = self.target.costs["centring"]
-            costs = Costs(
-                centring, self.target.costs["row means"], weights=centring if self.in_every_run else 0.0
-            )
+            costs = Costs(self.target.costs["centring"], self.target.costs["row means"])
         gains = {place: sum(self._gain(work, op) for op, _ in ops) for place, ops in candidates.items()}
         liveness = mean_liveness(work.model, work.facts, work.recognition.operations)
         return standing_plan(work, liveness, gains, costs)
@@ -154,7 +157,7 @@ class Recentre:
         obstacle = network.obstacle(place)
         if obstacle is None:
             reason = f"nothing stands in the way, but {self.target.name} would gain nothing from it"
-            return _missed(op, reason, "--norm rms converts it all the same")
+            return _missed(op, reason, _ASK)
         return _missed(op, obstacle.reason, obstacle.hint)
 
 

@@ -79,6 +79,7 @@ CASES: list[tuple[str, Callable[..., Any], tuple[torch.Tensor, ...], str]] = [
         (X, rows(5, ROW) + 1, W),
         "add_rms_norm_v1.default",
     ),
+    ("by itself", lambda x: functional.gelu(x), (X,), "gelu_v1.default"),
     (
         "between products",
         lambda x, w, v: functional.gelu((x @ w).view(5, 1, ROW), approximate="tanh").view(5, ROW) @ v,
@@ -148,7 +149,7 @@ LEFT: list[tuple[Callable[..., Any], tuple[torch.Tensor, ...], str]] = [
     (lambda x: functional.layer_norm(x, (ROW,)), (X.double(),), "no kernel from float64"),
     (lambda x, w: functional.gelu(x * 2.0) @ w, (X, rows(ROW, ROW)), "fuses it"),
     (lambda x, w: functional.gelu(x @ w) + 1.0, (X, rows(ROW, ROW)), "fuses it with"),
-    (lambda x, w: functional.gelu(x @ w) * x, (X, rows(ROW, ROW)), "fuses it with what is"),
+    (lambda x, w: functional.gelu(x @ w) * (x + 1.0), (X, rows(ROW, ROW)), "fuses it with what is"),
 ]
 
 

@@ -5,8 +5,8 @@
 
 Both sides are the same function, and an operator takes the place of what it replaces. Inductor cannot look
 into an operator of ours, so it fuses nothing with it. That is no loss for rows, which it goes over two or
-three times, and none for an activation between matrix products, which it fuses with neither; others are left
-to it.
+three times, and none for an activation between matrix products, or what the caller gives and gets, which it
+fuses with neither; others are left to it.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _softmax(name: str) -> Callable[[fx.Node], Site | str]:
 def _gelu(node: fx.Node) -> Site | str:
     (x,) = node.args
     approximate = node.kwargs.get("approximate", "none")
-    if not isinstance(x, fx.Node) or not _between_products(node, x):
+    if not isinstance(x, fx.Node) or not _alone(node, x):
         return _FUSED
     return Site("gelu_tanh" if approximate == "tanh" else "gelu", x)
 
@@ -238,7 +238,7 @@ def _product(node: fx.Node) -> Site | str | None:
     if found is None:
         return _gated(node)
     x, inner = found
-    return Site("gelu_tanh", x, inner=inner) if _between_products(node, x) else _FUSED
+    return Site("gelu_tanh", x, inner=inner) if _alone(node, x) else _FUSED
 
 
 def _gated(node: fx.Node) -> Site | str | None:
@@ -249,7 +249,7 @@ def _gated(node: fx.Node) -> Site | str | None:
         if active.target not in _GATED or len(active.users) != 1 or active is gate:
             continue
         (x,) = active.args
-        if not isinstance(x, fx.Node) or not _between_products(node, x, gate):
+        if not isinstance(x, fx.Node) or not _alone(node, x, gate):
             return _FUSED
         exact = active.kwargs.get("approximate", "none") == "none"
         if active.target is aten.silu.default:
@@ -258,18 +258,18 @@ def _gated(node: fx.Node) -> Site | str | None:
     return None
 
 
-def _between_products(node: fx.Node, *given: fx.Node) -> bool:
-    """Whether matrix products give these, and only matrix products read the result."""
+def _alone(node: fx.Node, *given: fx.Node) -> bool:
+    """Whether matrix products or the caller give these, and only they read the result."""
     for value in given:
         while value.target in _VIEWS and isinstance(value.args[0], fx.Node):
             value = value.args[0]
-        if value.target not in _PRODUCTS:
+        if value.op != "placeholder" and value.target not in _PRODUCTS:
             return False
     readers = list(node.users)
     for reader in readers:
         if reader.target in _VIEWS:
             readers += reader.users
-    return all(one.target in _PRODUCTS or one.target in _VIEWS for one in readers)
+    return all(one.op == "output" or one.target in _PRODUCTS or one.target in _VIEWS for one in readers)
 
 
 def _dtype(tensor: torch.Tensor) -> str:

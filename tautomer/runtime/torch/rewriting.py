@@ -63,8 +63,8 @@ def rewrite_graph(
             graph. Fake ones are allowed; they are replaced by random numbers where numbers are needed.
         weights: how new weights come about. "fold": computed now, in float64, and stored; for graphs that own
             their parameters. "graph": nodes of the graph on the old ones, in every run: gradients flow, and
-            updates are seen; what that costs is weighed. "prologue": the same nodes, not weighed, for callers
-            who compute what depends on parameters alone once.
+            updates are seen; norms are recentred where that is asked for. "prologue": the same nodes, for
+            callers who compute what depends on parameters alone once.
         asked: what the user wants of rewrites that are not everybody's; how weights come about is not read.
         target: "inductor" or "torch".
         verify: False does without evidence.
