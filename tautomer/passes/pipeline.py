@@ -30,6 +30,7 @@ from tautomer.passes.recentre import Norm, Recentre
 from tautomer.passes.safe_softmax import SafeSoftmax
 from tautomer.passes.select_experts import SelectExperts
 from tautomer.passes.sparse_linear import SparseLinear
+from tautomer.passes.sums_of_products import SumsOfProducts
 from tautomer.passes.workspace import Evidence, Workspace
 from tautomer.patterns.recognise import Recognition
 from tautomer.remarks import Remark
@@ -107,6 +108,7 @@ def rewrite(
         *adapters,
         FuseAttention(target),
         Reassociate(),
+        SumsOfProducts(),
         SelectExperts(choices.select_experts),
         BasisFunctions(target),
         Raise(target),
