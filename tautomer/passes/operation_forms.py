@@ -171,7 +171,7 @@ def write(
     if form == "spelled":
         assert inputs[0] is not None
         parameters = {name: attributes[name] for name in definition.parameters}
-        return written(definition, b, inputs[0], parameters=parameters)
+        return written(definition, b, inputs[0], parameters=parameters, numbers=op.numbers)
     if form == "function":
         return b.op(op.op, *inputs, domain=DOMAIN, **attributes)
     if op.op == "ReduceLogSumExp":

@@ -104,7 +104,8 @@ class _Rewriting:
         if isinstance(inputs, str):
             builder.discard()
             return _missed(op, Choice("keep", reason=inputs))
-        result = write(choice.form, op, inputs, site.dtype, site.rank, builder)
+        held = {number: self.work.now(value) for number, value in op.numbers.items()}
+        result = write(choice.form, replace(op, numbers=held), inputs, site.dtype, site.rank, builder)
         written_out = choice.form == "spelled" and op.op not in SPELLINGS
         if written_out and sum(node.op_type != "Constant" for node in builder.nodes) >= len(op.nodes):
             builder.discard()

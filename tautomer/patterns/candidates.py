@@ -41,6 +41,7 @@ def missed_candidates(
         if told.isdisjoint(map(id, refused.nodes)):
             told.update(map(id, refused.nodes))
             remarks.append(_remark(refused, refusal, refusal.nearest))
+    remarks += _training(finder)
     for anchor, op in _anchors(finder, covered):
         if id(anchor) in told:
             continue
@@ -55,6 +56,17 @@ def _certain(finder: ConeFinder, refusals: Refusals) -> list[tuple[Cone, Refusal
     position = {node: index for index, node in enumerate(finder.nodes)}
     found = [entry for entries in refusals.values() for entry in entries if entry[1].certain]
     return sorted(found, key=lambda entry: (-len(entry[0].nodes), position[entry[0].nodes[-1]]))
+
+
+def _training(finder: ConeFinder) -> Iterator[Remark]:
+    """Batch norms whose statistics are not those that are stored, and which are therefore part of nothing."""
+    for node in finder.nodes:
+        training = node.attributes.get_int("training_mode", 0) if node.op_type == "BatchNormalization" else 0
+        if training and node.domain in ("", "ai.onnx"):
+            gates = any(user.op_type == "Sigmoid" for user, _ in node.outputs[0].uses())
+            reason = "it takes its statistics from the batch, as in training"
+            op = "Dice" if gates else "BatchNormalization"
+            yield Remark("missed", "recognise", op, label(node), reason, "export the model for inference")
 
 
 def _remark(cone: Cone, refusal: Refusal, op: str) -> Remark:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from tautomer.graph.naming import label
 from tautomer.patterns.computation_type import computation_type
 from tautomer.patterns.cones import Cone, ConeFinder
 from tautomer.patterns.confirm_fitted import confirm_fitted
 from tautomer.patterns.confirm_operands import confirm_operands
 from tautomer.patterns.confirm_pointwise import IDENTITY, confirm_pointwise
 from tautomer.patterns.confirm_rows import confirm_rows
-from tautomer.patterns.evaluation import compile_cone, repeated_number
+from tautomer.patterns.evaluation import Program, compile_cone, repeated_number
 from tautomer.patterns.match import Match, Refusal
 from tautomer.patterns.readings import Mode
 
@@ -54,11 +57,30 @@ class Confirmer:
         if isinstance(found, Refusal) and found is not IDENTITY:
             other = confirm_operands(program)
             found = other if isinstance(other, Match) else confirm_fitted(program) or found
+        if isinstance(found, Refusal):
+            found = _over_the_batch(program) or found
         if isinstance(found, Match):
             stash = computation_type(cone, found, finder)
             if isinstance(stash, str):
                 return Refusal(stash, nearest=found.definition.op)
         return found
+
+
+def _over_the_batch(program: Program) -> Refusal | None:
+    """A reason that says more, where means are taken over the examples and the places of each channel."""
+    contents, rank = dict(program.constants), len(program.source_shape)
+    for node, (call, operands) in zip(program.cone.nodes, program.steps, strict=True):
+        axes = call.get("axes", contents.get(operands[1]) if len(operands) > 1 else None)
+        if call.op_type == "ReduceMean" and axes is not None and rank > 2:
+            over = sorted({int(axis) % rank for axis in np.asarray(axes).reshape(-1)})
+            if over[:1] == [0] and 1 < len(over) < rank:
+                like = (
+                    "EvoNormB0" if "Max" in [one.op_type for one in program.calls] else "BatchNormalization"
+                )
+                return Refusal(
+                    f"takes its statistics from the batch at '{label(node)}', as in training", like, True
+                )
+    return None
 
 
 def _fragment(cone: Cone, finder: ConeFinder) -> Refusal | None:

@@ -79,7 +79,20 @@ def recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | Non
         stash,
         match.special,
         cone.key,
+        _numbers(finder, cone) if definition.fit is not None else {},
     )
+
+
+def _numbers(finder: ConeFinder, cone: Cone) -> dict[float, ir.Value]:
+    """The constants of one number that a cone reads, by what they were read as."""
+    rank, found = len(finder.fact(cone.source).shape or ()), dict[float, ir.Value]()
+    for value in (value for node in cone.nodes for value in node.inputs if value is not None):
+        fact = finder.fact(value)
+        if fact.array is not None and fact.array.size == 1 and len(fact.shape or ()) <= rank:
+            _, reading = constant(fact, "exact")
+            if reading is not None and fact.dtype == finder.fact(cone.source).dtype:
+                found.setdefault(reading.value, value)
+    return found
 
 
 def _scalar_input(finder: ConeFinder, cone: Cone, number: float) -> ir.Value:

@@ -82,10 +82,23 @@ def written(
     *,
     axes: tuple[int, ...] = (),
     operands: Mapping[str, ir.Value] | None = None,
-    parameters: Mapping[str, float] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    numbers: Mapping[float, ir.Value] | None = None,
 ) -> ir.Value:
-    """Writes a definition as plain ONNX operators; returns its first result."""
+    """Writes a definition as plain ONNX operators; returns its first result.
+
+    Args:
+        definition, builder, x, axes, operands, parameters: what is written of what.
+        numbers: values that hold parameters, by the number; the others are written down.
+    """
     m = Trace(builder)
+    held = {number: Traced(m, value) for number, value in (numbers or {}).items()}
+    parameters = {
+        name: tuple(held.get(one, one) for one in value)
+        if isinstance(value, tuple)
+        else held.get(value, value)
+        for name, value in (parameters or {}).items()
+    }
     traced = {name: Traced(m, value) for name, value in (operands or {}).items()}
     result = apply(definition, m, Traced(m, x), axes=axes, operands=traced, parameters=parameters)
     value: ir.Value = result.value

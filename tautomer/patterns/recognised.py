@@ -30,6 +30,7 @@ class Recognised:
         key: equal for operations of equal structure, however their gains differ.
         special: how the nodes differ from the operation on NaN and infinities, or "".
         graph: the graph it is in.
+        numbers: where its parameters are constants of the graph, by what they were read as.
     """
 
     definition: Definition
@@ -44,6 +45,7 @@ class Recognised:
     stash: ir.DataType = ir.DataType.FLOAT
     special: str = ""
     key: int = -1
+    numbers: Mapping[float, ir.Value] = field(default_factory=dict)
 
     @property
     def op(self) -> str:

@@ -12,6 +12,7 @@ from tautomer.graph.fx.sizes import element_type, is_plain, torch_type
 from tautomer.graph.fx.table import Row, reads, rows, writes
 
 _TWO = ("self", "other")
+SELU = (1.6732632423543772, 1.0507009873554805)  # alpha and gamma, as torch computes with them
 
 rows(
     *(
@@ -28,6 +29,8 @@ rows(
     Row("aten.pow.Tensor_Tensor", "Pow", ("self", "exponent"), written=False),
     Row("aten.maximum.default", "Max", _TWO, floats=False),
     Row("aten.minimum.default", "Min", _TWO, floats=False),
+    Row("aten.max.other", "Max", _TWO, floats=False, written=False),
+    Row("aten.min.other", "Min", _TWO, floats=False, written=False),
     Row("aten.neg.default", "Neg", floats=False),
     Row("aten.abs.default", "Abs", floats=False),
     *(
@@ -56,6 +59,7 @@ rows(
     Row("aten.elu.default", "Elu", ("self",), {"scale": 1, "input_scale": 1}, {"alpha": "alpha"}),
     Row("aten.softplus.default", "Softplus", ("self",), {"beta": 1, "threshold": 20}),
     Row("aten.gelu.default", "Gelu", attributes={"approximate": "approximate"}),
+    Row("aten.selu.default", "Selu", constant={"alpha": SELU[0], "gamma": SELU[1]}, written=False),
 )
 
 
@@ -95,6 +99,36 @@ def masked_fill(site: Site) -> ir.Value:
     """Where(mask, value, x)."""
     site.of_one_type("self")
     return site.op("Where", site.tensor("mask"), site.rounded("value"), site.tensor("self"))
+
+
+@reads("aten.index_put.default")
+def masked_write(site: Site) -> ir.Value:
+    """x[mask] = number, as Where(mask, number, x)."""
+    import torch
+
+    site.of_one_type("self", "values")
+    mask, *others = site.tensors("indices").values()
+    held = site.given("indices")[0].meta["val"]
+    if (
+        others
+        or len(site.given("indices")) > 1
+        or held.dtype != torch.bool
+        or held.shape != site.result.shape
+    ):
+        raise Opaque("it writes to places that are listed")
+    if site.number("accumulate") or site.meta("values").dim():
+        raise Opaque("it writes more than one number")
+    return site.op("Where", mask, site.tensor("values"), site.tensor("self"))
+
+
+@reads("aten.threshold.default")
+def threshold(site: Site) -> ir.Value:
+    """Where(x <= threshold, value, x)."""
+    site.of_one_type("self")
+    x = site.tensor("self")
+    return site.op(
+        "Where", site.op("LessOrEqual", x, site.rounded("threshold")), site.rounded("value"), x.value
+    )
 
 
 @reads("aten.clamp.default", "aten.clamp_min.default")
@@ -146,7 +180,9 @@ def cast(site: Site) -> ir.Value | Operand:
     return site.op("Cast", x, to=int(dtype))
 
 
-@reads("aten.contiguous.default", "aten.clone.default", "aten.alias.default")
+@reads(
+    *("aten.contiguous.default", "aten.clone.default", "aten.alias.default", "aten.lift_fresh_copy.default")
+)
 def nothing(site: Site) -> Operand:
     """The same numbers."""
     return site.tensor("self")

@@ -1,0 +1,115 @@
+"""Norms and activations as reference code writes them in torch: read, and recognised."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import tautomer
+
+CHANNELS, GROUPS = 8, 4
+IMAGE, ROWS = (2, CHANNELS, 6, 5), (6, CHANNELS)
+
+
+class WithNumbers(nn.Module):
+    """A module with three numbers for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.v, self.weight, self.bias = (nn.Parameter(torch.rand(CHANNELS) + 0.5) for _ in range(3))
+        self.register_buffer("running_var", torch.rand(CHANNELS) + 0.5)
+
+    def affine(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+class EvoNormS0(WithNumbers):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = x.reshape(len(x), GROUPS, CHANNELS // GROUPS, *x.shape[2:])
+        root = parts.float().var(dim=(2, 3, 4), unbiased=False, keepdim=True).add(1e-5).sqrt().to(x.dtype)
+        root = root.expand(parts.shape).reshape(x.shape)
+        return self.affine(x * (x * self.v.view(1, -1, 1, 1)).sigmoid() / root)
+
+
+class EvoNormB0(WithNumbers):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left = self.running_var.add(1e-3).sqrt_().view(1, -1, 1, 1).expand_as(x)
+        deviation = x.float().var(dim=(2, 3), unbiased=False, keepdim=True).add(1e-3).sqrt()
+        return self.affine(x / left.max(x * self.v.view(1, -1, 1, 1) + deviation))
+
+
+class Dice(WithNumbers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(CHANNELS, affine=False, eps=1e-9)
+        self.bn.running_mean.uniform_(-1.0, 1.0)
+        self.bn.running_var.uniform_(0.5, 2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        p = torch.sigmoid(self.bn(x))
+        return self.v * (1 - p) * x + p * x
+
+
+class Written(WithNumbers):
+    """A bound by a masked write."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[y > self.v] = 0.0
+        return functional.relu(y)
+
+
+class Rational(nn.Module):
+    """Version A, in powers; the coefficients are parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.above = nn.Parameter(torch.tensor([0.02, 0.5, 1.6, 1.2, 0.4, 0.03]))
+        self.below = nn.Parameter(torch.tensor([0.1, -1.8, 0.2, 0.06]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        above = sum(self.above[i] * x**i for i in range(1, 6)) + self.above[0]
+        return above / (1 + sum((self.below[j] * x ** (j + 1)).abs() for j in range(4)))
+
+
+class Function(nn.Module):
+    def __init__(self, function) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+CASES = {
+    "EvoNormS0": (EvoNormS0, IMAGE),
+    "EvoNormB0": (EvoNormB0, IMAGE),
+    "GroupNormalization": (lambda: nn.GroupNorm(GROUPS, CHANNELS), IMAGE),
+    "InstanceNormalization": (lambda: nn.InstanceNorm2d(CHANNELS, affine=True), IMAGE),
+    "Dice": (Dice, ROWS),
+    "BoundedRelu": (Written, ROWS),
+    "Rational": (Rational, ROWS),
+    "L2Normalization": (lambda: Function(lambda x: functional.normalize(x, dim=-1)), ROWS),
+    "ThresholdedRelu": (lambda: Function(lambda x: functional.threshold(x, 0.3, 0.0)), ROWS),
+    "FatRelu": (lambda: Function(lambda x: torch.where(x >= 0.3, x, 0.0)), ROWS),
+    "Selu": (lambda: Function(functional.selu), ROWS),
+}
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_a_module_is_recognised(op: str) -> None:
+    torch.manual_seed(0)
+    build, shape = CASES[op]
+    assert op in [one.op for one in tautomer.inspect(build().eval(), (torch.randn(shape),))]
+
+
+def test_a_rational_module_is_written_by_horners_rule() -> None:
+    module, x = Rational().eval(), torch.randn(ROWS)
+    result = tautomer.optimize(module, (x,))
+    assert result.verification["verdict"] == "EQUAL"
+    assert "aten.pow.Tensor_Scalar" in result.before
+    assert "aten.pow.Tensor_Scalar" not in result.after
+    # Horner's rule and powers round differently, by a few ulp of the terms
+    torch.testing.assert_close(result.model(x), module(x), rtol=1e-5, atol=1e-6)
