@@ -136,6 +136,61 @@ RATIONAL = Operation(
     spread=2.0,
 )
 
+
+def _rational_in_powers(x: Tensor) -> Tensor:
+    """As the reference code of PAU computes version A on a CPU: a matrix of powers, and sums over it."""
+    z = x.reshape(-1)
+    powers = torch.vander(z, 6, increasing=True)
+    above = (powers * powers.new_tensor(_ABOVE)).sum(1)
+    sizes = torch.cat([powers[:, :1], powers[:, 1:5] * powers.new_tensor(_BELOW)], 1).abs()
+    return (above / sizes.sum(1)).view(x.shape)
+
+
+def _powers(factors: tuple[float, ...], to: str, first: int, then: str) -> str:
+    lines, total = [], ""
+    for i, value in enumerate(factors, first):
+        lines.append(f"{_number(f'{to}{i}', value)} {_number(f'{to}e{i}', float(i))}")
+        lines.append(
+            f"{to}p{i} = Pow(x, {to}e{i}) {to}t{i} = Mul({to}p{i}, {to}{i}) {to}u{i} = {then}({to}t{i})"
+        )
+        lines.append(f"{to}s{i} = Add({total}, {to}u{i})" if total else f"{to}s{i} = Identity({to}u{i})")
+        total = f"{to}s{i}"
+    return " ".join(lines)
+
+
+RATIONAL_IN_POWERS = Operation(
+    "Rational (5, 4) in powers",
+    _rational_in_powers,
+    (
+        f"{_powers(_ABOVE[1:], 'p', 1, 'Identity')} {_number('p0', _ABOVE[0])} above = Add(ps5, p0) "
+        f"{_powers(_BELOW, 'q', 1, 'Abs')} {_number('one', 1.0)} below = Add(qs4, one) y = Div(above, below)",
+    ),
+    spread=2.0,
+)
+
+
+def _dice(x: Tensor, alpha: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    p = torch.sigmoid(x * factor + shift)
+    return p * x + alpha * (1 - p) * x
+
+
+DICE = Operation(
+    "Dice",
+    _dice,
+    (
+        f"{_number('one', 1.0)} m = Mul(x, factor) s = Add(m, shift) p = Sigmoid(s) q = Sub(one, p) "
+        "h = Mul(alpha, q) i = Mul(h, x) j = Mul(p, x) y = Add(j, i)",
+    ),
+)
+CR_RELU = Operation(
+    "CRRelu",
+    lambda x: functional.relu(x) + 0.01 * x * torch.exp(-(x**2) / 2),
+    (
+        f"{_number('two', 2.0)} {_number('e', 0.01)} r = Relu(x) s = Pow(x, two) n = Neg(s) d = Div(n, two) "
+        "g = Exp(d) f = Mul(x, e) b = Mul(f, g) y = Add(r, b)",
+    ),
+    spread=2.0,
+)
 _SERIES = ((1.0, 0.3, 0.7), (0.5, -0.2, 0.4))
 
 
@@ -162,7 +217,10 @@ REGIONS = (
     Region(POLY_NORM, (256, 1024)),
     Region(POLY_NORM, (4096, 11008)),
     Region(EVO_NORM, (8, 256, 56, 56), _CHANNELS),
-    Region(RATIONAL, (4096, 4096)),
-    Region(SERIES, (4096, 4096)),
+    *(Region(RATIONAL, size) for size in ((512, 512), (4096, 4096))),
+    Region(RATIONAL_IN_POWERS, (1024, 1024)),
+    *(Region(SERIES, size) for size in ((512, 512), (4096, 4096))),
+    Region(DICE, (4096, 1024), dict.fromkeys(("alpha", "factor", "shift"), (1024,))),
+    Region(CR_RELU, (4096, 4096)),
     Region(GATE, (4096, 4096), dict.fromkeys(("g", "r"), (4096, 4096))),
 )
