@@ -76,7 +76,9 @@ class BasisFunctions:
             if reason:
                 remarks.append(Remark("missed", self.name, "BasisFunctions", label(node), reason))
                 continue
-            done = f"{len(cone.nodes)} nodes are one region for a kernel, without slices in between"
+            degree = sum(each.op_type == "Slice" for each in cone.nodes) // 2  # two neighbours for each
+            what = f"a recursion of degree {degree}" if degree else "no recursion"
+            done = f"{len(cone.nodes)} nodes, {what}, are one region for a kernel"
             remarks.append(Remark("passed", self.name, "BasisFunctions", label(node), done))
         return remarks
 

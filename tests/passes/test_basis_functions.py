@@ -14,6 +14,11 @@ from kan_models import DEGREE, IN, OUT, WIDTH, b_spline, knots, layer, positions
 from residual_models import residual_model
 
 import tautomer
+from tautomer.passes import basis_functions
+from tautomer.passes.workspace import Workspace
+from tautomer.patterns.recognise import recognise
+from tautomer.runtime.evidence import Witness
+from tautomer.target import target_of
 
 GAUSSIANS = """
     u = Unsqueeze (x, last)
@@ -80,6 +85,17 @@ def test_the_kernel_computes_what_the_recursion_does(tmp_path: Path) -> None:
     before = onnxruntime.InferenceSession(ir.to_proto(source).SerializeToString()).run(None, {"x": x})[0]
     after = tautomer.session(tmp_path / "kan.onnx").run(None, {"x": x})[0]
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)  # sums of a few numbers near 1, reordered
+
+
+def test_a_neighbour_too_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant of the rule: its slices begin one knot later."""
+    begin = basis_functions._Cone._begin
+    monkeypatch.setattr(basis_functions._Cone, "_begin", lambda cone, node: max(begin(cone, node) - 1, 0))
+    source = model(layer(*BASES["b-spline"]))
+    evidence = Witness(source, source.clone)
+    work = Workspace.of(source, recognise(source), evidence)
+    remark, *others = basis_functions.BasisFunctions(target_of("kernels"))(work)
+    assert not others and "differ in exact arithmetic" in remark.reason
 
 
 def test_without_kernels_it_stays() -> None:
