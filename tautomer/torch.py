@@ -4,6 +4,7 @@
     report = tautomer.torch.convert(model)
     tautomer.torch.load_kernels()  # before a graph runs that calls torch.ops.tautomer
     tautomer.torch.export_onnx(module, (x,), "model.onnx")  # with the functions of operators of ours
+    loss = tautomer.torch.linear_cross_entropy(x, weight, target)  # without the logits, forward and backward
     tautomer.torch.refresh()  # after writing to the data of a weight of a model compiled with our backend
 
 Importing this imports torch.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from tautomer.runtime.torch.attention import load_attention, score_attention
 from tautomer.runtime.torch.convert import Conversion, convert
+from tautomer.runtime.torch.linear_cross_entropy import linear_cross_entropy
 from tautomer.runtime.torch.norm_modules import CRMSNorm, RMSNorm
 from tautomer.runtime.torch.onnx_export import export_onnx, onnx_translations, with_bodies
 from tautomer.runtime.torch.ops import load_kernels
@@ -24,6 +26,7 @@ __all__ = [
     "RMSNorm",
     "convert",
     "export_onnx",
+    "linear_cross_entropy",
     "load_attention",
     "load_kernels",
     "onnx_translations",

@@ -22,6 +22,7 @@ from tautomer.remarks import Remark
 from tautomer.runtime.torch.attention_use import use_attention
 from tautomer.runtime.torch.capture import capture
 from tautomer.runtime.torch.compat import RestartAnalysis, SkipFrame, lookup_backend
+from tautomer.runtime.torch.cross_entropy_use import use_cross_entropy
 from tautomer.runtime.torch.ops_use import use_kernels
 from tautomer.runtime.torch.options import Options
 from tautomer.runtime.torch.rewriting import AS_A_RULE, Rewritten, rewrite_graph
@@ -66,6 +67,7 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
     done = _by_passes(captured, inputs, chosen)
     compiled = chosen.kernels and chosen.then == "inductor"
     placed = use_attention(done.module) if compiled else []
+    placed += use_cross_entropy(done.module, inputs) if chosen.kernels else []
     # in a training step of residual sums and norms they were slower than what inductor fuses
     fits = compiled and not torch.is_grad_enabled()
     placed += use_kernels(done.module) if fits else []
