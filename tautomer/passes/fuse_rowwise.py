@@ -18,6 +18,7 @@ import onnx_ir as ir
 from tautomer.errors import InputError
 from tautomer.graph.facts import bind_symbols
 from tautomer.graph.naming import label
+from tautomer.passes.fold_batch_norm import fold_batch_norms
 from tautomer.passes.rowwise_body import Written, written_region
 from tautomer.passes.rowwise_nodes import Sizes, Unfit
 from tautomer.passes.rowwise_region import Region, Regions
@@ -51,8 +52,13 @@ class FuseRowwise:
             return []
         fusing = _Fusing(work)
         regions, missed = fusing.regions()
+        folded = fold_batch_norms(work, [node for region in regions for node in region.nodes])
+        if folded:
+            work.catch_up()
+            fusing = _Fusing(work)
+            regions, missed = fusing.regions()
         remarks = [_missed(node, reason) for node, reason in missed.items()]
-        return [*remarks, *fusing.rewrite(regions)]
+        return [*folded, *remarks, *fusing.rewrite(regions)]
 
 
 class _Fusing:
@@ -124,7 +130,7 @@ class _Fusing:
         self.work.catch_up()
 
     def _numbers_that_differ(self, regions: Sequence[Region]) -> dict[int, list[int]]:
-        """Which numbers of each region become operands, because regions of its form have others there."""
+        """Which numbers of each region become operands: those that regions of its form or weights decide."""
         alike: dict[str, list[Region]] = {}
         for region in regions:
             everything = range(len(region.numbers))
@@ -133,7 +139,11 @@ class _Fusing:
         found: dict[int, list[int]] = {}
         for form in alike.values():
             values = [[self._number(value) for value in region.numbers] for region in form]
-            differing = [i for i, numbers in enumerate(zip(*values, strict=True)) if len(set(numbers)) > 1]
+            differing = [
+                i
+                for i, numbers in enumerate(zip(*values, strict=True))
+                if len(set(numbers)) > 1 or _is_computed(form, i)
+            ]
             for one in form:
                 found[id(one)] = [i for i in differing if self._may_be_operand(form, i)]
         return found
@@ -168,6 +178,19 @@ class _Fusing:
         full = 1 + sum(kind == "full" for _, kind in region.operands)
         reason = f"{count} operations became one: {region.moved} tensors read and written became {full}"
         return Remark("passed", FuseRowwise.name, "Rowwise", builder.nodes[-1].name or "", reason)
+
+
+def _is_computed(form: Sequence[Region], index: int) -> bool:
+    """Whether a number comes from weights, and is no number of the formula itself."""
+    waiting = [region.numbers[index] for region in form]
+    while waiting:
+        made = waiting.pop().producer()
+        for value in () if made is None else made.inputs:
+            if value is not None and (value.const_value is None or value.const_value.size == 1):
+                waiting.append(value)
+            elif value is not None:
+                return True
+    return False
 
 
 def _key(region: Region, written: Written, sizes: Sizes) -> Any:

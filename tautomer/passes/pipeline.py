@@ -31,6 +31,7 @@ from tautomer.passes.safe_softmax import SafeSoftmax
 from tautomer.passes.select_experts import SelectExperts
 from tautomer.passes.sparse_linear import SparseLinear
 from tautomer.passes.sums_of_products import SumsOfProducts
+from tautomer.passes.unstack import Unstack
 from tautomer.passes.workspace import Evidence, Workspace
 from tautomer.patterns.recognise import Recognition
 from tautomer.remarks import Remark
@@ -108,6 +109,7 @@ def rewrite(
         *adapters,
         FuseAttention(target),
         Reassociate(),
+        Unstack(target),
         SumsOfProducts(),
         SelectExperts(choices.select_experts),
         BasisFunctions(target),

@@ -1,0 +1,144 @@
+"""unstack: a sum over a new last axis of a few parameters  ->  the sum of its terms.
+
+    sum_i f(x[..., None], p)[..., i] = f(x, p_0) + f(x, p_1) + ...,    p constants, f pointwise
+
+Condition: at most 8 terms, nobody else reads what is between, and the target fuses chains of pointwise
+operations. Series activations (PanGu-pi) are written so, and then are one pass over x in the place of several
+over a tensor that is as many times as large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from tautomer.graph.build import Builder
+from tautomer.graph.call import call_of
+from tautomer.graph.fact import Shape
+from tautomer.graph.naming import label
+from tautomer.passes.rowwise_nodes import POINTWISE, stands_for
+from tautomer.passes.workspace import Workspace
+from tautomer.remarks import Remark
+from tautomer.target import Target
+
+_MOST_TERMS = 8
+_MOST_NODES = 64  # of all terms together, as of a rowwise region
+
+
+@dataclass(frozen=True)
+class Unstack:
+    """Writes out sums over a new axis."""
+
+    name: ClassVar[str] = "unstack"
+    target: Target
+
+    def __call__(self, work: Workspace) -> list[Remark]:
+        """Rewrites in place; returns a remark for each sum."""
+        if not self.target.fuses_rowwise:
+            return []
+        found = [_Stack.of(work, node) for node in list(work.model.graph) if node.op_type == "ReduceSum"]
+        return [self._rewritten(work, stack) for stack in found if stack is not None]
+
+    def _rewritten(self, work: Workspace, stack: _Stack) -> Remark:
+        graph, output = stack.reduction.graph, stack.reduction.outputs[0]
+        assert isinstance(graph, ir.Graph)
+        b = work.builder(graph)
+        where = label(stack.reduction)
+        new = stack.written(b)
+        leaves = {value: work.origin(value) for value in stack.bases.values()}
+        refusal = work.evidence.refuses((self.name, where), output, new, leaves)
+        if refusal:
+            b.discard()
+            return Remark("missed", self.name, "ReduceSum", where, refusal)
+        work.replace(output, new, b, [*stack.nodes, stack.reduction])
+        terms = f"a sum over a new axis became {stack.count} terms"
+        return Remark("passed", self.name, "ReduceSum", where, terms)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """A sum over a last axis that was made by Unsqueeze.
+
+    Attributes:
+        reduction: the sum.
+        count: its terms.
+        nodes: what is summed is computed by them, in topological order; each gives the axis.
+        bases: a value with the new axis, of one element -> the value without it.
+        constants: what has an element for each term, or one for all.
+    """
+
+    reduction: ir.Node
+    count: int
+    nodes: tuple[ir.Node, ...]
+    bases: dict[ir.Value, ir.Value]
+    constants: dict[ir.Value, Shape]
+    version: int
+
+    @classmethod
+    def of(cls, work: Workspace, reduction: ir.Node) -> _Stack | None:
+        """The stack under a sum, if it is one."""
+        summed = reduction.inputs[0]
+        fact = work.facts.get(summed)
+        if summed is None or not fact.shape or reduction.attributes.get_int("keepdims", True):
+            return None
+        count, rank = fact.shape[-1], len(fact.shape)
+        given = work.facts.get(reduction.inputs[1]).array if len(reduction.inputs) > 1 else None
+        axes = reduction.attributes.get_ints("axes") or ([] if given is None else given.reshape(-1).tolist())
+        if [axis % rank for axis in axes] != [rank - 1] or not 2 <= count <= _MOST_TERMS or not fact.static:
+            return None
+        inside: dict[ir.Node, None] = {}
+        bases: dict[ir.Value, ir.Value] = {}
+        constants: dict[ir.Value, Shape] = {}
+        waiting = [summed]
+        while waiting:
+            value = waiting.pop()
+            made, own = value.producer(), work.facts.get(value)
+            if own.constant and own.shape is not None:
+                constants[value] = own.shape
+            elif made is not None and made.op_type == "Unsqueeze" and _adds_the_last(work, made):
+                assert made.inputs[0] is not None
+                bases[value] = made.inputs[0]
+            elif made is None or not _is_term(work, made, value, (reduction, *inside)):
+                return None
+            elif made not in inside:
+                inside[made] = None
+                waiting += [one for one in made.inputs if one is not None]
+        if not bases or not inside or count * len(inside) > _MOST_NODES:
+            return None
+        nodes = tuple(node for node in work.model.graph if node in inside)
+        return cls(reduction, count, nodes, bases, constants, work.version)
+
+    def written(self, b: Builder) -> ir.Value:
+        """The terms and their sum."""
+        total = self._term(b, 0)
+        for index in range(1, self.count):
+            total = b.op("Add", total, self._term(b, index))
+        return total
+
+    def _term(self, b: Builder, index: int) -> ir.Value:
+        now: dict[ir.Value, ir.Value] = dict(self.bases)
+        for value, shape in self.constants.items():
+            place = b.constant(np.array(index if shape and shape[-1] == self.count else 0, np.int64))
+            now[value] = b.op("Gather", value, place, axis=len(shape) - 1) if shape else value
+        for node in self.nodes:
+            inputs = [None if value is None else now[value] for value in node.inputs]
+            now[node.outputs[0]] = b.op(node.op_type, *inputs, **call_of(node, self.version).attributes)
+        return now[self.nodes[-1].outputs[0]]
+
+
+def _adds_the_last(work: Workspace, node: ir.Node) -> bool:
+    """Whether an Unsqueeze adds one axis, behind all others."""
+    before, after = (work.facts.get(value).shape for value in (node.inputs[0], node.outputs[0]))
+    return before is not None and after == (*before, 1)
+
+
+def _is_term(work: Workspace, node: ir.Node, value: ir.Value, readers: tuple[ir.Node, ...]) -> bool:
+    """Whether a node is pointwise, and read by the others only."""
+    if node.domain not in ("", "ai.onnx") or value.is_graph_output() or len(node.outputs) != 1:
+        return False
+    definition = stands_for(call_of(node, work.version))
+    pointwise = node.op_type in POINTWISE or (definition is not None and not definition.rows)
+    return pointwise and all(user in readers for user, _ in value.uses())
