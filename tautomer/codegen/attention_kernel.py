@@ -31,7 +31,8 @@ from tautomer.codegen.attention_backward import backward_text, has_backward
 from tautomer.codegen.attention_call import CALL, constants
 from tautomer.codegen.attention_direct import DIRECT
 from tautomer.codegen.attention_pack import pack_text
-from tautomer.codegen.attention_rows import UNIT_ROWS
+from tautomer.codegen.attention_pairs import pairs_text
+from tautomer.codegen.attention_rows import rows_text
 from tautomer.codegen.attention_scores import mask_types, scores_text
 from tautomer.codegen.attention_sweep import sweep_text
 from tautomer.codegen.attention_tile import tile_text
@@ -71,7 +72,7 @@ def attention_kernel(form: AttentionForm, isa: Isa, *, gradient: bool = False) -
         gradient: with the functions of the gradient, where the form has one.
     """
     form = replace(form, head=0, value_head=0)
-    factor = factor_of(form, isa)
+    factor, pairs = factor_of(form, isa), isa.pairs and form.dtype == "bfloat16"
     parts = (
         vector_type(isa),
         reductions({"Sum", "Max"}, isa),
@@ -81,11 +82,12 @@ def attention_kernel(form: AttentionForm, isa: Isa, *, gradient: bool = False) -
         CALL,
         tile_text(isa),
         pack_text(isa),
+        *((pairs_text(isa),) if pairs else ()),
         DIRECT,
         mask_types(form),
         scores_text(form, isa),
-        UNIT_ROWS,
-        sweep_text(form),
+        rows_text(pairs),
+        sweep_text(form, pairs),
         UNITS,
         *((backward_text(form),) if gradient and has_backward(form) else ()),
     )

@@ -6,7 +6,7 @@ rows in the order [position][head], so that neighbours see nearly the same keys.
 
 from __future__ import annotations
 
-UNIT_ROWS = """\
+_UNIT_ROWS = """\
 template <class T>
 INLINE T* take(char*& from, int64_t count) {
   from += (64 - (uintptr_t)from % 64) % 64;
@@ -125,7 +125,7 @@ INLINE void begin(const Call& call, const Place& place, const Space<R>& space) {
       const int64_t head = head_of(call, place, row), i = query_of(call, place, row);
       const S* const q =
           call.q + place.batch * call.q_steps[0] + head * call.q_steps[1] + i * call.q_steps[2];
-      pack_query<R>(q, call.q_steps[3], call.depth, call.scale, to);
+      PACK_QUERY
       for (int64_t n = call.depth; n < (R == 1 ? space.q_size(call) : 0); ++n) to[n] = 0.0f;
       space.rows[row] = row_of(call, place, row);
       if (EXTRA && place.from == 0) {
@@ -139,3 +139,11 @@ INLINE void begin(const Call& call, const Place& place, const Space<R>& space) {
   extents_of<R>(call, place, space);
 }
 """
+
+_PACK_QUERY = "pack_query<R>(q, call.q_steps[3], call.depth, call.scale, to);"
+
+
+def rows_text(pairs: bool) -> str:
+    """The units' rows; of tiles, q is packed as pairs where the products are of pairs."""
+    packed = "if constexpr (R > 1) pack_query_pairs<R>(q, call.q_steps[3], call.depth, to);\n      else "
+    return _UNIT_ROWS.replace("PACK_QUERY", (packed if pairs else "") + _PACK_QUERY)

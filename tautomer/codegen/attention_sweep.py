@@ -86,8 +86,7 @@ NOINLINE void sweep(const Call& call, const Place& place, const Space<R>& space)
   for (int64_t j = from; j < to; j += KEYS) {
     const int64_t count = to - j < KEYS ? to - j : KEYS;
     if (!direct) {
-      pack_keys(k + j * ks[2], ks[2], ks[3], count, call.depth, space.keys);
-      if (LAST) pack_values(v + j * vs[2], vs[2], vs[3], count, call.width, space.values);
+PACK_BLOCK
     }
     for (int64_t t = 0; t < space.tiles; ++t) {
       const Tile& tile = space.extents[t];
@@ -98,20 +97,22 @@ PASS_OVER
       const float start = SOFTCAP ? 0.0f : call.bias;
       float* const scores = space.scores;
       const float* const q = space.q + t * space.q_size(call);
-      if (direct)
+      if (direct) {
         dots(q, k + j * ks[2], ks[2], seen, call.depth, start, scores);
-      else
-        scores_of<R>(q, space.keys, call.depth, start, scores, panels);
+      } else {
+SCORES
+      }
       const bool ends = tile.inner_begin > j || tile.inner_end < j + panels * WIDTH;
       if (ADJUSTED || ends) adjust<R>(call, space.rows + row, j, scores, panels, ends);
       if (EXPONENTIAL) raise_top<R>(scores, panels, space, t, padded);
       make_weights<R, LAST>(scores, panels, space.shift + row, space.offset + row, space.sums + row,
                             space.most + row);
       float* const result = space.result + row * padded;
-      if (LAST && direct)
+      if (LAST && direct) {
         add_rows(scores, v + j * vs[2], vs[2], seen, call.width, result);
-      else if (LAST)
-        add_all_values<R>(scores, space.values, panels, result, vectors);
+      } else if (LAST) {
+VALUES
+      }
     }
   }
 }
@@ -132,8 +133,38 @@ INLINE void between(const Call& call, const Space<R>& space) {
 """
 
 
-def sweep_text(form: AttentionForm) -> str:
+# by numbers, and for tiles by pairs of bfloat16
+_BLOCK = """\
+      pack_keys(k + j * ks[2], ks[2], ks[3], count, call.depth, space.keys);
+      if (LAST) pack_values(v + j * vs[2], vs[2], vs[3], count, call.width, space.values);
+"""
+_BLOCK_OF_PAIRS = """\
+      pack_key_pairs(k + j * ks[2], ks[2], ks[3], count, call.depth, space.keys);
+      if (LAST) pack_value_pairs(v + j * vs[2], vs[2], vs[3], count, call.width, space.values);
+"""
+_SCORES = """\
+        scores_of<R>(q, space.keys, call.depth, start, scores, panels);
+"""
+_SCORES_OF_PAIRS = """\
+        scores_of_pairs<R>(q, space.keys, call.depth, start, call.scale, scores, panels);
+"""
+_VALUES = """\
+        add_all_values<R>(scores, space.values, panels, result, vectors);
+"""
+_VALUES_OF_PAIRS = """\
+        add_all_values_of_pairs<R>(scores, space.values, panels, result, vectors);
+"""
+
+
+def sweep_text(form: AttentionForm, pairs: bool = False) -> str:
     """A sweep over the keys, and what is between two of them."""
     passed_over = "      if (removed<R>(call, space.rows + row, space.top + row, j, seen)) continue;\n"
     sweep = _SWEEP.replace("PASS_OVER\n", passed_over if form.mask else "")
+    for name, numbers, of_pairs in (
+        ("PACK_BLOCK\n", _BLOCK, _BLOCK_OF_PAIRS),
+        ("SCORES\n", _SCORES, _SCORES_OF_PAIRS),
+        ("VALUES\n", _VALUES, _VALUES_OF_PAIRS),
+    ):
+        either = f"        if constexpr (R > 1) {{\n{of_pairs}        }} else {{\n{numbers}        }}\n"
+        sweep = sweep.replace(name, either if pairs else numbers)
     return _WEIGHTS.replace("MAKE", _MAKE[form.function.kind]) + "\n" + sweep

@@ -78,6 +78,11 @@ def cpuinfo(root: Path = ROOT) -> dict[str, str]:
     return about
 
 
+def has_pairs(root: Path = ROOT) -> bool:
+    """Whether this processor has dot products of pairs of bfloat16, beside AVX-512."""
+    return "avx512_bf16" in features_of(cpuinfo(root))
+
+
 def features_of(about: Mapping[str, str]) -> frozenset[str]:
     """The processor's features, as the system calls them."""
     return frozenset((about.get("flags") or about.get("Features") or "").split())

@@ -11,14 +11,14 @@ import onnx_ir as ir
 
 from tautomer.codegen.algorithms import has_parts
 from tautomer.codegen.cost_model import thresholds_of
-from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
+from tautomer.codegen.isa import AVX2, AVX512, AVX512_BF16, PORTABLE, Isa
 from tautomer.codegen.ort_library import OrtKernel, OrtOther, OrtVariant, library_text
 from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import InputError, TautomerError
 from tautomer.machine import Machine
 from tautomer.patterns.operation import definitions
 from tautomer.runtime.kernel_cache import library
-from tautomer.runtime.machine import machine_of, this_machine
+from tautomer.runtime.machine import has_pairs, machine_of, this_machine
 from tautomer.runtime.ort_attention import attention_of
 from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
 from tautomer.runtime.ort_check import check_of
@@ -155,7 +155,8 @@ def isa_of(name: str) -> Isa:
         InputError: there is none of that name.
     """
     wanted = this_machine().isas[0] if name == "native" else name
-    for isa in _KNOWN:
+    known = (AVX512_BF16, *_KNOWN) if name == "native" and has_pairs() else _KNOWN
+    for isa in known:
         if isa.name == wanted:
             return isa
     raise InputError(f"unknown instruction set '{name}'", remedy=f"choose one of {', '.join(ISAS)}")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tautomer.codegen.attention_kernel import AttentionKernel, attention_kernel
 from tautomer.codegen.attention_tile import KEYS, ROWS
 from tautomer.codegen.attention_weights import factor_of
-from tautomer.codegen.isa import AVX2, AVX512, PORTABLE, Isa
+from tautomer.codegen.isa import AVX2, AVX512, AVX512_BF16, PORTABLE, Isa
 from tautomer.patterns.attention_form import LOWEST, AttentionForm
 
 ULP = 2.0**-23
@@ -59,6 +59,11 @@ FORMS = {
     ),
     "bfloat16": AttentionForm(dtype="bfloat16", mask="additive"),
     "float16": AttentionForm("sigmoid", dtype="float16", causal="end"),
+}
+OF_PAIRS = {
+    "additive": AttentionForm(dtype="bfloat16", mask="additive"),
+    "capped": AttentionForm("sigmoid", dtype="bfloat16", causal="end", softcap=True),
+    "swept twice": AttentionForm("softplus_reweighted", dtype="bfloat16", power=3),
 }
 ON_OTHERS = ("softmax", "sigmoid", "all", "bfloat16")
 
@@ -396,9 +401,32 @@ def test_compiles_to_vectors_of_neon(tmp_path: Path) -> None:
     assert "fmla" in listing.stdout and ".4s" in listing.stdout
 
 
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[ctypes.CDLL, dict[str, AttentionKernel]]:
+    """Kernels by products of pairs, with plain arithmetic in the place of the instruction."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++")
+    isa = replace(_isas()[0] if _isas()[0] != AVX512 else AVX2, pairs=True)
+    made = {name: attention_kernel(form, isa) for name, form in OF_PAIRS.items()}
+    return build(list(made.values()), tmp_path_factory.mktemp("pairs"), "pairs"), made
+
+
+@pytest.mark.parametrize("depth, width", [(1, 1), (20, 12), (33, 21), (64, 40)])
+@pytest.mark.parametrize("columns", [1, 2, KEYS - 1, KEYS + 5])
+@pytest.mark.parametrize("name", ["additive", "capped", "swept twice"])
+def test_products_of_pairs(pairs: Any, name: str, columns: int, depth: int, width: int) -> None:
+    form, (library, made) = OF_PAIRS[name], pairs
+    arrays, numbers = tensors(form, columns=columns, depth=depth, width=width)
+    assert_right(form, run(library, made[name], arrays, block=BLOCK, **numbers), arrays, **numbers)
+    turned = {key: np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2) for key, x in arrays.items()}
+    assert_right(form, run(library, made[name], turned, block=BLOCK, **numbers), arrays, **numbers)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
-def test_compiles_for_avx512(tmp_path: Path) -> None:
-    kernel = attention_kernel(FORMS["all"], AVX512)
+@pytest.mark.parametrize("name, isa", [("all", AVX512), ("bfloat16", AVX512_BF16)], ids=["numbers", "pairs"])
+def test_compiles_for_avx512(tmp_path: Path, name: str, isa: Isa) -> None:
+    kernel = attention_kernel(FORMS[name], isa)
+    assert ("_mm512_dpbf16_ps" in kernel.text) == isa.pairs
     source = tmp_path / "kernel.cpp"
     source.write_text(kernel.text)
     command = ["g++", *kernel.flags, "-Wall", "-Wextra", "-Werror", "-Wno-maybe-uninitialized"]

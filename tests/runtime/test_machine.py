@@ -20,7 +20,7 @@ from tautomer.codegen import isa
 from tautomer.errors import InputError
 from tautomer.machine import DESCRIBED, ISA_NEEDS, MIB, Machine, isas_of
 from tautomer.runtime import doctor, machine_speed
-from tautomer.runtime.machine import machine_of, this_machine
+from tautomer.runtime.machine import has_pairs, machine_of, this_machine
 from tautomer.runtime.machine_speed import measured, recalled
 from tautomer.runtime.machine_threads import threads_of
 
@@ -124,6 +124,12 @@ def test_a_processor_of_arm_has_numbers_for_a_name(tree: Tree) -> None:
 
 V1 = "sys/fs/cgroup/cpu"
 GROUPS_V1 = "4:memory:/a\n3:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"
+
+
+def test_products_of_pairs_are_a_feature_of_their_own(tree: Tree) -> None:
+    assert has_pairs(tree({"proc/cpuinfo": cpuinfo(AVX512)}))
+    assert not has_pairs(tree({"proc/cpuinfo": cpuinfo(AVX2)}))
+    assert not has_pairs(tree({"proc/cpuinfo": None}))
 
 
 @pytest.mark.parametrize(
