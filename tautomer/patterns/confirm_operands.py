@@ -70,6 +70,8 @@ def _confirm(program: Program, free: tuple[int, ...]) -> Match | Refusal:
         runs = [first]
         cuts = _cuts(shape, first) if program.reduces else (0,)
         for definition in wanted:
+            if not _takes(definition, first, len(shape)):
+                continue
             for trial in _trials(definition, program, free, cuts, shape):
                 if not trial.agrees(first):
                     continue
@@ -79,6 +81,14 @@ def _confirm(program: Program, free: tuple[int, ...]) -> Match | Refusal:
     except FAILURES as error:
         return Refusal(f"cannot be evaluated on its own: {error}")
     return _OTHER
+
+
+def _takes(definition: Definition, run: OperandRun, rank: int) -> bool:
+    """Whether operands may have such shapes: norms of ONNX's own take a number for each channel."""
+    if definition.domain or not definition.rows:
+        return True
+    shapes = [(1,) * (rank - leaf.ndim) + leaf.shape for leaf in run.leaves]
+    return all(size == 1 for shape in shapes for axis, size in enumerate(shape) if axis != 1)
 
 
 def _cuts(shape: tuple[int, ...], run: OperandRun) -> tuple[int, ...]:
