@@ -254,7 +254,18 @@ def longer_than(s: Sketch, x: str) -> str:
     return s.Div(x, s.Add(length, 1e-12))
 
 
+def gained_by_places(s: Sketch, x: str) -> str:
+    off = s.Sub(x, s.ReduceMean(x, axes=[2, 3], keepdims=1))
+    gain = np.linspace(0.5, 1.5, 12).reshape(3, 4)
+    return s.Mul(s.Div(off, deviation_of(s, x, [2, 3], SMALL)), s.const(np.stack([gain] * CHANNELS)))
+
+
 NEAR_MISSES = [
+    *near_misses(
+        "InstanceNormalization",
+        "instance_norm",
+        {"gained_by_places": (gained_by_places, "each place has a gain of its own", IMAGE)},
+    ),
     *near_misses(
         "GroupNormalization",
         "group_norm",
