@@ -193,6 +193,23 @@ def test_a_training_step_has_the_loss_and_gradients_of_torch(monkeypatch: pytest
         torch.testing.assert_close(one, other)
 
 
+LOG_PROBABILITIES: dict[str, Callable[..., torch.Tensor]] = {
+    "nll loss": lambda y, t: functional.nll_loss(functional.log_softmax(y.view(-1, WORDS), -1), t.view(-1)),
+    "chosen tokens": lambda y, t: torch.log_softmax(y, 2).gather(-1, t.unsqueeze(-1)).squeeze(-1),
+}
+
+
+@pytest.mark.parametrize("name", LOG_PROBABILITIES)
+def test_chosen_log_probabilities_need_no_logits_in_inference(name: str) -> None:
+    example = torch.randn(2, 9, WIDTH), torch.arange(18).view(2, 9)
+    graph = torch.export.export(Head(LOG_PROBABILITIES[name]), example).module()
+    with torch.no_grad():
+        expected = graph(*example)
+        (remark,) = use_cross_entropy(graph, ())
+        assert remark.kind == "passed" and "log_softmax" not in graph.code
+        torch.testing.assert_close(graph(*example), expected)
+
+
 MISSES: dict[str, tuple[Callable[..., Any], str]] = {
     "logits are returned": (lambda y, t: (next_token(y, t), y), "are read elsewhere"),
     "a soft cap": (lambda y, t: next_token(torch.tanh(y), t), "(aten.tanh.default) stands between"),
@@ -205,6 +222,7 @@ MISSES: dict[str, tuple[Callable[..., Any], str]] = {
         lambda y, t: functional.cross_entropy(y.view(-1, WORDS), torch.ones(18, WORDS) / WORDS),
         "no list of indices",
     ),
+    "losses by row, in training": (lambda y, t: next_token(y, t, reduction="none"), "need the logits twice"),
     "part of the vocabulary": (
         lambda y, t: functional.cross_entropy(y[0, :, :40], t[0] % 40),
         "stands between",

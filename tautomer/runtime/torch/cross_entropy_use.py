@@ -1,15 +1,18 @@
 """Puts cross-entropy without logits into a torch graph.
 
     cross_entropy(move(linear(x, W, b)), target)  ->  tautomer.linear_cross_entropy(move(x), W, target, b)
+    nll_loss(log_softmax(...), target)            ->  the same
+    gather(log_softmax(...), -1, i)               ->  its losses by row, negated; in inference
 
 Condition: nothing else reads the logits; what stands between only moves rows, as shifting tokens by one does;
 targets are indices without weights of classes; and there are enough logits that passes over them cost more
-than computing them in chunks.
+than computing them in chunks. Losses by row are left alone in training, which would need the logits twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from operator import getitem
 from typing import Any
@@ -24,6 +27,7 @@ RULE = "linear cross-entropy"
 LEAST = 1 << 24
 """Logits from which on it was measured to take no more time: `python -m benchmarks.cross_entropy`."""
 
+_NOTHING = -1 << 62  # an index that no target is
 aten = torch.ops.aten
 _SIZED = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 _SAME = (aten.contiguous.default, aten.clone.default, aten.alias.default)
@@ -42,16 +46,19 @@ def use_cross_entropy(graph: fx.GraphModule, inputs: Sequence[Any]) -> list[Rema
     """
     remarks: list[Remark] = []
     training = _wanting(graph, inputs)
-    for loss in graph.graph.find_nodes(op="call_function", target=aten.cross_entropy_loss.default):
+    for node in list(graph.graph.nodes):
+        loss = _loss(node)
+        if loss is None:
+            continue
         moves, reason = _moves(loss)
-        reason = reason or _obstacle(loss, moves[-1])
+        reason = reason or _obstacle(loss, moves[-1], node in training)
         if reason:
-            remarks.append(Remark("missed", RULE, "cross_entropy", loss.name, reason))
+            remarks.append(Remark("missed", RULE, "cross_entropy", node.name, reason))
             continue
         saved = moves[-1].meta["val"].nbytes
         _place(graph.graph, loss, moves, training)
         done = f"it never has its logits, {saved / 2**20:.0f} MB of them"
-        remarks.append(Remark("passed", RULE, "cross_entropy", loss.name, done))
+        remarks.append(Remark("passed", RULE, "cross_entropy", node.name, done))
     if any(one.kind == "passed" for one in remarks):
         graph.graph.eliminate_dead_code()
         graph.graph.lint()
@@ -59,9 +66,56 @@ def use_cross_entropy(graph: fx.GraphModule, inputs: Sequence[Any]) -> list[Rema
     return remarks
 
 
-def _moves(loss: fx.Node) -> tuple[list[fx.Node], str]:
+@dataclass(frozen=True)
+class _Loss:
+    """A loss, or log-probabilities that are chosen by an index.
+
+    Attributes:
+        node: its last node.
+        logits: what it is the loss of.
+        target: the indices, in its shape or with one more axis of length 1.
+        weight: of classes, or None.
+        numbers: label_smoothing and ignore_index.
+        reduction: as torch numbers it.
+    """
+
+    node: fx.Node
+    logits: Any
+    target: Any
+    weight: Any
+    numbers: tuple[float, int]
+    reduction: int
+
+
+def _loss(node: fx.Node) -> _Loss | None:
+    """The loss that a node ends."""
+    if node.target is aten.cross_entropy_loss.default:
+        numbers = float(_argument(node, "label_smoothing")), int(_argument(node, "ignore_index"))
+        return _Loss(
+            node, node.args[0], node.args[1], _argument(node, "weight"), numbers, _argument(node, "reduction")
+        )
+    source = node.args[0] if node.args else None
+    if node.target not in (aten.nll_loss_nd.default, aten.gather.default) or not isinstance(source, fx.Node):
+        return None
+    if source.target is not aten.log_softmax.int or len(source.users) > 1 or _argument(source, "dtype"):
+        return None
+    last = source.meta["val"].ndim - 1
+    if int(source.args[1]) % (last + 1) != last:  # type: ignore[arg-type]
+        return None
+    if node.target is aten.nll_loss_nd.default:
+        numbers = 0.0, int(_argument(node, "ignore_index"))
+        weight, reduction = _argument(node, "weight"), _argument(node, "reduction")
+        return _Loss(node, source.args[0], node.args[1], weight, numbers, reduction)
+    index = node.args[2]
+    shape = index.meta["val"].shape if isinstance(index, fx.Node) else ()
+    if int(node.args[1]) % (last + 1) != last or shape != (*source.meta["val"].shape[:-1], 1):  # type: ignore[arg-type]
+        return None
+    return _Loss(node, source.args[0], index, None, (0.0, _NOTHING), 0)
+
+
+def _moves(loss: _Loss) -> tuple[list[fx.Node], str]:
     """The nodes from the logits of a loss back to their linear map, the last one; or why there is none."""
-    node, found = loss.args[0], list[fx.Node]()
+    node, found = loss.logits, list[fx.Node]()
     while isinstance(node, fx.Node):
         found.append(node)
         if len(node.users) > 1:
@@ -92,16 +146,18 @@ def _moves_rows(node: fx.Node, before: torch.Tensor, after: torch.Tensor) -> boo
     return node.target in (*_SIZED, *_SAME, *_CONVERSIONS)
 
 
-def _obstacle(loss: fx.Node, linear: fx.Node) -> str:
+def _obstacle(loss: _Loss, linear: fx.Node, trains: bool) -> str:
     """Why a loss stays, or ""."""
-    target, weights = loss.args[1], _argument(loss, "weight")
-    held = target.meta["val"] if isinstance(target, fx.Node) else None
-    rank = loss.args[0].meta["val"].ndim  # type: ignore[union-attr]
+    held = loss.target.meta["val"] if isinstance(loss.target, fx.Node) else None
+    rank = loss.logits.meta["val"].ndim
     operands: list[torch.Tensor] = [one.meta["val"] for one in linear.args if isinstance(one, fx.Node)]
-    if weights is not None:
+    if loss.weight is not None:
         return "its classes have weights"
-    if held is None or held.dtype != torch.int64 or held.ndim != 1 or rank != 2:
+    gathers = loss.node.target is aten.gather.default
+    if held is None or held.dtype != torch.int64 or not (gathers or (held.ndim == 1 and rank == 2)):
         return "its targets are no list of indices"
+    if trains and not loss.reduction:
+        return "the gradients of losses by row need the logits twice"
     if len({one.dtype for one in operands}) > 1 or operands[1].ndim != 2:
         return "its linear map computes on several types"
     if operands[0].device.type != "cpu":
@@ -137,15 +193,14 @@ def _wanting(graph: fx.GraphModule, inputs: Sequence[Any]) -> set[fx.Node]:
     return found
 
 
-def _place(graph: fx.Graph, loss: fx.Node, moves: Sequence[fx.Node], training: set[fx.Node]) -> None:
+def _place(graph: fx.Graph, loss: _Loss, moves: Sequence[fx.Node], training: set[fx.Node]) -> None:
     """Puts the operator in, behind the moves of the logits done to x."""
     x, weight, bias = (*moves[-1].args, None)[:3]
-    reduction = int(_argument(loss, "reduction"))
     assert isinstance(x, fx.Node)
-    wanted = [bool(reduction) and one in training for one in (x, weight, bias)]
+    wanted = [one in training for one in (x, weight, bias)]
     width = x.meta["val"].shape[-1]
     operator = getattr(torch.ops.tautomer, NAME.partition("::")[2]).default
-    with graph.inserting_before(loss):
+    with graph.inserting_before(loss.node):
 
         def new(target: Any, *args: Any, **kwargs: Any) -> fx.Node:
             made = graph.call_function(target, args, kwargs)
@@ -159,9 +214,12 @@ def _place(graph: fx.Graph, loss: fx.Node, moves: Sequence[fx.Node], training: s
                 rest = ([*rest[0][:-1], width],)  # type: ignore[index, misc]
             target = aten.reshape.default if move.target in _SIZED else move.target
             x = new(target, x, *rest, **move.kwargs)
-        numbers = float(_argument(loss, "label_smoothing")), int(_argument(loss, "ignore_index")), 0.0
-        several = new(operator, x, weight, loss.args[1], bias, *numbers, reduction, wanted)
-        made = graph.call_function(getitem, (several, 0))
-    made.meta = {**loss.meta}
-    loss.replace_all_uses_with(made)
-    graph.erase_node(loss)
+        rows, index = new(aten.reshape.default, x, [-1, width]), new(aten.reshape.default, loss.target, [-1])
+        smoothing, ignored = loss.numbers
+        several = new(operator, rows, weight, index, bias, smoothing, ignored, 0.0, loss.reduction, wanted)
+        made = new(getitem, several, 0)
+        if loss.node.target is aten.gather.default:
+            made = new(aten.reshape.default, new(aten.neg.default, made), loss.node.meta["val"].shape)
+    made.meta = {**loss.node.meta}
+    loss.node.replace_all_uses_with(made)
+    graph.erase_node(loss.node)
