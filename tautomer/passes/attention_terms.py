@@ -287,7 +287,22 @@ class Terms:
             if node is None or node.op_type not in ("Expand", "Reshape", "Unsqueeze", "Cast", "Identity"):
                 break
             value = node.inputs[0]
+        if _is_one_per_head(sink, heads):
+            start, end, axes = (builder.constant(np.array(each)) for each in ([0, 0], [1, 1], [0, 2]))
+            first = builder.op("Slice", sink, start, end, axes)
+            flat = builder.op("Reshape", first, builder.constant(np.array([-1])))
+            same = self._work.facts.get(sink).dtype == ir.DataType.FLOAT
+            return flat if same else builder.op("Cast", flat, to=int(ir.DataType.FLOAT))
         raise Unfit(f"'{sink.name}' is not one score per head")
+
+
+def _is_one_per_head(sink: ir.Value, heads: int) -> bool:
+    """Whether a stored [batch, heads, queries, 1] is sinks that the exporter spread over queries itself."""
+    tensor = sink.const_value
+    if tensor is None or len(tensor.shape) != 4 or tuple(tensor.shape.numpy()[1::2]) != (heads, 1):
+        return False
+    array = tensor.numpy()
+    return bool(np.all(array == array[:1, :, :1]))
 
 
 def _broadcasts(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:

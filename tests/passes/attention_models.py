@@ -48,7 +48,17 @@ def plus_one(s: Sketch, x: str) -> str:
 def with_sinks(s: Sketch, x: str) -> str:
     """A learned score per head beside those of the keys, and its weight is dropped: as gpt-oss writes it."""
     sinks = s.const(np.array([0.5, -0.25]).reshape(1, HEADS, 1, 1))
-    more = s.Expand(sinks, s.const([BATCH, HEADS, LENGTH, 1]))
+    return beside(s, x, s.Expand(sinks, s.const([BATCH, HEADS, LENGTH, 1])))
+
+
+def with_spread_sinks(s: Sketch, x: str) -> str:
+    """The same of a length that is fixed: exporters spread the scores over queries themselves then."""
+    spread = np.broadcast_to(np.array([0.5, -0.25]).reshape(1, HEADS, 1, 1), (BATCH, HEADS, LENGTH, 1))
+    return beside(s, x, s.const(spread.astype(np.float32)))
+
+
+def beside(s: Sketch, x: str, more: str) -> str:
+    """Scores beside those of the keys, whose weight is dropped."""
     both = s.Concat(s.Add(x, s.const(np.where(TRIANGLE, 0.0, LOWEST))), more, axis=-1)
     shares = s.Softmax(s.Sub(both, s.ReduceMax(both, s.const([-1]))), axis=-1)
     return s.Slice(shares, s.const([0]), s.const([-1]), s.const([-1]))
@@ -100,6 +110,7 @@ WRITTEN: dict[str, tuple[Weights, str]] = {
     "softmax": (softmax, "softmax"),
     "softmax plus one": (plus_one, "softmax1"),
     "learned sinks": (with_sinks, "softmax1_additive_sink"),
+    "learned sinks that the exporter spread": (with_spread_sinks, "softmax1_additive_sink"),
     "sigmoid less log n": (lambda s, x: s.Sigmoid(s.Sub(x, float(np.log(LENGTH)))), "sigmoid"),
     "sigmoid less log n of each sequence": (per_sequence, "sigmoid_additive"),
     "relu over n": (lambda s, x: s.Div(s.Relu(x), float(LENGTH)), "relu"),
