@@ -22,6 +22,7 @@ from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
 from tautomer.passes.lower_tanh import LowerTanh
 from tautomer.passes.merge_adapters import MergeAdapters
+from tautomer.passes.merge_convolution_adapters import MergeConvolutionAdapters
 from tautomer.passes.merge_norms import MergeNorms
 from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
@@ -104,7 +105,8 @@ def rewrite(
     )
     if choices.weights != "ahead":
         streams = (recentre, compress, *asked)  # the rest changes weights for a little less to do in each run
-    adapters = () if choices.sites_only or choices.weights == "every run" else (MergeAdapters(),)
+    merged = MergeAdapters(), MergeConvolutionAdapters()
+    adapters = () if choices.sites_only or choices.weights == "every run" else merged
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         *adapters,
         FuseAttention(target),

@@ -6,7 +6,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from tautomer.errors import InternalError
 from tautomer.graph.call import call_of
 from tautomer.patterns.computation_type import computation_type
 from tautomer.patterns.cones import Cone, ConeFinder
@@ -26,7 +25,7 @@ def trailing_axes(finder: ConeFinder, cone: Cone, match: Match) -> int | None:
 
 
 def recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | None:
-    """The operation that a cone computes; None when its rows have no ONNX axis."""
+    """The operation that a cone computes; None when its rows have no ONNX axis, or a number is not in it."""
     definition = match.definition
     rank = len(finder.fact(cone.source).shape or ())
     attributes: dict[str, Any] = dict(definition.attributes)
@@ -57,7 +56,10 @@ def recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | Non
         if operand is None:
             inputs.append(None)
         elif operand.is_number:
-            inputs.append(_scalar_input(finder, cone, operand.factor))
+            number = _scalar_input(finder, cone, operand.factor)
+            if number is None:
+                return None
+            inputs.append(number)
         else:
             inputs.append(cone.leaves[operand.leaf])
             if operand.factor != 1.0:
@@ -95,8 +97,11 @@ def _numbers(finder: ConeFinder, cone: Cone) -> dict[float, ir.Value]:
     return found
 
 
-def _scalar_input(finder: ConeFinder, cone: Cone, number: float) -> ir.Value:
-    """The constant of a cone that was read as this number, the one nearest to the result."""
+def _scalar_input(finder: ConeFinder, cone: Cone, number: float) -> ir.Value | None:
+    """The constant of a cone that was read as this number, the one nearest to the result.
+
+    None where the cone has it in another form: of max(x + 0.5, 0) the shift is -0.5.
+    """
     for node in reversed(cone.nodes):
         for value in node.inputs:
             if value is None or (array := finder.fact(value).array) is None or array.size != 1:
@@ -104,7 +109,7 @@ def _scalar_input(finder: ConeFinder, cone: Cone, number: float) -> ir.Value:
             _, reading = constant(finder.fact(value), "exact")
             if reading is not None and abs(reading.value - number) <= 1e-6 * abs(number):
                 return value
-    raise InternalError(f"no constant is {number}", where=f"'{cone.output.name}'")
+    return None
 
 
 def by_name(graph: ir.Graph, node: ir.Node, finder: ConeFinder) -> Recognised | None:

@@ -67,3 +67,9 @@ def test_it_is_named(case: str) -> None:
 @pytest.mark.parametrize("case", OTHERS)
 def test_others_are_not(case: str) -> None:
     assert named(OTHERS[case]) == []
+
+
+def test_a_relu_behind_a_negative_number_is_a_relu() -> None:
+    """No constant of it is the shift of a shifted ReLU, which is the number with its sign changed."""
+    text = "minus = Constant <value_float = -0.75> ()\n z = Add (x, minus)\n y = Relu (z)"
+    assert named(text) == []

@@ -48,6 +48,41 @@ def test_an_adapted_module_keeps_one_product(name: str) -> None:
     assert result.verification["verdict"] == "EQUAL" and close(module(x), result.model(x))
 
 
+def test_convolutions_of_fixup_take_scales_and_get_biases() -> None:
+    class Fixup(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = (nn.Conv2d(3, 3, 1, bias=False) for _ in range(2))
+            for name in ("before", "behind", "scale", "last"):
+                self.register_parameter(name, nn.Parameter(torch.randn(1)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = torch.relu(self.first(x + self.before) + self.behind)
+            return self.second(hidden) * self.scale + self.last + x
+
+    module, x = Fixup().eval(), torch.randn(1, 3, 4, 4)
+    result = tautomer.optimize(module, (x,), target="inductor")
+    assert result.after["aten.add.Tensor"] == 1 and "aten.mul.Tensor" not in result.after
+    assert result.verification["verdict"] == "EQUAL" and close(module(x), result.model(x))
+
+
+def test_a_convolution_takes_its_adapter() -> None:
+    class Adapted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base_layer = nn.Conv2d(3, 4, 3, padding=1)
+            self.lora_A = nn.Conv2d(3, 2, 3, padding=1, bias=False)
+            self.lora_B = nn.Conv2d(2, 4, 1, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.base_layer(x) + self.lora_B(self.lora_A(x)) * 0.75
+
+    module, x = Adapted().eval(), torch.randn(1, 3, 5, 5)
+    result = tautomer.optimize(module, (x,), target="inductor")
+    assert result.after["aten.conv2d.default"] == 1 and "aten.add.Tensor" not in result.after
+    assert result.verification["verdict"] == "EQUAL" and close(module(x), result.model(x))
+
+
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_torch_compile_merges_before_the_first_call_and_after_each_change(
     caplog: pytest.LogCaptureFixture,

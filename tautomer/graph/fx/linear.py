@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from tautomer.graph.fx.emitter import Emitter
+from tautomer.graph.fx.emitter import Emitter, Unwritable
 from tautomer.graph.fx.site import Opaque, Site
 from tautomer.graph.fx.sizes import element_type
 from tautomer.graph.fx.table import reads, writes
@@ -123,6 +123,20 @@ def write_gemm(emit: Emitter, node: ir.Node) -> Any:
     product = emit.call("aten.mm.default", *factors)
     alpha = get.get("alpha", 1.0)
     return product if alpha == 1.0 else emit.call("aten.mul.Tensor", product, alpha)
+
+
+@writes("Conv")
+def write_convolution(emit: Emitter, node: ir.Node) -> Any:
+    """A convolution with the same padding in front and behind."""
+    get = {name: attribute.value for name, attribute in node.attributes.items()}
+    operands = [emit.operand(value) for value in node.inputs]
+    pads = list(get["pads"])
+    spatial = len(pads) // 2
+    if pads[:spatial] != pads[spatial:]:
+        raise Unwritable("torch pads a convolution by as much in front as behind")
+    bias = operands[2:] or [None]
+    moves = list(get["strides"]), pads[:spatial], list(get["dilations"]), int(get["group"])
+    return emit.call(f"aten.conv{spatial}d.default", *operands[:2], *bias, *moves)
 
 
 @writes("Gather")
