@@ -36,9 +36,12 @@ def attention(score: str, length: int, heads: int = 12, depth: int = 64) -> onnx
 
 
 def sigmoid_transformer(
-    layers: int = 4, width: int = 768, heads: int = 12, *, causal: bool = False
+    layers: int = 4, width: int = 768, heads: int = 12, *, causal: bool = False, attends: bool = True
 ) -> onnx.ModelProto:
-    """A pre-norm transformer with sigmoid attention, an encoder or causal: x [batch, tokens, width] -> y."""
+    """A pre-norm transformer with sigmoid attention, an encoder or causal: x [batch, tokens, width] -> y.
+
+    One that does not attend has all that is around attention, and q + k + v in the place of its result.
+    """
     depth, rng = width // heads, np.random.default_rng(0)
     numbers = {"scale": depth**-0.5, "bias": -math.log(2048.0)}
     tensors: dict[str, np.ndarray] = {
@@ -65,11 +68,14 @@ def sigmoid_transformer(
             lines.append(f"m{name}{i} = MatMul (a{i}, w{name}{i}) l{name}{i} = Add (m{name}{i}, b{name}{i})")
             lines.append(f"r{name}{i} = Reshape (l{name}{i}, split)")
             lines.append(f"h{name}{i} = Transpose <perm = [0, 2, 1, 3]> (r{name}{i})")
-        lines.append(f"t{i} = Transpose <perm = [0, 1, 3, 2]> (hk{i}) s{i} = MatMul (hq{i}, t{i})")
-        lines.append(f"c{i} = Mul (s{i}, scale) b{i} = Add (c{i}, bias)")
-        kept = f"Where (seen, b{i}, removed)" if causal else f"Identity (b{i})"
-        lines.append(f"z{i} = {kept} p{i} = Sigmoid (z{i})")
-        lines.append(f"y{i} = MatMul (p{i}, hv{i}) u{i} = Transpose <perm = [0, 2, 1, 3]> (y{i})")
+        if attends:
+            lines.append(f"t{i} = Transpose <perm = [0, 1, 3, 2]> (hk{i}) s{i} = MatMul (hq{i}, t{i})")
+            lines.append(f"c{i} = Mul (s{i}, scale) b{i} = Add (c{i}, bias)")
+            kept = f"Where (seen, b{i}, removed)" if causal else f"Identity (b{i})"
+            lines.append(f"z{i} = {kept} p{i} = Sigmoid (z{i}) y{i} = MatMul (p{i}, hv{i})")
+        else:
+            lines.append(f"y{i} = Sum (hq{i}, hk{i}, hv{i})")
+        lines.append(f"u{i} = Transpose <perm = [0, 2, 1, 3]> (y{i})")
         lines.append(f"j{i} = Reshape (u{i}, join) mo{i} = MatMul (j{i}, wo{i}) lo{i} = Add (mo{i}, bo{i})")
         lines.append(
             f"x1{i} = Add ({x}, lo{i}) d{i} = LayerNormalization <axis = -1> (x1{i}, gn2{i}, bn2{i})"
