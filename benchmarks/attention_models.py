@@ -1,6 +1,6 @@
 """Fused attention inside onnxruntime: alone by number of keys, and a transformer of four layers.
 
-    python -m benchmarks.attention_models [--only sigmoid] [--only models] [--out benchmarks/results/attention_models.md]
+    python -m benchmarks.attention_models [--only sigmoid] [--out benchmarks/results/attention_models.md]
 
 Each model is run by onnxruntime as it is and as `optimize(target="kernels")` makes it, whatever that gains;
 one thread, CPU time, in turns, inputs and outputs bound. The figures of attention alone are those of
@@ -42,9 +42,9 @@ sequence, not masked, float32, one thread, CPU time: the median over rounds, and
 | --- | {rules} |
 {rows}
 
-A pre-norm transformer of {layers} layers with sigmoid attention and heads of 64, on {tokens} tokens. `at most`
-is what the ratio would be if attention took no time: the same model with q + k + v in its place takes its
-turns, too.
+A pre-norm transformer of {layers} layers with sigmoid attention and heads of 64, on {tokens} tokens.
+`at most` is what the ratio would be if attention took no time: the same model with q + k + v in its
+place takes its turns, too.
 
 | | ratio of times | at most | peak memory, onnxruntime | peak memory, ours | scores of one layer |
 | --- | --- | --- | --- | --- | --- |
