@@ -1,6 +1,6 @@
 """What compilers make of every Triton kernel of ours at every size, without a GPU: registers, spills, loads.
 
-    python -m benchmarks.triton_resources [--device sm_90] [--only softmax]
+    python -m benchmarks.triton_resources [--device sm_90] [--family attention] [--only softmax]
 
 Registers of a thread; what spills, or does not read 16 bytes at a time, is said. 0 where nothing spills.
 """
@@ -11,55 +11,64 @@ import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from tautomer.codegen.torch_operators import OPERATORS, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration, on_amd
-from tautomer.codegen.triton_kernel import triton_kernel
+from benchmarks.triton_shipped import DEVICES, FAMILIES, Attention, Kernel, Rows
+from tautomer.codegen.triton_attention_choices import widest
 from tautomer.errors import TautomerError
-from tautomer.runtime.triton.resources import DEVICES, Resources, resources
+from tautomer.runtime.triton.resources import Resources
 
-COLUMNS = (64, 768, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 1 << 17)
-Job = tuple[str, str, str, str, int]
+Job = tuple[Kernel, str]
 
 
-def compiled(job: Job) -> tuple[Configuration | None, Resources | str]:
-    """The configuration for a size, and what becomes of it."""
-    name, part, dtype, device, columns = job
-    program = (forward if part == "forward" else backward)(operator_of(name)).program
-    chosen = configuration(program, columns, 4 if dtype == "float32" else 2)
-    if chosen is None:
-        return None, "no kernel"
-    chosen = on_amd(chosen) if device.startswith("gfx") else chosen
-    kernel = triton_kernel(program, chosen.form)
+def compiled(job: Job) -> Resources | str:
+    """What becomes of a kernel on a device."""
+    kernel, device = job
     try:
-        return chosen, resources(kernel, dtype, kernel.tile(chosen), chosen.warps, device)
+        return kernel.made(device)
     except TautomerError as error:
-        return chosen, str(error)
+        return str(error)
 
 
-def main() -> int:
+def label(job: Job) -> str:
+    """The kernel, the device, and how it is cut up."""
+    kernel, device = job
+    chosen = kernel.chosen() if isinstance(kernel, Rows) else kernel.chosen(device)
+    return f"{_told(kernel)} on {device}, {_told(chosen)}"
+
+
+def _told(one: Any) -> str:
+    """The fields that say something, without names."""
+    values = [getattr(one, each.name) for each in fields(one)]
+    return " ".join(_told(value) if is_dataclass(value) else str(value) for value in values if value)
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Prints a line for each kernel; 1 where something spills or does not compile."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.triton_resources")
     parser.add_argument("--device", action="append", choices=DEVICES)
-    parser.add_argument("--only", action="append", help="an operator (repeatable)")
-    options = parser.parse_args()
-    jobs: list[Job] = []
-    for one in OPERATORS:
-        sizes = COLUMNS if forward(one).program.rows else (1,)
-        for part in ("forward", "backward") if one.name in (options.only or [one.name]) else ():
-            for device in options.device or DEVICES:
-                for dtype in ("bfloat16", "float32"):
-                    jobs += [(one.name, part, dtype, device, columns) for columns in sizes]
+    parser.add_argument("--family", action="append", choices=FAMILIES)
+    parser.add_argument("--only", action="append", help="part of a kernel's description (repeatable)")
+    options = parser.parse_args(arguments)
+    jobs: list[Job] = [
+        (kernel, device)
+        for family in options.family or FAMILIES
+        for kernel in FAMILIES[family]()
+        for device in options.device or DEVICES
+        if not isinstance(kernel, Attention) or kernel.head <= widest(kernel.form.dtype, device)
+    ]
+    jobs = [job for job in jobs if all(one in label(job) for one in options.only or ())]
     bad = 0
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for job, (chosen, found) in zip(jobs, pool.map(compiled, jobs), strict=True):
+        for job, found in zip(jobs, pool.map(compiled, jobs), strict=True):
             told = found if isinstance(found, str) else f"{found.registers} registers"
-            tile = "" if chosen is None else f"{chosen.rows}x{chosen.block}/{chosen.warps}"
             if isinstance(found, Resources):
+                told += f", {found.shared >> 10} KiB shared"
                 told += f", {found.spilled} bytes spilled" if found.spilled else ""
                 told += "" if found.wide_loads else ", narrow loads"
-            bad += chosen is not None and (isinstance(found, str) or found.spilled > 0)
-            print(*job, tile, chosen.form if chosen else "", told, flush=True)
+            bad += isinstance(found, str) or found.spilled > 0
+            print(f"{label(job)}: {told}", flush=True)
     return 1 if bad else 0
 
 

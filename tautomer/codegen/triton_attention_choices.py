@@ -53,21 +53,43 @@ _NARROW: dict[str, _Choices] = {
         256: Tiling(16, 32, 8, 1, sigmoid="arithmetic"),
     },
 }
-# float32, as 32-bit products
+_NARROW_AMD: dict[tuple[str, int], Tiling] = {("queries", 256): Tiling(32, 16, 8, 1, sigmoid="arithmetic")}
+# float32 by AMD's matrix units
 _WIDE: dict[str, _Choices] = {
-    "one": {64: Tiling(16, 64, 4, 2), 128: Tiling(16, 32, 4, 2), 256: Tiling(16, 16, 4, 2)},
-    "forward": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(32, 16, 8, 2)},
-    "queries": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
-    "keys": {64: Tiling(32, 32, 4, 2), 128: Tiling(32, 32, 8, 2), 256: Tiling(16, 16, 8, 2)},
+    "one": {64: Tiling(16, 64, 4, 2), 128: Tiling(16, 32, 4, 2)},
+    "forward": {64: Tiling(64, 32, 4, 2), 128: Tiling(64, 32, 8, 2)},
+    "queries": {64: Tiling(64, 32, 4, 2), 128: Tiling(32, 16, 8, 2)},
+    "keys": {64: Tiling(32, 32, 4, 2), 128: Tiling(16, 16, 8, 2)},
 }
 # float32 in three parts of 19 bits: a thread holds each operand twice, and all keys of a tile by itself, so
-# that of d = 128 there is room for 16 of them
+# that of d = 128 there is room for 16 of them, and of 256 for none
 _SPLIT: dict[str, _Choices] = {
-    "one": _WIDE["one"],
-    "forward": {**_WIDE["forward"], 128: Tiling(32, 16, 4, 1)},
-    "queries": {**_WIDE["queries"], 128: Tiling(16, 16, 4, 2)},
-    "keys": {**_WIDE["keys"], 128: Tiling(16, 16, 4, 2)},
+    "one": {
+        64: Tiling(16, 64, 4, 2, products="tf32x3"),
+        128: Tiling(16, 32, 4, 2, products="tf32x3"),
+        256: Tiling(16, 16, 8, 1),
+    },
+    "forward": {
+        64: Tiling(32, 32, 4, 2, products="tf32x3"),
+        128: Tiling(32, 16, 4, 1, products="tf32x3"),
+        256: Tiling(16, 16, 8, 1),
+    },
+    "queries": {
+        64: Tiling(32, 32, 4, 2, products="tf32x3"),
+        128: Tiling(16, 16, 4, 2, products="tf32x3"),
+        256: Tiling(16, 16, 8, 1),
+    },
+    "keys": {
+        64: Tiling(32, 32, 4, 2, products="tf32x3"),
+        128: Tiling(16, 16, 4, 2, products="tf32x3"),
+        256: Tiling(16, 16, 8, 1),
+    },
 }
+
+
+def widest(dtype: str, device: str) -> int:
+    """The widest heads that a device has registers for."""
+    return 128 if dtype == "float32" and device == "gfx942" else WIDEST
 
 
 @cache
@@ -79,7 +101,7 @@ def choice(
     Args:
         form: what is computed.
         kernel: one of KERNELS.
-        head: d, at most WIDEST.
+        head: d, at most `widest`.
         value_head: e, the same.
         device: one of DEVICES.
         described: whether all tensors lie so that descriptors can tell where.
@@ -88,7 +110,7 @@ def choice(
     if form.dtype == "float32":
         if device == "gfx942":
             return _WIDE[kernel][width]
-        return replace(_SPLIT[kernel][width], sigmoid="reciprocal", products="tf32x3")
+        return replace(_SPLIT[kernel][width], sigmoid="reciprocal")
     plain = not (form.mask or form.alibi or form.lengths or form.softcap) and form.function.second is None
     if device == "sm_90" and described and plain and width in _HOPPER.get(kernel, ()):
         found = _HOPPER[kernel][width]
@@ -98,7 +120,7 @@ def choice(
     else:
         found = _NARROW[kernel][width]
         if device == "gfx942":
-            found = replace(found, stages=1)
+            found = _NARROW_AMD.get((kernel, width), replace(found, stages=1))
     if form.mask == "additive" and found.sigmoid in SMALLEST:
         found = replace(found, sigmoid="reciprocal")  # which is 0 where the mask is -inf
     if device == "gfx942" and found.sigmoid not in PORTABLE:

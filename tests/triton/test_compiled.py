@@ -7,64 +7,59 @@ from pathlib import Path
 
 import pytest
 
-from tautomer.codegen.torch_operators import Signature, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration, on_amd, shared
+from tautomer.codegen.torch_operators import forward, operator_of
+from tautomer.codegen.triton_configuration import Configuration, shared
 from tautomer.codegen.triton_kernel import triton_kernel
 from tautomer.errors import CheckFailedError
 
 pytest.importorskip("triton", reason="there is no triton")
 
+from benchmarks.triton_shipped import ITEM_SIZES, Rows, reached
 from tautomer.runtime.triton.resources import DEVICES, Resources, resources
 
-# operator, direction, columns: one of each kind here, all of them by `python -m benchmarks.triton_resources`
-CHOSEN = (
-    ("rms_norm", forward, 768),
-    ("add_layer_norm", forward, 8192),
-    ("add_layer_norm", backward, 4096),
-    ("softmax", forward, 32768),
-    ("softmax", forward, 1 << 17),
-    ("swiglu", backward, 1),
-)
-Job = tuple[str, str, int, str, str]
-JOBS = [
-    (name, part.__name__, columns, dtype, device)
-    for name, part, columns in CHOSEN
-    for dtype, device in (("bfloat16", "sm_90"), ("float32", "sm_80"), ("bfloat16", "gfx942"))
+# each configuration that the rule gives, on one of the devices in turn; `benchmarks.triton_resources` has
+# all kernels at all sizes on all devices
+REACHED = [(kernel, DEVICES[index % len(DEVICES)]) for index, kernel in enumerate(reached().values())]
+EVERYWHERE = [
+    Rows("rms_norm", "forward", "bfloat16", 768),
+    Rows("add_layer_norm", "backward", "bfloat16", 4096),
 ]
+JOBS = [*REACHED, *((kernel, device) for kernel in EVERYWHERE for device in DEVICES)]
+Job = tuple[Rows, str]
 
 
-def device_of(job: Job) -> str:
-    return job[-1]
-
-
-def signature_of(name: str, part: str) -> Signature:
-    return {"forward": forward, "backward": backward}[part](operator_of(name))
-
-
-def compiled(job: Job) -> Resources:
-    name, part, columns, dtype, device = job
-    program = signature_of(name, part).program
-    chosen = configuration(program, columns, 4 if dtype == "float32" else 2)
-    assert chosen is not None
-    kernel = triton_kernel(program, chosen.form)
-    chosen = on_amd(chosen) if device.startswith("gfx") else chosen
-    return resources(kernel, dtype, kernel.tile(chosen), chosen.warps, device)
+def made(job: Job) -> Resources:
+    kernel, device = job
+    return kernel.made(device)
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[Job, Resources]:
     with ProcessPoolExecutor(2) as pool:
-        return dict(zip(JOBS, pool.map(compiled, JOBS), strict=True))
+        return dict(zip(JOBS, pool.map(made, JOBS), strict=True))
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: "-".join(map(str, job)))
+def has_few_elements(kernel: Rows, device: str) -> bool:
+    """Whether a thread has less than 16 bytes of a tile: one short row of a gradient."""
+    chosen = kernel.chosen()
+    assert chosen is not None
+    threads = 64 * max(1, chosen.warps // 2) if device.startswith("gfx") else 32 * chosen.warps
+    return 0 < chosen.rows * chosen.block * ITEM_SIZES[kernel.dtype] < 16 * threads
+
+
+def label(job: Job) -> str:
+    kernel, device = job
+    return f"{kernel.operator}-{kernel.part}-{kernel.dtype}-{kernel.columns}-{device}"
+
+
+@pytest.mark.parametrize("job", JOBS, ids=label)
 def test_the_chosen_tile_stays_in_registers_and_reads_16_bytes_at_a_time(
     job: Job, found: dict[Job, Resources]
 ) -> None:
-    made = found[job]
+    (kernel, device), made = job, found[job]
     assert made.spilled == 0
-    assert made.wide_loads
-    assert made.shared <= (64 << 10 if device_of(job).startswith("gfx") else 99 << 10)  # of the smallest
+    assert made.wide_loads or has_few_elements(kernel, device)
+    assert made.shared <= (64 << 10 if device.startswith("gfx") else 99 << 10)  # of the smallest
 
 
 @pytest.mark.parametrize(

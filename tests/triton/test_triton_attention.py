@@ -8,17 +8,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tautomer.codegen import triton_attention, triton_attention_backward
-from tautomer.codegen.triton_attention_choices import DEVICES, choice
-from tautomer.codegen.triton_attention_tiles import padded
+from benchmarks.triton_shipped import Attention
+from tautomer.codegen.triton_attention_choices import DEVICES
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.patterns.score_functions import SCORE_FUNCTIONS
-from tautomer.runtime.triton.modules import load_function
-from tautomer.runtime.triton.resources import compiled
 
 pytest.importorskip("triton", reason="there is no triton")
 pytest.importorskip("torch", reason="there is no torch")
@@ -60,26 +56,19 @@ def test_shipped_kernels_fit_their_devices(device: str, head: int, kernel: str) 
 
 def fits(form: AttentionForm, kernel: str, head: int, device: str) -> None:
     """Asserts that a kernel keeps to the registers and the shared memory of a device."""
-    tiling = choice(form, kernel, head, head, device, described=True)
-    if kernel == "forward":
-        named, inputs = triton_attention.forward(form, tiling), triton_attention.arguments(form, tiling)
-    elif kernel == "queries":
-        named = triton_attention_backward.of_queries(form, tiling)
-        inputs = triton_attention_backward.arguments(form, tiling, ("dq",))
-    else:
-        named = triton_attention_backward.of_keys(form, tiling, grouped=False)
-        inputs = triton_attention_backward.arguments(form, tiling, ("dk", "dv"))
-    found = compiled_for(device, named, inputs, tiling, head)
+    one = Attention(form, kernel, head)
+    found = one.made(device)
     assert found.spilled == 0
     assert found.shared <= SHARED[device]
-    assert found.wide_loads or tiling.loads != "pointers"
+    assert found.wide_loads or one.chosen(device).loads != "pointers"
 
 
 @pytest.mark.parametrize(
-    ("kernel", "device"), [("forward", "sm_80"), ("queries", "sm_90"), ("keys", "sm_80")]
+    ("kernel", "head", "device"),
+    [("forward", 128, "sm_80"), ("queries", 128, "sm_90"), ("keys", 128, "sm_80"), ("queries", 64, "sm_80")],
 )
-def test_float32_in_three_parts_stays_in_registers(kernel: str, device: str) -> None:
-    fits(AttentionForm("softmax", "float32", causal="end"), kernel, 128, device)
+def test_float32_stays_in_registers(kernel: str, head: int, device: str) -> None:
+    fits(AttentionForm("softmax", "float32", causal="end"), kernel, head, device)
 
 
 @pytest.mark.parametrize("score", [name for name in SCORE_FUNCTIONS if name != "sigmoid"])
@@ -87,18 +76,4 @@ def test_every_score_function_compiles(score: str) -> None:
     # the interpreter does not look at types
     swept = score == "softplus_reweighted"
     form = AttentionForm(score, "bfloat16", causal="end", power=3 * swept)
-    tiling = choice(form, "forward", 64, 64, "sm_90", described=True)
-    named, inputs = triton_attention.forward(form, tiling), triton_attention.arguments(form, tiling)
-    assert compiled_for("sm_90", named, inputs, tiling, 64).shared <= SHARED["sm_90"]
-
-
-def compiled_for(device: str, named: tuple[str, str], inputs: Any, tiling: Any, head: int) -> Any:
-    """What a compiler makes of a kernel."""
-    size = {"rows": tiling.rows, "keys": tiling.keys}
-    signature = {
-        name: f"tensordesc<bf16[1, 1, {size[kind.split()[0]]}, {padded(head)}]>" if " " in kind else kind
-        for name, kind in inputs
-        if not name.endswith("_step")
-    }
-    constants = tiling.constants(head, head) | {name: 1 for name, _ in inputs if name.endswith("_step")}
-    return compiled(load_function(*named), signature, constants, tiling.warps, device, tiling.stages)
+    assert Attention(form, "forward", 64).made("sm_90").shared <= SHARED["sm_90"]

@@ -16,7 +16,7 @@ from tautomer.codegen.storage import DTYPES
 from tautomer.codegen.torch_attention import BACKWARD, FORWARD, KERNEL, SCHEMAS
 from tautomer.codegen.torch_operators import NAMESPACE
 from tautomer.codegen.triton_attention_backward import differentiable
-from tautomer.codegen.triton_attention_choices import WIDEST, choice
+from tautomer.codegen.triton_attention_choices import choice, widest
 from tautomer.codegen.triton_attention_tiles import Tiling, padded
 from tautomer.errors import TautomerError
 from tautomer.patterns.attention_form import AttentionForm
@@ -53,10 +53,12 @@ def _tried(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> dict[str, T
 
 def no_kernel(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> str:
     """Why attention on a GPU runs by its formula, or ""."""
-    if str(q.dtype).removeprefix("torch.") not in DTYPES:
-        return f"there is no kernel for {q.dtype}"
-    if max(q.shape[-1], v.shape[-1]) > WIDEST:
-        return f"heads are wider than {WIDEST}"
+    dtype = str(q.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        return f"there is no kernel for {dtype}"
+    most = widest(dtype, _class_of(q.device))
+    if max(q.shape[-1], v.shape[-1]) > most:
+        return f"heads are wider than {most}"
     return too_old(q)
 
 
