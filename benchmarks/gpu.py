@@ -57,7 +57,7 @@ SECTIONS = (
     Section("check-compiled", "gpu_compiled", "checks", 3),
     Section("check-models", "gpu_models", "checks", 2),
     Section("models", "gpu_models", "cases", 7),
-    Section("check-sparse", "gpu_sparse", "checks", 1, 12),
+    Section("check-sparse", "gpu_sparse", "checks", 2, 12),
     Section("sparse", "gpu_sparse", "cases", 2),
     Section("check-shared", "gpu_tiles", "shared_checks", 1),
     Section("shared", "gpu_tiles", "shared_rows", 2),

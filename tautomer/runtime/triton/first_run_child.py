@@ -21,6 +21,8 @@ _MARGIN, _MARK = 4096, 0xA5
 def main(device: str) -> int:
     """Runs the jobs that are asked for, until there is no more."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is an answer here and leaves no file
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # what triton launches on
     for line in sys.stdin:
         reason = job(Path(line.rstrip("\n")), device)
         _say(f"wrong: {reason}" if reason else "done")
