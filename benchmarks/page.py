@@ -26,6 +26,10 @@ SECTIONS: dict[str, tuple[str, int | None]] = {
         "python -m benchmarks.attention_models --out benchmarks/results/attention_models.md",
         None,
     ),
+    "attention_compiled": (
+        "python -m benchmarks.attention_compiled --out benchmarks/results/attention_compiled.md",
+        None,
+    ),
     "sparse": ("python -m benchmarks.sparse --out benchmarks/results/sparse.md", None),
     "adapted": ("python -m benchmarks.adapted --out benchmarks/results/adapted.md", None),
     "gains": ("python -m benchmarks.gains --out benchmarks/results/gains.md", None),

@@ -21,6 +21,10 @@ from tautomer.errors import InputError
 Form = Literal["named", "spelled", "function", "keep"]
 
 
+OF_THE_RUNTIME = "Attention"
+"""Stands beside score functions for softmax attention that the runtime has as one operator."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A runtime.
@@ -38,7 +42,8 @@ class Target:
         fuses_rowwise: whether kernels of ours run what pointwise operations and row reductions make together.
         sparse_from: elements of a matrix from which on it gains to skip the rows whose factor is zero; None
             where no kernel does.
-        attention: score function -> how many times faster a kernel of ours is, as pairs of keys and ratio.
+        attention: score function, or `OF_THE_RUNTIME` -> how many times faster a kernel of ours is, as pairs
+            of keys and ratio.
     """
 
     name: str
@@ -182,6 +187,22 @@ KERNELS = replace(
     sparse_from=1 << 16,
 )
 
+# The same against what inductor makes of it: `python -m benchmarks.attention_compiled`. Torch's own attention
+# is one operator, which inductor calls.
+_TORCH_KEYS = (64, 128, 256, 1024)
+_TORCH_RATIOS = {
+    "softmax": (0.99, 1.07, 1.16, 1.18),
+    "softmax1": (1.04, 1.13, 1.32, 2.35),
+    "sigmoid": (0.96, 1.14, 1.34, 1.44),
+    "relu": (0.9, 0.94, 1.4, 2.34),
+    "relu2": (0.87, 1.01, 1.26, 2.34),
+    "softplus": (1.02, 1.13, 1.37, 1.76),
+    "softplus_reweighted": (0.82, 1.07, 1.35, 2.0),
+    OF_THE_RUNTIME: (0.82, 1.0, 0.99, 1.14),
+}
+_TORCH_ATTENTION = {
+    score: tuple(zip(_TORCH_KEYS, ratios, strict=True)) for score, ratios in _TORCH_RATIOS.items()
+}
 # What torch has no one operator for.
 _TORCH_FORMS: dict[str, tuple[Form, ...]] = {
     **dict.fromkeys(("ThresholdedRelu", "InstanceNormalization"), ("keep",)),
@@ -201,6 +222,7 @@ EAGER = Target(
         "centring": 0.4,
         "row means": 0.3,
     },
+    attention=_TORCH_ATTENTION,
 )
 # Torch's compiler. It joins pointwise neighbours, so that a bias behind a norm costs nothing; it calls a slow
 # tanh, and is fast at exp.
@@ -216,6 +238,18 @@ INDUCTOR = Target(
         "row means": 0.2,
     },
     slow_tanh=True,
+    attention=_TORCH_ATTENTION,
+)
+# A Hopper GPU with torch's compiler: bfloat16, 2048 keys and more, by `benchmarks.gpu`; what is said of
+# softmax and relu is that of sigmoid. With few keys, whoever knows the number of queries, too, refuses.
+HOPPER = Target(
+    name="a GPU",
+    attention={
+        "softmax": ((2048, 2.95),),
+        "sigmoid": ((2048, 2.95),),
+        "relu": ((2048, 2.95),),
+        OF_THE_RUNTIME: ((4096, 1.35),),
+    },
 )
 
 # Any runtime that reads ONNX: the standard's operator where the opset has it, else ours with its body.

@@ -27,7 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("libtautomer_ort.so"),
         help="the library (default: %(default)s)",
     )
-    parser.add_argument("--ops", nargs="+", metavar="OP", default=[], help="these operators only")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--ops",
+        nargs="+",
+        metavar="OP",
+        default=[],
+        help="these operators only; forms of attention, which are many, are built by name alone",
+    )
+    which.add_argument("--model", type=Path, metavar="FILE", help="the operators of this model only")
     parser.add_argument(
         "--isa",
         choices=_ISAS,
@@ -41,14 +49,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Builds the library and says what is in it."""
+    from tautomer.errors import InputError
+    from tautomer.graph.reader import as_model
     from tautomer.runtime.machine import machine_of
-    from tautomer.runtime.ort_kernels import all_kernels
+    from tautomer.runtime.ort_kernels import all_kernels, kernels_of
     from tautomer.runtime.ort_publish import publish
 
     machine = None if options.machine == "native" else machine_of(options.machine)
     # a processor that is described decides by itself which instruction set its kernels have
     isa = machine.isas[0] if machine and options.isa == "native" else options.isa
-    kernels = all_kernels(options.ops)
+    declined: dict[str, str] = {}
+    if options.model is None:
+        kernels = all_kernels(options.ops)
+    else:
+        kernels, declined = kernels_of(as_model(options.model))
+    for reason in declined.values():
+        console.progress(reason)
+    if not kernels:
+        raise InputError(
+            "no node has an operator of ours that a kernel runs",
+            where=str(options.model),
+            remedy="optimize the model with --target kernels first",
+        )
     console.progress(f"compiling {len(kernels)} kernels")
     source = publish(options.output, kernels, isa, force=options.force, machine=machine)
     count = options.output.stat().st_size

@@ -20,9 +20,15 @@ _HEAVY = {"Einsum", "Conv", "AveragePool", "MaxPool"}
 _MATHEMATICS = Float64()
 
 
-def computed(call: Call, inputs: list[Fact | None], shapes: Sequence[Shape | None]) -> Sequence[Any]:
-    """The contents of the outputs, when those of the inputs are known and all are small."""
-    if not shapes or any(shape is None or elements(shape) > COMPUTED_ELEMENTS for shape in shapes):
+def computed(
+    call: Call,
+    inputs: list[Fact | None],
+    shapes: Sequence[Shape | None],
+    *,
+    most: int = COMPUTED_ELEMENTS,
+) -> Sequence[Any]:
+    """The contents of the outputs, when those of the inputs are known and none is larger than `most`."""
+    if not shapes or any(shape is None or elements(shape) > most for shape in shapes):
         return ()
     if call.domain == "" and call.op_type in ("Shape", "Size"):
         sizes = inputs[0].shape if inputs and inputs[0] is not None else None

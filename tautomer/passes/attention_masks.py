@@ -15,13 +15,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tautomer.graph.facts import Facts
+from tautomer.graph.whole_content import whole_content
 from tautomer.patterns.attention_form import AttentionForm, Causal, visible
 from tautomer.patterns.recognise import Recognition
 
 REMOVES = -1e30
 """What is added to a score or put in its place to remove a key; no score is near it."""
-_MOST = 1 << 24  # elements of a stored mask that are read
 _MOST_NODES = 200
+_STRANGE = np.array([[3, 1, 4], [1, 5, 9], [2, 6, 5]])  # what goes on in a way that cannot be told
 _CAUSAL: tuple[Causal, ...] = ("end", "start", "")
 _ENDLESS = 1 << 31  # an index that means the end
 
@@ -56,6 +57,7 @@ class MaskReader:
 
     def __init__(self, recognition: Recognition) -> None:
         self._here, self._there = recognition.facts, recognition.elsewhere()
+        self._version = recognition.model.opset_imports.get("", 0)
 
     def contents(self, value: ir.Value) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """What a value holds at two sizes; None where that is not known."""
@@ -63,10 +65,7 @@ class MaskReader:
         return None if here is None or there is None else (here, there)
 
     def _content(self, value: ir.Value, facts: Facts) -> NDArray[Any] | None:
-        array = facts.get(value).array
-        if array is None and (stored := value.const_value) is not None and stored.size <= _MOST:
-            array = stored.numpy()
-        return array
+        return whole_content(value, facts, self._version)
 
     def additive(self, value: ir.Value) -> Additive | None:
         """A mask of known content that is 0 or one number that removes."""
@@ -133,7 +132,8 @@ class MaskReader:
         while stack:
             each = stack.pop()
             if each.const_value is not None:
-                yield each.const_value.numpy() if each.const_value.size <= _MOST else np.full((3, 3), 7)
+                stored = whole_content(each, self._here, self._version)
+                yield _STRANGE if stored is None else stored
                 continue
             node = each.producer()
             if node is None:
@@ -141,7 +141,7 @@ class MaskReader:
             if len(seen) > _MOST_NODES or any(
                 not a.is_ref() and a.type == ir.AttributeType.GRAPH for a in node.attributes.values()
             ):
-                yield np.full((3, 3), 7)
+                yield _STRANGE
                 return
             for operand in node.inputs:
                 # what is a size of something is not made from the numbers that the something is made from

@@ -11,8 +11,9 @@ keys and values are read where they are. What multiplies the scores of a query i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import onnx_ir as ir
 
@@ -26,10 +27,25 @@ from tautomer.patterns.attention_body import function_of_attention, obstacle
 from tautomer.patterns.attention_operator import AttentionOperator
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.remarks import Remark
-from tautomer.target import Target
+from tautomer.target import OF_THE_RUNTIME, Target
 
 _TURNED = [0, 2, 1, 3]
 _OF_ITS_OWN = "this Attention has a cache, other results than y, or operands of three axes"
+
+
+class Kernels(Protocol):
+    """What runs the operator, where not every form of it runs everywhere."""
+
+    def refuses(
+        self, op: RecognisedAttention, operator: AttentionOperator, inputs: Sequence[ir.Value]
+    ) -> str:
+        """Why the operator cannot take the place of an attention, or "".
+
+        Args:
+            op: attention as it was recognised.
+            operator: what would take its place.
+            inputs: what that would read.
+        """
 
 
 @dataclass(frozen=True)
@@ -38,10 +54,12 @@ class FuseAttention:
 
     Attributes:
         target: for which score functions it has kernels, and from how many keys on they gain.
+        kernels: asked which forms run; None where all do.
     """
 
     name: ClassVar[str] = "fuse attention"
     target: Target
+    kernels: Kernels | None = None
 
     def __call__(self, work: Workspace) -> list[Remark]:
         """Rewrites in place; returns a remark for each attention."""
@@ -59,7 +77,7 @@ class FuseAttention:
             # what a mask says may differ from it in a corner, such as scores of -inf: then it is read
             for literal in (False, True) if not reason else ():
                 try:
-                    remarks.append(_Fusion(work, op, masks, literal).rewrite())
+                    remarks.append(_Fusion(work, op, masks, literal, self.kernels).rewrite())
                     break
                 except (Unfit, InputError) as error:
                     reason = reason or str(error)
@@ -71,7 +89,9 @@ class FuseAttention:
     def _short(self, work: Workspace, op: RecognisedAttention) -> str:
         """Why a kernel would not gain, or ""."""
         shape, elsewhere = (op.score_shape(facts) for facts in (work.facts, work.recognition.elsewhere()))
-        measured = self.target.attention.get(op.weights.score, ())
+        native = op.scores is None and OF_THE_RUNTIME in self.target.attention
+        what = OF_THE_RUNTIME if native else op.weights.score
+        measured = self.target.attention.get(what, ())
         if not measured:
             return f"{self.target.name} has no kernel for the score function {op.weights.score}"
         if shape is None or elsewhere is None:
@@ -79,7 +99,7 @@ class FuseAttention:
         # of a number of keys that varies the large ones count: where there are few, attention is a small part
         # of what a model does
         keys = shape[-1] if shape[-1] == elsewhere[-1] else max(keys for keys, _ in measured)
-        gain = self.target.attention_gain(op.weights.score, keys)
+        gain = self.target.attention_gain(what, keys)
         if gain is None or gain <= 1.0:
             return f"at {keys} keys the runtime's own operators take {gain:g} of the time of a kernel"
         return ""
@@ -93,10 +113,18 @@ class _Fusion:
         op: attention as it was recognised.
         masks: reads its masks.
         literal: take masks for tensors that are read, whatever they say.
+        kernels: asked whether the operator runs.
     """
 
-    def __init__(self, work: Workspace, op: RecognisedAttention, masks: MaskReader, literal: bool) -> None:
-        self.work, self.op = work, op
+    def __init__(
+        self,
+        work: Workspace,
+        op: RecognisedAttention,
+        masks: MaskReader,
+        literal: bool,
+        kernels: Kernels | None,
+    ) -> None:
+        self.work, self.op, self.kernels = work, op, kernels
         self.terms = Terms(work, op, masks, literal)
 
     def rewrite(self) -> Remark:
@@ -116,6 +144,9 @@ class _Fusion:
         try:
             inputs, layouts = terms.operands(builder, kind)
             operator = AttentionOperator(terms.form, layouts + layout)
+            reason = "" if self.kernels is None else self.kernels.refuses(op, operator, inputs)
+            if reason:
+                raise Unfit(reason)
             numbers = {name: terms.numbers[name] for name in operator.attributes}
             new = builder.op(operator.name, *inputs, domain=DOMAIN, **numbers)
             if op.weights.factor != 1.0:

@@ -16,7 +16,7 @@ from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_around_convolutions import FoldAroundConvolutions
 from tautomer.passes.fold_constants import FoldConstants
 from tautomer.passes.fold_scale import FoldScale
-from tautomer.passes.fuse_attention import FuseAttention
+from tautomer.passes.fuse_attention import FuseAttention, Kernels
 from tautomer.passes.fuse_rowwise import FuseRowwise
 from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
@@ -51,6 +51,8 @@ class Choices:
         defer_scale: whether norms are applied behind the linear maps that read them.
         select_experts: whether gates may tell logits apart that softmax rounds to one probability.
         sites_only: whether to do without rewrites that only the whole model can vouch for.
+        attention: asked which forms of attention run; None where all do.
+        attention_only: whether to do without all other rewrites.
         weights: when new weights are computed: "ahead" of all runs and stored; once by a "prologue" that the
             caller makes of the graph's own nodes; or by these nodes in "every run", as training wants it.
     """
@@ -61,6 +63,8 @@ class Choices:
     select_experts: bool = False
     sites_only: bool = False
     weights: Weights = "ahead"
+    attention: Kernels | None = None
+    attention_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,10 @@ def rewrite(
         streams = (recentre, compress, *asked)  # the rest changes weights for a little less to do in each run
     merged = MergeAdapters(), MergeConvolutionAdapters()
     adapters = () if choices.sites_only or choices.weights == "every run" else merged
+    attention = FuseAttention(target, choices.attention)
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         *adapters,
-        FuseAttention(target),
+        attention,
         Reassociate(),
         Unstack(target),
         SumsOfProducts(),
@@ -125,7 +130,8 @@ def rewrite(
         LowerJoins(target),
         *((FoldConstants(),) if choices.weights == "ahead" else ()),
     )
-    remarks = [remark for each in passes for remark in each(work)]
+    chosen = (attention,) if choices.attention_only else passes
+    remarks = [remark for each in chosen for remark in each(work)]
     work.settle()
     expressions = {str(value.name): expression for value, expression in work.expressions.items()}
     centred = {str(value.name): axes for value, axes in work.centred.items()}

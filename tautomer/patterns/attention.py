@@ -196,9 +196,9 @@ def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> Weights | str:
         if program.moves and program.largest > LARGEST:
             return "what happens between the products is too large to be evaluated"
         tensors = []
-        for fact, kind in zip(leaves, kinds, strict=True):
+        for leaf, fact, kind in zip(cone.leaves, leaves, kinds, strict=True):
             assert kind is not None and fact.shape is not None
-            tensors.append(Leaf(kind, tuple(min(size, cut) for size in fact.shape), fact.array))
+            tensors.append(Leaf(kind, tuple(min(size, cut) for size in fact.shape), finder.content(leaf)))
         if not program.moves:
             program = replace(program, source_shape=shape, shapes=(shape,))
         weights = weights_in(program, tensors, shape, weights_shape[-1])

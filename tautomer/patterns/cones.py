@@ -18,9 +18,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from tautomer.graph.call import Call, call_of
 from tautomer.graph.facts import Fact, Facts
+from tautomer.graph.whole_content import whole_content
 from tautomer.patterns.cone_operators import ConeOperators
 
 MAX_NODES = 64  # the largest spelling seen in exports has 24
@@ -115,6 +117,10 @@ class ConeFinder:
     def fact(self, value: ir.Value) -> Fact:
         """Shape, type and known content."""
         return self._facts.get(value)
+
+    def content(self, value: ir.Value) -> NDArray[Any] | None:
+        """What a value holds, also where that is too much for a fact; None where it is not known."""
+        return whole_content(value, self._facts, self.version(""))
 
     def cone(self, source: ir.Value, output: ir.Value) -> Cone | None:
         """The cone between two given values, when every node between them may stand inside one."""

@@ -16,7 +16,10 @@ from tautomer.codegen.ort_library import OrtKernel, OrtOther, OrtVariant, librar
 from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import InputError, TautomerError
 from tautomer.machine import Machine
+from tautomer.patterns.attention_operator import operator_named
 from tautomer.patterns.operation import definitions
+from tautomer.patterns.sparse_linear import INPUTS as SPARSE_INPUTS
+from tautomer.patterns.sparse_linear import is_sparse
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.machine import has_pairs, machine_of, this_machine
 from tautomer.runtime.ort_attention import attention_of
@@ -25,7 +28,17 @@ from tautomer.runtime.ort_check import check_of
 from tautomer.runtime.ort_sparse import sparse_of
 from tautomer.runtime.tuned import tuned
 
-__all__ = ["Candidates", "Source", "Unavailable", "all_kernels", "kernels_for", "library_for", "source_of"]
+__all__ = [
+    "Candidates",
+    "Other",
+    "Source",
+    "Unavailable",
+    "all_kernels",
+    "kernels_for",
+    "kernels_of",
+    "library_for",
+    "source_of",
+]
 
 ISAS = ("native", "avx512", "avx2", "portable")
 _KNOWN = (AVX512, AVX2, PORTABLE)
@@ -55,6 +68,18 @@ class Source:
         return tuple(
             dict.fromkeys((*(kernel.op for _, kernel in self.kernels), *(o.op for o in self.others)))
         )
+
+
+class Other(NamedTuple):
+    """A kernel that does not work on rows: of a sparse linear map, or of a form of attention.
+
+    Attributes:
+        op: the operator's name.
+        element_type: the ONNX name of the type that it computes on.
+    """
+
+    op: str
+    element_type: str
 
 
 class _Written(NamedTuple):
@@ -106,23 +131,37 @@ def library_for(model: ir.Model, isa: str = "native") -> Path | Unavailable:
         return Unavailable(str(error))
 
 
-def all_kernels(ops: Collection[str] = ()) -> list[Wanted]:
+def all_kernels(ops: Collection[str] = ()) -> list[Wanted | Other]:
     """Every kernel that can be written, or those of the operators with these names.
+
+    There are more forms of attention than a library can hold: those that are named are in it.
 
     Raises:
         InputError: a name that no operator with kernels has.
     """
     known = [one for one in definitions() if one.rows != "folded"]
-    names = {definition.op for definition in known}
+    names = {*(definition.op for definition in known), *SPARSE_INPUTS}
     for op in ops:
-        if op not in names:
+        if op not in names and operator_named(op) is None:
             raise InputError(
-                f"no kernel is written for '{op}'", remedy=f"choose among {', '.join(sorted(names))}"
+                f"no kernel is written for '{op}'",
+                remedy=f"choose among {', '.join(sorted(names))}, and forms of attention by their full names",
             )
-    return [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in DTYPE_OF]
+    rows = [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in DTYPE_OF]
+    others = [*(op for op in SPARSE_INPUTS if not ops or op in ops), *filter(operator_named, ops)]
+    return [*rows, *(Other(op, dtype) for op in others for dtype in DTYPE_OF)]
 
 
-def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine | None = None) -> Source:
+def kernels_of(model: ir.Model) -> tuple[list[Wanted | Other], dict[str, str]]:
+    """The kernels that a model's operators use, and why others run their function bodies."""
+    found = kernels_for(model)
+    rows = [one for wanted in found.wanted.values() for one in wanted]
+    return [*rows, *(Other(*one) for one in (*found.sparse, *found.attention))], found.declined
+
+
+def source_of(
+    kernels: Iterable[Wanted | Other], isa: str = "native", machine: Machine | None = None
+) -> Source:
     """The text of a library of kernels.
 
     Args:
@@ -136,7 +175,14 @@ def source_of(kernels: Iterable[Wanted], isa: str = "native", machine: Machine |
     """
     found = isa_of(isa)
     sized = machine or tuned(machine_of(_NOMINAL[isa]))
-    return _joined([_Written(one, *ort_kernel(one, found, sized)) for one in kernels])
+    rows: list[_Written] = []
+    others = []
+    for one in kernels:
+        if isinstance(one, Wanted):
+            rows.append(_Written(one, *ort_kernel(one, found, sized)))
+        else:
+            others.append((sparse_of if is_sparse(one.op) else attention_of)(*one, found))
+    return _joined(rows, others)
 
 
 def _joined(written: Sequence[_Written], others: Sequence[tuple[OrtOther, tuple[str, ...]]] = ()) -> Source:

@@ -13,7 +13,7 @@ from tautomer.machine import Machine
 from tautomer.runtime import compiler
 from tautomer.runtime.ort_candidates import Wanted
 from tautomer.runtime.ort_check import check_of
-from tautomer.runtime.ort_kernels import Source, runs_here, source_of
+from tautomer.runtime.ort_kernels import Other, Source, runs_here, source_of
 
 TIMEOUT = 900.0
 """Seconds for all kernels at once, which take a slow machine minutes."""
@@ -21,7 +21,7 @@ TIMEOUT = 900.0
 
 def publish(
     out: Path,
-    kernels: Sequence[Wanted],
+    kernels: Sequence[Wanted | Other],
     isa: str = "native",
     *,
     force: bool = False,
@@ -48,7 +48,7 @@ def publish(
         built = Path(folder) / "library.so"
         compiler.compile(source.text, source.flags, built, timeout=TIMEOUT)
         # kernels for another processor are for others to try
-        reason = check_of(source.kernels)(built) if runs_here(isa) else None
+        reason = check_of(source.kernels, source.others)(built) if runs_here(isa) else None
         if reason:
             raise CheckFailedError(reason, where="native kernels", remedy="leave it out with --ops")
         with staging(out) as stage:

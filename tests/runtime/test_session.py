@@ -16,14 +16,23 @@ import tautomer
 from tautomer.cli import main
 from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.ort_library import OrtVariant
+from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import BadModelError, InputError
 from tautomer.graph.reader import read_bytes
 from tautomer.machine import Machine, Variant
 from tautomer.patterns.onnx_body import function_of
 from tautomer.patterns.operation import definition_of
+from tautomer.patterns.sparse_linear import PLAIN
 from tautomer.runtime import ort_kernels
 from tautomer.runtime.machine import this_machine
-from tautomer.runtime.ort_kernels import Unavailable, all_kernels, kernels_for, library_for, source_of
+from tautomer.runtime.ort_kernels import (
+    Other,
+    Unavailable,
+    all_kernels,
+    kernels_for,
+    library_for,
+    source_of,
+)
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("real_compiler")
@@ -309,6 +318,14 @@ def test_every_kernel_has_a_place_in_a_library():
         all_kernels(["RMSNorm"])
 
 
+def test_attention_and_sparse_maps_have_a_place_in_it_by_name():
+    form = "ScoreAttention_sigmoid_causal_nnnn"
+    source = source_of(all_kernels([PLAIN, form]), "portable")
+    assert source.operators == (PLAIN, form)
+    assert [one.element_type for one in source.others] == [*DTYPE_OF, *DTYPE_OF]
+    assert PLAIN in {one.op for one in all_kernels() if isinstance(one, Other)}
+
+
 def test_the_library_of_a_model_is_built_once():
     loaded = read_bytes(model(NORMS).SerializeToString())
     first = library_for(loaded)
@@ -331,4 +348,7 @@ def test_the_command_builds_a_library(tmp_path, monkeypatch, capsys):
     assert np.allclose(session.run(None, given)[0], rms_of(given["x"], given["w"], 0.25), atol=1e-5)
     assert main(["kernels", "build", "--output", "k.so", "--ops", "Relu"]) == 2
     assert main(["kernels", "build", "--output", "l.so", "--ops", "Nothing"]) == 2
+    onnx.save(model("g (float[N] x) => (float[N] y) { y = Relu(x) }"), "plain.onnx")
+    assert main(["kernels", "build", "--output", "l.so", "--model", "plain.onnx"]) == 2
+    Path("plain.onnx").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k.so"]

@@ -110,6 +110,16 @@ def split(site: Site) -> Sequence[ir.Value]:
     return site.several("Split", site.tensor("self"), sizes, outputs=len(parts), axis=axis)
 
 
+@reads("aten.unbind.int")
+def unbind(site: Site) -> Sequence[ir.Value]:
+    """Each index of an axis, which goes."""
+    before = site.meta("self").shape
+    x, axis = site.tensor("self"), site.axis("dim", len(before))
+    if not site.result:
+        raise Opaque("there is nothing in it")
+    return [site.op("Gather", x, site.constant(index), axis=axis) for index in range(len(site.result))]
+
+
 @reads("aten.index.Tensor")
 def index(site: Site) -> ir.Value:
     """Gather by one tensor of indices, GatherND by one for each of the first axes."""

@@ -87,7 +87,7 @@ def reversed_difference(site: Site) -> ir.Value:
     return site.op("Neg", site.op("Sub", site.tensor("self"), site.tensor("other")))
 
 
-@reads("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
+@reads("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
 def where(site: Site) -> ir.Value:
     """Where."""
     site.of_one_type("self", "other")

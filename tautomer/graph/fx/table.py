@@ -126,7 +126,16 @@ def rows(*every: Row) -> None:
 @cache
 def _load() -> None:
     """Imports every file of the table, once; importing is registering."""
-    from tautomer.graph.fx import linear, movement, norms, pointwise, reductions, statistics  # noqa: F401
+    from tautomer.graph.fx import (  # noqa: F401
+        attention,
+        creation,
+        linear,
+        movement,
+        norms,
+        pointwise,
+        reductions,
+        statistics,
+    )
 
 
 def reading_of(target: Any) -> Reading | None:

@@ -7,7 +7,7 @@ are written by their function bodies, since torch has no functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,14 @@ from tautomer.graph.fx.emitter import Emitter, Unwritable
 from tautomer.graph.fx.fake import fake_mode_of
 from tautomer.graph.fx.groups import OPAQUE, FxModel, Group, Path, Port
 from tautomer.graph.fx.sizes import is_plain
-from tautomer.graph.fx.table import writing_of
+from tautomer.graph.fx.table import Writing, writing_of
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Unwritable", "Written", "write_fx"]
 
+Ours = Callable[[str, str], Writing | None]
 _KEPT_META = ("nn_module_stack", "stack_trace", "source_fn_stack", "from_node", "seq_nr")
 
 
@@ -42,30 +43,36 @@ class Written:
     names: Mapping[str, str]
 
 
-def write_fx(fx: FxModel, *, origins: Mapping[str, str] | None = None) -> Written:
+def write_fx(
+    fx: FxModel,
+    *,
+    origins: Mapping[str, str] | None = None,
+    ours: Ours = lambda domain, op_type: None,
+) -> Written:
     """Writes a model that `read_fx` made, after rewrites.
 
     Args:
-        fx: the model; what it calls of its functions is put in the place of the calls.
+        fx: the model; what it calls of its functions is put in the place of the calls, but for what is ours.
         origins: for each constant that rewrites made, by name, the name of the one that it stands for.
+        ours: how calls of an operator that torch was taught are written, by domain and name.
 
     Raises:
         Unwritable: a rewrite made something that torch's graph cannot have.
     """
     if fx.model.functions:
-        InlinePass()(fx.model)
+        InlinePass(lambda function: ours(function.domain, function.name) is None)(fx.model)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(fx.model)
-    writer = _Writer(fx, origins or {})
+    writer = _Writer(fx, origins or {}, ours)
     module = writer.write()
     nodes = {str(value.name): node for value, node in writer.known.items() if hasattr(node, "name")}
     return Written(module, {name: node.name for name, node in nodes.items()})
 
 
 class _Writer:
-    def __init__(self, fx: FxModel, origins: Mapping[str, str]) -> None:
+    def __init__(self, fx: FxModel, origins: Mapping[str, str], ours: Ours) -> None:
         import torch
 
-        self._fx, self._origins = fx, origins
+        self._fx, self._origins, self._ours = fx, origins, ours
         self._graph = torch.fx.Graph()
         self._graph._codegen = fx.module.graph._codegen
         self._copied: dict[Any, Any] = {}
@@ -187,7 +194,7 @@ class _Writer:
     def _single(self, node: ir.Node) -> Any:
         """A node that a rewrite made, or one of a group that is no more."""
         self._done.add(node)
-        write = writing_of(node)
+        write = writing_of(node) or self._ours(node.domain, node.op_type)
         if write is None or node.domain == OPAQUE:
             raise Unwritable(f"torch has no form of {node.op_type}")
         written = write(self._emit, node)

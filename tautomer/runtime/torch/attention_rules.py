@@ -23,7 +23,7 @@ from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.torch.compat import is_transformed
 from tautomer.runtime.triton.attention import empty_like_rows
 
-_FORM = 7  # where the form stands among the arguments
+FORM = 7  # where the form stands among the arguments
 _KEPT: list[Any] = []  # registrations end with the object that made them
 
 
@@ -68,7 +68,7 @@ def _outputs(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     q, k, v = arguments[:3]
     torch._check(q.dim() == k.dim() == v.dim() == 4, lambda: "q, k and v have four axes")
     torch._check(q.dtype == k.dtype == v.dtype, lambda: "the types differ")
-    form = form_of(arguments[_FORM], q)
+    form = form_of(arguments[FORM], q)
     if q.device.type == "cuda":
         return attention_cuda.outputs(form, q, v)
     kind = form.function.kind
@@ -123,7 +123,7 @@ def _needs_gradient(*tensors: Any) -> bool:
 
 def _differentiable(*arguments: Any) -> Any:
     """By the kernel, with a gradient where one is wanted."""
-    needed, form = _needs_gradient(*arguments), form_of(arguments[_FORM], arguments[0])
+    needed, form = _needs_gradient(*arguments), form_of(arguments[FORM], arguments[0])
     others = _needs_gradient(*arguments[3:7])
     by_kernel = attention_cuda.has_gradient if arguments[0].device.type == "cuda" else has_backward
     if is_transformed() or (needed and (others or not by_kernel(form))):
@@ -141,7 +141,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Any:
         y, statistics = overload(KERNEL)(*arguments)
         ctx.save_for_backward(y, statistics, *arguments[:7])
-        ctx.numbers = arguments[_FORM:]
+        ctx.numbers = arguments[FORM:]
         return y
 
     @staticmethod
@@ -149,7 +149,7 @@ class _Attention(torch.autograd.Function):
         y, statistics, *tensors = ctx.saved_tensors
         arguments = (*tensors, *ctx.numbers)
         if _needs_gradient(gradient, *tensors):
-            again = meaning(form_of(arguments[_FORM], arguments[0]), *arguments)
+            again = meaning(form_of(arguments[FORM], arguments[0]), *arguments)
             wanted = [x for x in arguments[:3] if x.requires_grad]
             found = iter(torch.autograd.grad(again, wanted, gradient, create_graph=True))
             results = [next(found) if x.requires_grad else None for x in arguments[:3]]

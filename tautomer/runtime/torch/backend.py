@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import fx
 
 from tautomer.errors import TautomerError
 from tautomer.remarks import Remark
-from tautomer.runtime.torch.attention_use import use_attention
+from tautomer.runtime.torch.attention_use import multiplies_twice
 from tautomer.runtime.torch.capture import capture
 from tautomer.runtime.torch.compat import RestartAnalysis, SkipFrame, lookup_backend
 from tautomer.runtime.torch.cross_entropy_use import use_cross_entropy
@@ -29,7 +30,7 @@ from tautomer.runtime.torch.rewriting import AS_A_RULE, Rewritten, rewrite_graph
 from tautomer.runtime.torch.sparse_use import use_sparse
 from tautomer.runtime.torch.trace import log, trace_graph, trace_remarks
 from tautomer.runtime.torch.weight_values import take_weight_values, weight_nodes, weights_are_fixed
-from tautomer.target import EAGER, INDUCTOR
+from tautomer.target import EAGER, HOPPER, INDUCTOR
 
 Compiled = Callable[..., Any]
 
@@ -66,8 +67,7 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
     captured = capture(graph, inputs)
     done = _by_passes(captured, inputs, chosen)
     compiled = chosen.kernels and chosen.then == "inductor"
-    placed = use_attention(done.module) if compiled else []
-    placed += use_cross_entropy(done.module, inputs) if chosen.kernels else []
+    placed = use_cross_entropy(done.module, inputs) if chosen.kernels else []
     # in a training step of residual sums and norms they were slower than what inductor fuses
     fits = compiled and not torch.is_grad_enabled()
     placed += use_kernels(done.module) if fits else []
@@ -82,18 +82,29 @@ def _rewritten(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) ->
 def _by_passes(captured: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Rewritten:
     """The graph after the passes that its device gains from."""
     on_gpu = any(isinstance(one, torch.Tensor) and one.device.type == "cuda" for one in inputs)
-    if on_gpu and chosen.then == "inductor" and chosen.asked == AS_A_RULE:
-        # inductor's norms read and write at the speed of memory in any form; no rewrite was measured to gain
-        reason = "no rewrite is known to gain on a GPU; only kernels are placed"
-        return Rewritten(captured, [Remark("analysis", "passes", "graph", "", reason)], False)
-    return rewrite_graph(
+    target, remarks = INDUCTOR if chosen.then == "inductor" else EAGER, []
+    # inductor's norms read and write at the speed of memory in any form; no rewrite was measured to gain
+    alone = on_gpu and chosen.then == "inductor" and chosen.asked == AS_A_RULE
+    if alone:
+        target = HOPPER
+        reason = "no rewrite but that of attention is known to gain on a GPU; else only kernels are placed"
+        remarks.append(Remark("analysis", "passes", "graph", "", reason))
+    if on_gpu:
+        target = replace(target, attention=HOPPER.attention if chosen.then == "inductor" else {})
+    if not chosen.kernels:
+        target = replace(target, attention={})
+    if alone and not (target.attention and multiplies_twice(captured)):
+        return Rewritten(captured, remarks, False)
+    done = rewrite_graph(
         captured,
         inputs,
         weights="prologue" if weights_are_fixed(captured, inputs) else "graph",
-        asked=chosen.asked,
-        target=INDUCTOR if chosen.then == "inductor" else EAGER,
+        asked=replace(chosen.asked, attention_only=alone),
+        target=target,
         verify=chosen.verify,
+        whole=not alone,  # a copy in float64 may not fit there
     )
+    return replace(done, remarks=[*remarks, *done.remarks])
 
 
 def _compiled(graph: fx.GraphModule, inputs: Sequence[Any], chosen: Options) -> Compiled:

@@ -15,6 +15,7 @@ from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import recognise
 from tautomer.remarks import Remark
 from tautomer.runtime.evidence import Trust
+from tautomer.runtime.torch.attention_use import AttentionUse, writing_of_attention
 from tautomer.runtime.torch.compat import enable_python_dispatcher
 from tautomer.runtime.torch.evidence import TorchWitness
 from tautomer.runtime.torch.exact_legs import exact_legs
@@ -51,6 +52,7 @@ def rewrite_graph(
     asked: Choices = AS_A_RULE,
     target: str | Target = "inductor",
     verify: bool = True,
+    whole: bool = True,
     constants: Mode = "exact",
 ) -> Rewritten:
     """Rewrites a pre-dispatch ATen graph into the form that the target runs fastest.
@@ -68,6 +70,7 @@ def rewrite_graph(
         asked: what the user wants of rewrites that are not everybody's; how weights come about is not read.
         target: "inductor" or "torch".
         verify: False does without evidence.
+        whole: False does without running the whole graph for it, and asks each site alone.
         constants: as for `tautomer.inspect`.
 
     Raises:
@@ -77,21 +80,21 @@ def rewrite_graph(
 
     def attempt(sites_only: bool, withheld: Mapping[str, str]) -> Rewritten | _Failed:
         chosen = replace(asked, sites_only=sites_only, weights=_WEIGHTS[weights])
-        return _attempt(gm, values, wanted, chosen, verify, constants, withheld)
+        return _attempt(gm, values, wanted, chosen, verify, whole, constants, withheld)
 
-    whole = attempt(False, {})
-    if isinstance(whole, Rewritten):
-        return whole
+    first = attempt(False, {})
+    if isinstance(first, Rewritten):
+        return first
     # rewrites of sites alone may be right where one of whole streams is not
     sites = attempt(True, {})
     if isinstance(sites, _Failed) and sites.culprits:
         withheld = sites.culprits
-        whole = attempt(False, withheld)
-        if isinstance(whole, Rewritten):
-            return whole
+        first = attempt(False, withheld)
+        if isinstance(first, Rewritten):
+            return first
         sites = attempt(True, withheld)
     if isinstance(sites, Rewritten):
-        reason = f"rewrites of whole streams were taken back: {whole.reason}"
+        reason = f"rewrites of whole streams were taken back: {first.reason}"
         taken_back = Remark("missed", "recentre", "LayerNormalization", "", reason)
         return replace(sites, remarks=[*sites.remarks, taken_back])
     reason = f"every rewrite was taken back: {sites.reason}"
@@ -112,6 +115,7 @@ def _attempt(
     target: Target,
     choices: Choices,
     verify: bool,
+    whole: bool,
     constants: Mode,
     withheld: Mapping[str, str],
 ) -> Rewritten | _Failed:
@@ -125,7 +129,9 @@ def _attempt(
     fx = read_fx(gm, constants=parameters, stored=choices.weights == "ahead", values=values)
     recognition = recognise(fx.model, constants=constants)
     evidence = TorchWitness(fx, values, withheld) if verify else Trust()
-    done = rewrite(fx.model, recognition, target, evidence, choices)
+    # whoever folds weights wants no gradients
+    uses = AttentionUse(fx, () if choices.weights == "ahead" else values)
+    done = rewrite(fx.model, recognition, target, evidence, replace(choices, attention=uses))
     declined = [
         Remark("missed", "read", str(node.target), node.name, fx.declined[node.name])
         for node in gm.graph.nodes
@@ -139,16 +145,18 @@ def _attempt(
     }
     try:
         with enable_python_dispatcher():  # torch 2.11 has no shapes of products of open size without it
-            written: Written = write_fx(fx, origins=origins)
+            written: Written = write_fx(fx, origins=origins, ours=writing_of_attention)
     except Unwritable as error:
         return _Failed(str(error))
     if isinstance(evidence, Trust):
         return Rewritten(written.module, remarks, True, {"verdict": "NOT VERIFIED", "reason": "switched off"})
-    differs = evidence.differs(written, done.centred)
+    differs = evidence.differs(written, done.centred) if whole else ""
     if differs:
         return _Failed(differs, local_errors(gm, written, values) if choices.sites_only else {})
     but = f" but {evidence.skipped} that were too large" if evidence.skipped else ""
-    reason = f"each site{but} in exact arithmetic; the whole by the numeric criterion on the example values"
+    reason = f"each site{but} in exact arithmetic"
+    if whole:
+        reason += "; the whole by the numeric criterion on the example values"
     legs: dict[str, Any] = {}
     if choices.weights == "ahead":
         original = read_fx(gm, constants=parameters, values=values)
