@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import tautomer.torch
 from tautomer.codegen.torch_attention import BACKWARD, KERNEL
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.patterns.attention_operator import form_text
@@ -54,6 +56,15 @@ def sinks(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return torch.softmax(both - both.amax(-1, keepdim=True), -1)[..., :-1] @ v
 
 
+def lssar(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Shares by softplus, then those above the average again; the first queries subtract nothing."""
+    keys = torch.arange(1.0, N + 1.0)[:, None]
+    q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
+    a = functional.softplus(math.log(16) * keys.log() * (q @ k.mT)) * torch.ones(N, N).tril()
+    b = torch.relu(keys * (a / a.sum(-1, keepdim=True)) - torch.where(keys > 3.0, 1.0, 0.0)) ** 3
+    return b / b.sum(-1, keepdim=True) @ v
+
+
 def in_float32(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """As transformers writes eager attention: rounded back behind the softmax."""
     weights = torch.softmax(scores(q, repeated(k)), -1, dtype=torch.float32).to(q.dtype)
@@ -67,10 +78,10 @@ def graph_of(function: Function, given: Any) -> torch.fx.GraphModule:
 
 
 def rewritten(
-    function: Function, *given: torch.Tensor, target: Target = ALWAYS
+    function: Function, *given: torch.Tensor, target: Target = ALWAYS, verify: bool = True
 ) -> tuple[Rewritten, list[Any]]:
     """What became of a function, and the forms and numbers of the operators of ours in it."""
-    done = rewrite_graph(graph_of(function, given), given, target=target)
+    done = rewrite_graph(graph_of(function, given), given, target=target, verify=verify)
     nodes = [node for node in done.module.graph.nodes if node.target is overload()]
     return done, [node.args[7:] for node in nodes]
 
@@ -127,6 +138,13 @@ def test_spellings(name: str) -> None:
     torch.testing.assert_close(done.module(*qkv()), function(*qkv()), **CLOSE)
 
 
+def test_lssar() -> None:
+    """Powers of differences lose digits in any order: the evidence takes that at some sizes, not here."""
+    done, found = rewritten(lssar, *qkv(), verify=False)
+    assert found[0][0] == "softplus_reweighted3_causal" and found[0][-1] == 3, done.remarks
+    torch.testing.assert_close(done.module(*qkv()), lssar(*qkv()), **CLOSE)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_grouped_heads_are_read_where_they_are(dtype: torch.dtype) -> None:
     """k and v before they are repeated; casts to float32 and back belong to how it is computed."""
@@ -154,8 +172,8 @@ def test_masks_that_are_inputs(kind: str) -> None:
 
     own = kind == "of torch's own"
     done, found = rewritten(functional.scaled_dot_product_attention if own else attend, *qkv(), mask)
-    if own:  # a query without keys gives 0, and one of NaN does not: the operator's function does not tell
-        assert not found and "original is all NaN" in reasons(done)
+    if own:  # a query without keys gives 0, and one of NaN does not
+        assert not found and "no form does both" in reasons(done)
         return
     assert [args[0] for args in found] == [f"softmax_{'additive' if kind == 'added' else 'boolean'}"]
     torch.testing.assert_close(done.module(*qkv(), mask), attend(*qkv(), mask), **CLOSE)
@@ -213,6 +231,21 @@ class Attention(nn.Module):
             s = s.masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1), -math.inf)
         weights = torch.sigmoid(s - 2.0) if self.score == "sigmoid" else getattr(torch, self.score)(s, -1)
         return self.out((weights @ v).transpose(1, 2).reshape(x.shape))
+
+
+def test_an_optimized_module_and_its_onnx(tmp_path: Path) -> None:
+    """At a size from which the kernel gains."""
+    model, x = Attention("softmax").eval(), torch.randn(1, 140, 16)
+    done = tautomer.optimize(model, example_inputs=(x,))
+    assert done.after["tautomer.score_attention_v1.default"] == 1 and done.verification["verdict"] == "EQUAL"
+    with torch.no_grad():
+        torch.testing.assert_close(done.model(x), model(x), **CLOSE)
+        ort = pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+        tautomer.torch.export_onnx(done.model, (x,), tmp_path / "model.onnx")
+        session = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})  # by the operator's function
+        torch.testing.assert_close(torch.from_numpy(found), model(x), **CLOSE)
 
 
 @pytest.fixture
@@ -347,11 +380,6 @@ def test_torchs_own_attention_on_a_gpu() -> None:
         (functional.scaled_dot_product_attention, SIZES, "from 4096"),
         (functional.scaled_dot_product_attention, (1, 2, 4096, 96), "no gain"),
         (lambda q, k, v: torch.sigmoid(scores(q, k)) @ v, (2, 4, 100, 64), "from 256"),
-        (
-            lambda q, k, v: functional.scaled_dot_product_attention(q, k, v, q @ k.mT),
-            (1, 2, 4096, 64),
-            "such masks",
-        ),
         (lambda q, k, v: torch.relu(scores(q, k)).square() @ v, SIZES, "no kernel for the score function"),
     ],
 )

@@ -16,15 +16,20 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from tautomer.codegen.torch_attention import FORWARD as ATTENTION
 from tautomer.codegen.torch_operators import NAMESPACE, OPERATORS, TorchOperator, forward, kernel
 from tautomer.errors import InputError, MissingToolError
 from tautomer.graph.call import call_of
 from tautomer.graph.writer import write_model
+from tautomer.patterns.attention_body import function_of_attention
+from tautomer.patterns.attention_operator import operator_named
 from tautomer.patterns.meaning import named
 from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, DOMAIN_VERSION, function_of
 from tautomer.patterns.operation import Definition
+from tautomer.runtime.torch.attention_rules import overload as attention_overload
 from tautomer.runtime.torch.compat import onnx_recorder
 from tautomer.runtime.torch.exported import Module, export
+from tautomer.runtime.torch.onnx_attention import translate_attention
 from tautomer.runtime.torch.ops_rules import overload
 
 OPSET = 20  # what torch writes by itself
@@ -95,7 +100,8 @@ def onnx_translations() -> dict[Callable[..., Any], Translation]:
     The nodes that they give get their functions from `with_bodies`.
     """
     known = getattr(torch.ops, NAMESPACE)
-    return {
+    attention = {attention_overload(): translate_attention} if hasattr(known, ATTENTION) else {}
+    return attention | {
         overload(signature): _translation(operator)
         for operator in OPERATORS
         for signature in (forward(operator), kernel(operator))
@@ -107,6 +113,11 @@ def with_bodies(model: ir.Model) -> ir.Model:
     """Gives a model the functions of the operators of ours that it calls; changed in place, and returned."""
     version = model.opset_imports[""]
     for node in model.graph.all_nodes():
+        attention = operator_named(node.op_type) if node.domain == DOMAIN else None
+        if attention is not None:
+            made = function_of_attention(attention, version)
+            model.functions.setdefault(made.identifier(), made)
+            continue
         found = named(call_of(node, version)) if node.domain == DOMAIN else None
         if found is None:
             continue
