@@ -21,6 +21,7 @@ from tautomer.passes.fuse_rowwise import FuseRowwise
 from tautomer.passes.join_norms import JoinNorms
 from tautomer.passes.lower_joins import LowerJoins
 from tautomer.passes.lower_tanh import LowerTanh
+from tautomer.passes.masked_write import MaskedWrite
 from tautomer.passes.merge_adapters import MergeAdapters
 from tautomer.passes.merge_convolution_adapters import MergeConvolutionAdapters
 from tautomer.passes.merge_norms import MergeNorms
@@ -116,6 +117,7 @@ def rewrite(
         *adapters,
         attention,
         Reassociate(),
+        MaskedWrite(),
         Unstack(target),
         SumsOfProducts(),
         SelectExperts(choices.select_experts),
