@@ -33,7 +33,7 @@ from tautomer.codegen.algorithms import algorithms
 from tautomer.codegen.torch_operators import OPERATORS, Signature
 from tautomer.codegen.trace import trace, unsupported
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
-from tautomer.patterns.operation import ROW_OPERANDS, Definition, definitions
+from tautomer.patterns.operation import Definition, definitions
 from tautomer.runtime.torch.ops_meaning import meaning
 from tautomer.runtime.torch.ops_stock import stock
 
@@ -63,7 +63,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 def measurable(definition: Definition) -> bool:
     """Whether a definition works on rows of a matrix, and so at the one size of this table."""
     known = all(definition.kind(name) in ("row", "full") for name in definition.operands)
-    return definition.rows != "groups" and known and not unsupported(definition)
+    images = definition.rows.startswith(("groups", "channel"))
+    return known and not images and not unsupported(definition)
 
 
 def in_torch(definition: Definition) -> Callable[..., Any]:
@@ -103,8 +104,8 @@ def ways(definition: Definition) -> tuple[dict[str, Call], dict[str, Callable[[]
     made = torch.Generator().manual_seed(1)
     inputs = {"x": torch.randn(ROWS, COLUMNS, generator=made) * SPREAD}
     for name in definition.operands:
-        size = (COLUMNS,) if name in ROW_OPERANDS else (ROWS, COLUMNS)
-        inputs[name] = torch.randn(size, generator=made)
+        size = (COLUMNS,) if definition.kind(name) == "row" else (ROWS, COLUMNS)
+        inputs[name] = torch.rand(size, generator=made) + 0.5  # a variance is positive
     tensors, numbers = tuple(inputs.values()), tuple(definition.parameters.values())
     eager = partial(in_torch(definition), *tensors, *numbers)
     torch._dynamo.reset()

@@ -42,8 +42,8 @@ Spellings and near misses are the cases of the tests: graphs that are recognised
 and are refused. Lines is the length of the definition, with its first line and docstring. Kernels:
 those that are generated from the definition; "gradient" is torch's operator, with its backward kernel.
 `python -m benchmarks.operations_page --named` lists the other modules of the package that know an operation
-by its name, which a definition alone does not need. Operands of a group or a segment have no place in this
-table's matrix; [benchmarks.md](benchmarks.md) has what was measured of them.
+by its name, which a definition alone does not need. What works on the channels of images has no place in this
+table's matrix; [benchmarks.md](benchmarks.md) has what was measured of it.
 
 Measured at 1024 x 1024, float32, one thread, processor time: the time of the other in times of ours, the
 median and quartiles over turns of one run; in bold where the other is faster. torch is its own function where
