@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from tautomer.graph.expression import Expression
 from tautomer.passes.basis_functions import BasisFunctions
+from tautomer.passes.choose_by_logits import ChooseByLogits
 from tautomer.passes.compress import Compress
 from tautomer.passes.defer_scale import DeferScale
 from tautomer.passes.fold_affine import FoldAffine
@@ -50,7 +51,7 @@ class Choices:
         norm: the form that layer normalisations are to take.
         merge_products: whether linear maps of one tensor become one.
         defer_scale: whether norms are applied behind the linear maps that read them.
-        select_experts: whether gates may tell logits apart that softmax rounds to one probability.
+        select_experts: whether gates and heads may tell logits apart that softmax rounds to one probability.
         sites_only: whether to do without rewrites that only the whole model can vouch for.
         attention: asked which forms of attention run; None where all do.
         attention_only: whether to do without all other rewrites.
@@ -120,6 +121,7 @@ def rewrite(
         MaskedWrite(),
         Unstack(target),
         SumsOfProducts(),
+        ChooseByLogits(choices.select_experts),
         SelectExperts(choices.select_experts),
         BasisFunctions(target),
         Raise(target),
