@@ -199,8 +199,8 @@ def optimize(
         merge_products: linear maps of one tensor (q, k, v) become one product; no known target gains from it.
         defer_scale: norms are applied behind the linear maps that read them, as RowScaledMatMul.
         select_experts: gates of mixtures of experts choose by logits and take the softmax of those; ties that
-            the softmax of all makes by rounding are told apart then. Heads that take an argmax, or the indices
-            of top k, do without a softmax in front of it. Of ONNX models.
+            the softmax of all makes by rounding are told apart then. Heads that take an argmax, or indices
+            of top k, do without the softmax in front of it. Of ONNX models.
         verify: False does without the evidence, and says so in the result.
         progress: called with one line per stage.
         export: of a torch module, gives the ExportedProgram in the place of a module.

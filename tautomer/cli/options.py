@@ -79,5 +79,5 @@ def add_norm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--select-experts",
         action="store_true",
-        help="choose experts and tokens by their logits: of two that softmax rounds to one probability, the larger",
+        help="choose experts and tokens by logits: of two that softmax rounds to one probability, the larger",
     )

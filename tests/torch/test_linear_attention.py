@@ -28,7 +28,7 @@ class Soft(torch.nn.Module):
     """SOFT's chain of products behind Gaussian kernels of landmarks."""
 
     def forward(self, q: torch.Tensor, inverse: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        k = torch.exp(-(q[..., :16] ** 2) / 2)
+        k = torch.exp(-(q[..., :24] ** 2) / 2)
         return (k @ inverse) @ (k.transpose(-2, -1) @ v)
 
 
@@ -52,7 +52,7 @@ def sample(*shapes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
 
 
 QKV = sample(*[(ROWS, WIDTH)] * 3)
-LANDMARKS = sample((ROWS, 16), (16, 16), (ROWS, WIDTH))
+LANDMARKS = sample((ROWS, 24), (24, 24), (ROWS, WIDTH))
 
 
 @pytest.mark.parametrize(
