@@ -20,7 +20,7 @@ import onnx_ir as ir
 from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.naming import label
-from tautomer.passes.weight_check import largest_of, unfit, vanishing
+from tautomer.passes.weight_check import largest_of, least_of, unfit, vanishing
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 
@@ -126,7 +126,7 @@ def _fold_in_front(
     reason = _obstacle(work, constant, convolutions)
     if node.op_type == "Mul":
         weights = [node.inputs[1] for node in convolutions]
-        lost = [vanishing(work, weight, constant) for weight in weights if weight is not None]
+        lost = [vanishing(work, weight, least_of(work, constant)) for weight in weights if weight is not None]
         reason = next((each for each in lost if each), "") or reason
     if reason:
         return reason

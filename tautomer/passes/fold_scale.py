@@ -1,7 +1,7 @@
-"""fold scale: (x W + b) * s  ->  x (W diag(s)) + b * s, for a constant s.
+"""fold scale: (x W + b) * s  ->  x (W diag(s)) + b * s, for a constant s; and / s  ->  x (W diag(1/s)) + b / s.
 
-One number per channel (LayerScale) or one for all (SkipInit, the alpha of NFNets, Fixup). Condition: all that
-lies between the product and the constants is linear and has no other reader; in float16 W diag(s) keeps its
+One number per channel (LayerScale) or one for all (SkipInit, the alpha of NFNets, Fixup, the temperature of a
+softmax head, of either sign). Condition: a divisor has no zeros; all that lies between the product and the constants is linear and has no other reader; in float16 W diag(s) keeps its
 digits. It saves a pass over the tensor, and a stream whose writers end in a scale could not be centred: the
 mean of C W x * s is not zero, that of C (W diag(s)) x is. A zero s gives zero weights: the branch stays, as
 what it reads may be infinite.
@@ -20,7 +20,7 @@ from tautomer.graph.digits import Digits
 from tautomer.graph.naming import label
 from tautomer.passes.centring import Writer, whole_axes
 from tautomer.passes.shift_carriers import carriers
-from tautomer.passes.weight_check import largest_of, unfit, vanishing
+from tautomer.passes.weight_check import largest_of, least_of, unfit, vanishing
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 
@@ -38,7 +38,11 @@ class FoldScale:
             shape = work.facts.get(node.outputs[0]).shape
             for index in (0, 1):
                 axes = _channels(work, node, 1 - index)
-                if axes is None or work.facts.get(node.inputs[index]).shape != shape:
+                if (
+                    (node.op_type == "Div" and index)
+                    or axes is None
+                    or work.facts.get(node.inputs[index]).shape != shape
+                ):
                     continue
                 value, scale = node.inputs[index], node.inputs[1 - index]
                 assert value is not None and scale is not None
@@ -57,33 +61,36 @@ class FoldScale:
         writers: list[Writer],
         between: list[ir.Value],
     ) -> Remark:
-        growth = max(largest_of(work, scale), 1.0)
+        least, most = least_of(work, scale), largest_of(work, scale)
+        if node.op_type == "Div":
+            least, most = 1.0 / max(most, 1.0), 1.0 / least
         scaled = [
             constant for writer in writers if (constant := writer.node.inputs[writer.index]) is not None
         ]
-        reasons = [unfit(work, constant, growth) for constant in (scale, *scaled)]
-        reasons += [vanishing(work, constant, scale) for constant in scaled]
+        reasons = [_divisor(work, node, scale)]
+        reasons += [unfit(work, constant, max(most, 1.0)) for constant in (scale, *scaled)]
+        reasons += [vanishing(work, constant, least) for constant in scaled]
         reason = next((reason for reason in reasons if reason), "") or work.blind()
         if reason:
-            return Remark("missed", self.name, "Mul", label(node), reason)
+            return Remark("missed", self.name, node.op_type, label(node), reason)
         old, where, name = node.outputs[0], label(node), node.outputs[0].name
         for changed in between:  # names speak of the original's values, and these are other values now
             changed.name = work.names.fresh("tautomer/scaled")
         for writer in writers:
-            _scale_constant(work, writer, scale)
+            _scale_constant(work, writer, scale, node.op_type)
         work.drop(old, value)
         value.name = name
         kind = "per channel " if work.facts.get(scale).size != 1 else ""
         done = f"its scale {kind}is folded into {len(writers)} constants"
-        return Remark("passed", self.name, "Mul", where, done)
+        return Remark("passed", self.name, node.op_type, where, done)
 
 
 def _products(work: Workspace) -> list[ir.Node]:
-    """The products by elements that are computed when the model runs."""
+    """The products and quotients by elements that are computed when the model runs."""
     return [
         node
         for node in work.model.graph
-        if node.op_type == "Mul"
+        if node.op_type in ("Mul", "Div")
         and node.domain in ("", "ai.onnx")
         and not work.facts.get(node.outputs[0]).constant
     ]
@@ -92,7 +99,8 @@ def _products(work: Workspace) -> list[ir.Node]:
 def _channels(work: Workspace, node: ir.Node, index: int) -> tuple[int, ...] | None:
     """The axis of the product along which this operand, a constant, varies: none for a number.
 
-    A number between two matrix products is left there: runtimes scale a product for nothing.
+    A number between two matrix products is left there, and a divisor of scores: runtimes scale a product of two
+    activations for nothing.
     """
     fact, out = work.facts.get(node.inputs[index]), work.facts.get(node.outputs[0]).shape
     if not fact.constant or fact.shape is None or out is None or fact.dtype is None:
@@ -102,7 +110,27 @@ def _channels(work: Workspace, node: ir.Node, index: int) -> tuple[int, ...] | N
         return None
     if not axes and all(user.op_type == "MatMul" for user, _ in node.outputs[0].uses()):
         return None
+    if not axes and node.op_type == "Div" and _of_activations(work, node.inputs[0]):
+        return None
     return tuple(axis + len(out) for axis in axes)
+
+
+def _of_activations(work: Workspace, value: ir.Value | None) -> bool:
+    """Whether a value is a matrix product of two values of which none is constant."""
+    node = None if value is None else value.producer()
+    if node is None or node.op_type != "MatMul":
+        return False
+    return not any(work.facts.get(operand).constant for operand in node.inputs)
+
+
+def _divisor(work: Workspace, node: ir.Node, scale: ir.Value) -> str:
+    """Why a quotient is no product with a finite number, or ""."""
+    if node.op_type != "Div":
+        return ""
+    array = work.facts.get(scale).array
+    if array is None:
+        return f"whether '{label(node)}' divides by zero is not known"
+    return "" if np.all(array) else f"'{label(node)}' divides by zero"
 
 
 def _writers(work: Workspace, value: ir.Value, axes: tuple[int, ...]) -> tuple[list[Writer], list[ir.Value]]:
@@ -147,8 +175,8 @@ def _writers(work: Workspace, value: ir.Value, axes: tuple[int, ...]) -> tuple[l
     return writers, between
 
 
-def _scale_constant(work: Workspace, writer: Writer, scale: ir.Value) -> None:
-    """W -> W * s, s along the channels of W, or a number."""
+def _scale_constant(work: Workspace, writer: Writer, scale: ir.Value, operator: str) -> None:
+    """W -> W * s or W / s, s along the channels of W, or a number."""
     constant = writer.node.inputs[writer.index]
     assert constant is not None and writer.node.graph is not None
     shape = work.facts.get(constant).shape
@@ -158,6 +186,6 @@ def _scale_constant(work: Workspace, writer: Writer, scale: ir.Value) -> None:
     b = work.builder(writer.node.graph)
     row = [size if axis in axes else 1 for axis, size in enumerate(shape)]
     factor = b.op("Reshape", scale, b.constant(np.array(row, np.int64)))
-    new = b.op("Mul", constant, factor)
+    new = b.op(operator, constant, factor)
     work.place(b, writer.node)
     writer.node.replace_input_with(writer.index, new)

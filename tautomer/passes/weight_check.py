@@ -65,20 +65,24 @@ def unfit(work: Workspace, value: ir.Value, growth: float = 2.0) -> str:
     return ""
 
 
-def vanishing(work: Workspace, value: ir.Value, scale: ir.Value) -> str:
+def vanishing(work: Workspace, value: ir.Value, least: float) -> str:
     """Why a matrix in float16 may not be scaled ahead, or "": times the smallest number it is subnormal."""
-    fact, expression = work.facts.get(value), expression_behind(work, scale)
-    if fact.dtype != ir.DataType.FLOAT16 or isinstance(expression, str) or len(fact.shape or ()) < 2:
+    fact = work.facts.get(value)
+    if fact.dtype != ir.DataType.FLOAT16 or len(fact.shape or ()) < 2 or least >= 1.0:
         return ""
-    least = 1.0
-    for name in expression.sources:
+    if largest_of(work, value) * least >= float(np.finfo(np.float16).tiny):
+        return ""
+    return f"'{printable(value.name or '')}' times {least:.3g} would lose digits in FLOAT16"
+
+
+def least_of(work: Workspace, value: ir.Value) -> float:
+    """The smallest number that stored constants behind a constant multiply by, zeros left out; at most 1."""
+    expression, least = expression_behind(work, value), 1.0
+    for name in () if isinstance(expression, str) else expression.sources:
         if not work.is_valueless(name):
             numbers = np.abs(np.asarray(work.sources[name].numpy()).astype(np.float64))
             least *= float(np.min(numbers[numbers > 0], initial=1.0))
-    largest = largest_of(work, value)
-    if largest * least >= float(np.finfo(np.float16).tiny):
-        return ""
-    return f"'{printable(value.name or '')}' times {least:.3g} would lose digits in FLOAT16"
+    return least
 
 
 def largest_of(work: Workspace, value: ir.Value) -> float:

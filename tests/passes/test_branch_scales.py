@@ -140,3 +140,51 @@ def test_a_number_behind_a_linear_map_goes_into_weight_and_bias() -> None:
     body = "q = MatMul (x, w)\n p = Add (q, c)\n o = Mul (p, g)\n r = Mul (o, s)\n y = Tanh (r)"
     result = optimized(body, "float[2, 3, 6]")
     assert operators(result)["Mul"] == 0 and isinstance(result.model, ir.Model)
+
+
+HEAD = "h = MatMul (x, w)\n a = Add (h, c)\n k = Div (a, s)\n y = Softmax <axis = -1> (k)"
+TOKENS = "float[2, 3, 6]"
+
+
+@pytest.mark.parametrize("temperature", [0.7, 3.0, -2.0])
+def test_the_temperature_of_a_softmax_goes_into_the_head(temperature: float) -> None:
+    found = operators(optimized(HEAD, TOKENS, s=np.array([temperature], np.float32)))
+    assert found == {"MatMul": 1, "Add": 1, "Softmax": 1}
+
+
+def test_temperatures_per_channel_go_into_the_head() -> None:
+    assert operators(optimized(HEAD.replace("s)", "g)"), TOKENS))["Div"] == 0
+
+
+def test_a_temperature_that_comes_with_the_call_stays() -> None:
+    assert operators(optimized(HEAD.replace("s)", "given)"), f"float[1] given, {TOKENS}"))["Div"] == 1
+
+
+TEMPERATURES = {
+    "zero": (HEAD, np.float32, 0.0, "divides by zero"),
+    "digits": (HEAD, np.float16, 6e4, "would lose digits in FLOAT16"),
+    "range": (HEAD, np.float16, 1e-5, "beyond FLOAT16"),
+}
+
+
+@pytest.mark.parametrize("name", TEMPERATURES)
+def test_temperatures_that_weights_cannot_take_stay(name: str) -> None:
+    body, dtype, size, reason = TEMPERATURES[name]
+    image = TOKENS.replace("float", np.dtype(dtype).name.replace("32", ""))
+    result = optimized(body, image, dtype, s=np.array([size], dtype))
+    assert operators(result)["Div"] == 1 and any(reason in each for each in missed(result))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "h = MatMul (x, w)\n t1 = Transpose <perm = [0, 2, 1]> (h)\n p = MatMul (x, t1)\n k = Div (p, s)\n"
+        " y = Softmax (k)",
+        "h = MatMul (x, w)\n k = Div (s, h)\n y = Softmax (k)",
+        "h = MatMul (x, w)\n k = Div (h, s)\n l = Tanh (h)\n y = Add (k, l)",
+    ],
+    ids=["of scores", "the dividend", "logits read elsewhere"],
+)
+def test_quotients_that_are_no_scale_of_a_linear_map_stay(body: str) -> None:
+    result = optimized(body, TOKENS)
+    assert operators(result)["Div"] == 1
