@@ -1,10 +1,10 @@
-"""fold scale: (x W + b) * s  ->  x (W diag(s)) + b * s, for a constant s; and / s  ->  x (W diag(1/s)) + b / s.
+"""fold scale: (x W + b) * s  ->  x (W diag(s)) + b * s, for a constant s, and the same with / for *.
 
 One number per channel (LayerScale) or one for all (SkipInit, the alpha of NFNets, Fixup, the temperature of a
-softmax head, of either sign). Condition: a divisor has no zeros; all that lies between the product and the constants is linear and has no other reader; in float16 W diag(s) keeps its
-digits. It saves a pass over the tensor, and a stream whose writers end in a scale could not be centred: the
-mean of C W x * s is not zero, that of C (W diag(s)) x is. A zero s gives zero weights: the branch stays, as
-what it reads may be infinite.
+softmax, of either sign). Condition: all that lies between the product and the constants is linear and has no
+other reader; a divisor has no zeros; in float16 W diag(s) keeps its digits. It saves a pass over the tensor,
+and a stream whose writers end in a scale could not be centred: the mean of C W x * s is not zero, that of
+C (W diag(s)) x is. A zero s gives zero weights: the branch stays, as what it reads may be infinite.
 """
 
 from __future__ import annotations
@@ -36,13 +36,9 @@ class FoldScale:
         remarks = []
         for node in _products(work):
             shape = work.facts.get(node.outputs[0]).shape
-            for index in (0, 1):
+            for index in (0, 1) if node.op_type == "Mul" else (0,):
                 axes = _channels(work, node, 1 - index)
-                if (
-                    (node.op_type == "Div" and index)
-                    or axes is None
-                    or work.facts.get(node.inputs[index]).shape != shape
-                ):
+                if axes is None or work.facts.get(node.inputs[index]).shape != shape:
                     continue
                 value, scale = node.inputs[index], node.inputs[1 - index]
                 assert value is not None and scale is not None
@@ -99,8 +95,8 @@ def _products(work: Workspace) -> list[ir.Node]:
 def _channels(work: Workspace, node: ir.Node, index: int) -> tuple[int, ...] | None:
     """The axis of the product along which this operand, a constant, varies: none for a number.
 
-    A number between two matrix products is left there, and a divisor of scores: runtimes scale a product of two
-    activations for nothing.
+    A number between two matrix products is left there, and one that divides a product of activations, as
+    scores of attention: runtimes scale a product for nothing.
     """
     fact, out = work.facts.get(node.inputs[index]), work.facts.get(node.outputs[0]).shape
     if not fact.constant or fact.shape is None or out is None or fact.dtype is None:
