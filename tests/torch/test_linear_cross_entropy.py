@@ -110,7 +110,7 @@ def test_a_second_backward_pass_gives_the_same_gradient() -> None:
 
 def test_it_is_an_operator_that_torch_can_compile() -> None:
     x, weight, _, target = operands(torch.float64)
-    numbers = 0.1, -100, 0.0, 1, [True, True, False]
+    numbers = 0.1, -100, 0.01, True, 1, [True, True, False]
     checks = "test_schema", "test_autograd_registration", "test_faketensor"
     operator = torch.ops.tautomer.linear_cross_entropy_v1
     torch.library.opcheck(operator, (x, weight, target, None, *numbers), test_utils=checks)
@@ -131,7 +131,8 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_has_all_logits() -> None:
     x, weight, _, target = operands(rows=200)
     with Largest() as seen, torch.no_grad():
-        implementation._chunked(x, weight, target, None, torch.ones(200), 0.0, -100, 0.0, [True, True, False])
+        ones, wanted = torch.ones(200), [True, True, False]
+        implementation._chunked(x, weight, target, None, ones, None, 0.0, -100, 0.0, wanted)
     assert seen.elements == max(x.numel(), weight.numel()) < 200 * WORDS // 3
 
 
@@ -150,6 +151,28 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], said: str) -> None
     x, weight, _, target = operands()
     with pytest.raises(InputError, match=said):
         linear_cross_entropy(**{"x": x, "weight": weight, "target": target, **change})
+
+
+def with_z_loss(logits: torch.Tensor, target: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    """As training code writes it: z-loss counts targets that are ignored."""
+    shifted = logits.view(-1, WORDS)
+    loss = functional.cross_entropy(shifted, target.view(-1), reduction=reduction)
+    squares = torch.logsumexp(shifted, dim=-1).pow(2)
+    return loss + 1e-2 * (squares.sum() if reduction == "sum" else squares.mean())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_z_loss_of_all_rows_counts_those_that_are_ignored(reduction: str) -> None:
+    x, weight, bias, target = operands(torch.float64)
+    loss = linear_cross_entropy(x, weight, target, bias, z_loss=1e-2, z_of_all=True, reduction=reduction)
+    exact = with_z_loss(functional.linear(x, weight, bias), target, reduction)
+    torch.testing.assert_close(loss, exact, rtol=1e-13, atol=0)
+    expected = torch.autograd.grad(exact, (x, weight, bias))
+    for _ in range(2):  # the second pass computes its gradient anew
+        found = torch.autograd.grad(loss, (x, weight, bias), retain_graph=True)
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+    nothing = torch.full_like(target, -100)
+    assert linear_cross_entropy(x, weight, nothing, z_loss=1e-2, z_of_all=True).isnan()  # as torch
 
 
 class Head(torch.nn.Module):
@@ -193,6 +216,37 @@ def test_a_training_step_has_the_loss_and_gradients_of_torch(monkeypatch: pytest
         torch.testing.assert_close(one, other)
 
 
+Z_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "mean": with_z_loss,
+    "sum": lambda y, t: with_z_loss(y, t, "sum"),
+    "product, of logits before they are shaped": lambda y, t: (
+        ((z := torch.logsumexp(y, -1)) * z * (2.0 / 100)).mean()
+        + functional.cross_entropy(y.view(-1, WORDS), t.view(-1), label_smoothing=0.1)
+    ),
+    "with alpha": lambda y, t: torch.add(
+        functional.cross_entropy(y.view(-1, WORDS), t.view(-1)), y.logsumexp(2).square().mean(), alpha=0.1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", Z_LOSSES)
+def test_a_z_loss_is_computed_with_its_cross_entropy(name: str) -> None:
+    generator = torch.Generator().manual_seed(4)
+    x, tokens = torch.randn(2, 9, WIDTH, generator=generator), torch.arange(18).view(2, 9)
+    tokens[0, :4] = -100
+    graph = torch.export.export(Head(Z_LOSSES[name]), (x, tokens)).module()
+    parameters = tuple(graph.parameters())
+    expected = graph(x, tokens)
+    gradients = torch.autograd.grad(expected, parameters)
+    (remark,) = use_cross_entropy(graph, ())
+    assert (
+        remark.kind == "passed" and "logsumexp" not in graph.code and "cross_entropy_loss" not in graph.code
+    )
+    loss = graph(x, tokens)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, parameters), gradients)
+
+
 LOG_PROBABILITIES: dict[str, Callable[..., torch.Tensor]] = {
     "nll loss": lambda y, t: functional.nll_loss(functional.log_softmax(y.view(-1, WORDS), -1), t.view(-1)),
     "chosen tokens": lambda y, t: torch.log_softmax(y, 2).gather(-1, t.unsqueeze(-1)).squeeze(-1),
@@ -228,6 +282,36 @@ MISSES: dict[str, tuple[Callable[..., Any], str]] = {
         "stands between",
     ),
 }
+
+
+def z_of(logits: torch.Tensor) -> torch.Tensor:
+    return 1e-2 * torch.logsumexp(logits, -1).square().mean()
+
+
+def beside(z: Callable[[torch.Tensor, torch.Tensor], Any]) -> Callable[..., Any]:
+    """A cross-entropy with something of its logits added to it."""
+
+    def after(logits: torch.Tensor, tokens: torch.Tensor) -> Any:
+        rows = logits.view(-1, WORDS)
+        return functional.cross_entropy(rows, tokens.view(-1)) + z(rows, tokens.view(-1))
+
+    return after
+
+
+MISSES |= {
+    "a z-loss of rows that are shifted away": (lambda y, t: next_token(y, t) + z_of(y), "takes rows that it"),
+    "a z-loss that is read elsewhere": (
+        lambda y, t: (functional.cross_entropy(w := y.view(-1, WORDS), t.view(-1)) + (z := z_of(w)), z),
+        "of its z-loss is read elsewhere",
+    ),
+    "a normaliser of columns": (beside(lambda y, t: y.logsumexp(0).square().mean()), "no square of a log"),
+    "a normaliser that is not squared": (beside(lambda y, t: y.logsumexp(-1).mean()), "no square of a log"),
+    "a sum beside a mean": (beside(lambda y, t: y.logsumexp(-1).square().sum()), "reduced in another way"),
+    "a z-loss of targets that count": (
+        beside(lambda y, t: (y.logsumexp(-1).square() * (t != -100)).mean()), "read elsewhere"
+    ),
+    "a factor that is given": (beside(lambda y, t: z_of(y) * t.sum()), "read elsewhere"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISSES)

@@ -3,6 +3,7 @@
     cross_entropy(move(linear(x, W, b)), target)  ->  tautomer.linear_cross_entropy(move(x), W, target, b)
     nll_loss(log_softmax(...), target)            ->  the same
     gather(log_softmax(...), -1, i)               ->  its losses by row, negated; in inference
+    cross_entropy(...) + c * its z-loss           ->  tautomer.linear_cross_entropy(..., z_loss=c)
 
 Condition: nothing else reads the logits; what stands between only moves rows, as shifting tokens by one does;
 targets are indices without weights of classes; and there are enough logits that passes over them cost more
@@ -12,7 +13,7 @@ than computing them in chunks. Losses by row are left alone in training, which w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from operator import getitem
 from typing import Any
@@ -22,6 +23,7 @@ from torch import fx
 
 from tautomer.remarks import Remark
 from tautomer.runtime.torch.linear_cross_entropy import NAME
+from tautomer.runtime.torch.z_loss_use import ZLoss, z_loss_beside
 
 RULE = "linear cross-entropy"
 LEAST = 1 << 24
@@ -50,6 +52,7 @@ def use_cross_entropy(graph: fx.GraphModule, inputs: Sequence[Any]) -> list[Rema
         loss = _loss(node)
         if loss is None:
             continue
+        loss = _with_z_loss(loss)
         moves, reason = _moves(loss)
         reason = reason or _obstacle(loss, moves[-1], node in training)
         if reason:
@@ -77,6 +80,8 @@ class _Loss:
         weight: of classes, or None.
         numbers: label_smoothing and ignore_index.
         reduction: as torch numbers it.
+        z: its z-loss.
+        fork: of its logits and what moves their rows, the node that the z-loss reads.
     """
 
     node: fx.Node
@@ -85,6 +90,8 @@ class _Loss:
     weight: Any
     numbers: tuple[float, int]
     reduction: int
+    z: ZLoss | None = None
+    fork: fx.Node | None = None
 
 
 def _loss(node: fx.Node) -> _Loss | None:
@@ -113,13 +120,34 @@ def _loss(node: fx.Node) -> _Loss | None:
     return _Loss(node, source.args[0], index, None, (0.0, _NOTHING), 0)
 
 
+def _with_z_loss(loss: _Loss) -> _Loss:
+    """The loss with the z-loss of its own logits that is added to it."""
+    z = z_loss_beside(loss.node, loss.reduction)
+    if z is None:
+        return loss
+    fork: Any = z.lse.args[0]
+    while isinstance(fork, fx.Node) and len(fork.users) == 1 and fork.target in (*_SIZED, *_SAME):
+        fork = fork.args[0]
+    node, width = loss.logits, z.lse.args[0].meta["val"].shape[-1]  # type: ignore[union-attr]
+    while isinstance(node, fx.Node) and node.target in (*_SIZED, *_SAME, aten.slice.Tensor):
+        if node is fork:
+            break
+        node = node.args[0]
+    same = node is fork and isinstance(fork, fx.Node) and fork.meta["val"].shape[-1] == width
+    return replace(loss, z=z, fork=fork) if same else loss
+
+
 def _moves(loss: _Loss) -> tuple[list[fx.Node], str]:
     """The nodes from the logits of a loss back to their linear map, the last one; or why there is none."""
     node, found = loss.logits, list[fx.Node]()
     while isinstance(node, fx.Node):
         found.append(node)
-        if len(node.users) > 1:
+        if len(node.users) > (2 if node is loss.fork else 1):
             return found, f"'{node.name}', its logits, are read elsewhere, too"
+        if node is loss.fork and loss.z is not None and loss.z.obstacle:
+            return found, loss.z.obstacle
+        if node is loss.fork and any(move.target is aten.slice.Tensor for move in found[:-1]):
+            return found, "its z-loss takes rows that it does not take itself"
         if node.target is aten.linear.default:
             return found, ""
         held, source = node.meta.get("val"), node.args[0] if node.args else None
@@ -200,7 +228,8 @@ def _place(graph: fx.Graph, loss: _Loss, moves: Sequence[fx.Node], training: set
     wanted = [one in training for one in (x, weight, bias)]
     width = x.meta["val"].shape[-1]
     operator = getattr(torch.ops.tautomer, NAME.partition("::")[2]).default
-    with graph.inserting_before(loss.node):
+    last = loss.node if loss.z is None else loss.z.total
+    with graph.inserting_before(last):
 
         def new(target: Any, *args: Any, **kwargs: Any) -> fx.Node:
             made = graph.call_function(target, args, kwargs)
@@ -216,10 +245,11 @@ def _place(graph: fx.Graph, loss: _Loss, moves: Sequence[fx.Node], training: set
             x = new(target, x, *rest, **move.kwargs)
         rows, index = new(aten.reshape.default, x, [-1, width]), new(aten.reshape.default, loss.target, [-1])
         smoothing, ignored = loss.numbers
-        several = new(operator, rows, weight, index, bias, smoothing, ignored, 0.0, loss.reduction, wanted)
+        z = (0.0, False) if loss.z is None else (loss.z.factor, True)
+        several = new(operator, rows, weight, index, bias, smoothing, ignored, *z, loss.reduction, wanted)
         made = new(getitem, several, 0)
         if loss.node.target is aten.gather.default:
             made = new(aten.reshape.default, new(aten.neg.default, made), loss.node.meta["val"].shape)
-    made.meta = {**loss.node.meta}
-    loss.node.replace_all_uses_with(made)
-    graph.erase_node(loss.node)
+    made.meta = {**last.meta}
+    last.replace_all_uses_with(made)
+    graph.erase_node(last)

@@ -22,7 +22,7 @@ from tautomer.errors import InputError
 
 NAME = "tautomer::linear_cross_entropy_v1"
 _GRADIENT = "tautomer::linear_cross_entropy_gradient_v1"
-_NUMBERS = "float label_smoothing, int ignore_index, float z_loss"
+_NUMBERS = "float label_smoothing, int ignore_index, float z_loss, bool z_of_all"
 _TENSORS = "Tensor x, Tensor weight, Tensor target, Tensor? bias"
 _REDUCTIONS = ("none", "mean", "sum")  # as torch numbers them
 
@@ -41,6 +41,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
     z_loss: float = 0.0,
+    z_of_all: bool = False,
     reduction: str = "mean",
 ) -> torch.Tensor:
     """F.cross_entropy(F.linear(x, weight, bias), target) without the tensor of logits.
@@ -51,8 +52,9 @@ def linear_cross_entropy(
         target: (...), int64: indices of the vocabulary, or `ignore_index`.
         bias: (vocabulary,), or None.
         label_smoothing: the part of the target that all of the vocabulary share.
-        ignore_index: targets that count for nothing; their rows are not looked at.
+        ignore_index: targets that count for nothing; their rows are not looked at, but for `z_of_all`.
         z_loss: the factor of the squared logarithm of the normaliser, which keeps it near 1.
+        z_of_all: whether ignored targets have a z-loss, too; its mean is over all rows then.
         reduction: "mean" over the targets that count, "sum", or "none".
 
     Returns:
@@ -70,7 +72,7 @@ def linear_cross_entropy(
     ahead = torch.is_grad_enabled() and reduction != "none"
     wanted = [ahead and operand is not None and operand.requires_grad for operand in operands]
     rows = x.reshape(-1, x.shape[-1]), weight, target.reshape(-1), bias
-    numbers = label_smoothing, ignore_index, z_loss
+    numbers = label_smoothing, ignore_index, z_loss, z_of_all
     loss: torch.Tensor = _forward(*rows, *numbers, _REDUCTIONS.index(reduction), wanted)[0]
     return loss.reshape(target.shape) if reduction == "none" else loss
 
@@ -113,28 +115,39 @@ def _forward(
     label_smoothing: float,
     ignore_index: int,
     z_loss: float,
+    z_of_all: bool,
     reduction: int,
     wanted: Sequence[bool],
 ) -> tuple[torch.Tensor, ...]:
     """The loss, and the gradients of x, W and b that are wanted, for a gradient of 1 of the loss."""
-    counted = int((target != ignore_index).sum()) if _REDUCTIONS[reduction] == "mean" else 1
-    each = torch.full(target.shape, 1.0 / counted if counted else 0.0, dtype=_wide(x), device=x.device)
+    kind, counted = _REDUCTIONS[reduction], target != ignore_index
+    wide = torch.ones((), dtype=_wide(x), device=x.device)
+    each, of_z = _factors(wide, counted, kind, z_of_all)
     numbers = label_smoothing, ignore_index, z_loss
-    losses, *gradients = _chunked(x, weight, target, bias, each, *numbers, wanted)
-    loss = (
-        losses
-        if _REDUCTIONS[reduction] == "none"
-        else losses.sum() / counted
-        if counted
-        else losses.sum() / 0.0
-    )
+    losses, *gradients = _chunked(x, weight, target, bias, each, of_z, *numbers, wanted)
+    loss = losses if kind == "none" else losses.sum()
+    if kind == "mean" and not counted.any():
+        loss = loss * torch.nan  # as torch: a mean of nothing
     return loss.to(x.dtype), *gradients
+
+
+def _factors(
+    of_loss: torch.Tensor, counted: torch.Tensor, reduction: str, z_of_all: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The gradients of each row's cross-entropy, and of its z-loss where that is another one."""
+    total = counted.sum().clamp(min=1) if reduction == "mean" else 1
+    each = (of_loss / total).expand(counted.shape) * counted
+    if not z_of_all:
+        return each, None
+    rows = max(1, len(counted)) if reduction == "mean" else 1
+    return each, (of_loss / rows).expand(counted.shape)
 
 
 @torch.library.custom_op(
     _GRADIENT,
     mutates_args=(),
-    schema=f"({_TENSORS}, Tensor factors, {_NUMBERS}, bool[] wanted) -> (Tensor, Tensor, Tensor)",
+    schema=f"({_TENSORS}, Tensor factors, Tensor? of_z, {_NUMBERS}, bool[] wanted)"
+    " -> (Tensor, Tensor, Tensor)",
 )
 def _gradient(
     x: torch.Tensor,
@@ -142,14 +155,17 @@ def _gradient(
     target: torch.Tensor,
     bias: torch.Tensor | None,
     factors: torch.Tensor,
+    of_z: torch.Tensor | None,
     label_smoothing: float,
     ignore_index: int,
     z_loss: float,
+    z_of_all: bool,
     wanted: Sequence[bool],
 ) -> tuple[torch.Tensor, ...]:
     """The gradients of x, W and b for a gradient of each row's loss."""
     each = factors.to(_wide(x))
-    return _chunked(x, weight, target, bias, each, label_smoothing, ignore_index, z_loss, wanted)[1:]
+    own = None if of_z is None else of_z.to(_wide(x))
+    return _chunked(x, weight, target, bias, each, own, label_smoothing, ignore_index, z_loss, wanted)[1:]
 
 
 def _chunked(
@@ -158,15 +174,16 @@ def _chunked(
     target: torch.Tensor,
     bias: torch.Tensor | None,
     factors: torch.Tensor,
+    of_z: torch.Tensor | None,
     label_smoothing: float,
     ignore_index: int,
     z_loss: float,
     wanted: Sequence[bool],
 ) -> tuple[torch.Tensor, ...]:
-    """The losses of all rows, and the wanted gradients of their sum weighted by the factors."""
+    """The losses of all rows times their factors, and the wanted gradients of the sum of these."""
     counts = target != ignore_index
-    all_count = bool(counts.all())
-    kept = None if all_count else counts.nonzero()[:, 0]
+    kept = None if of_z is not None or bool(counts.all()) else counts.nonzero()[:, 0]
+    target = target if of_z is None else target.where(counts, 0)
     h, y, each = (one if kept is None else one[kept] for one in (x, target, factors))
     losses = torch.empty(len(y), dtype=_wide(x), device=x.device)
     of_x = torch.empty_like(h) if wanted[0] else x.new_empty(0)
@@ -184,9 +201,8 @@ def _chunked(
         for first in range(0, len(part), rows_of_block):
             block = slice(first, first + rows_of_block)
             own = slice(start + first, start + min(first + rows_of_block, len(part)))
-            losses[own] = _rows(
-                logits[block], y[own], each[own] if any(wanted) else None, label_smoothing, z_loss
-            )
+            both = each[own], each[own] if of_z is None else of_z[own]
+            losses[own] = _rows(logits[block], y[own], both, label_smoothing, z_loss, any(wanted))
         if wanted[0]:
             torch.mm(logits, weight, out=of_x[start : start + step])
         if wanted[1]:
@@ -202,22 +218,27 @@ def _chunked(
 def _rows(
     logits: torch.Tensor,
     target: torch.Tensor,
-    factors: torch.Tensor | None,
+    factors: tuple[torch.Tensor, torch.Tensor],
     label_smoothing: float,
     z_loss: float,
+    gradient: bool,
 ) -> torch.Tensor:
-    """The losses of some rows; with factors, their logits become the gradient of the weighted losses."""
+    """The weighted losses of some rows; with `gradient`, their logits become that of these losses.
+
+    The factors are those of cross-entropy and of the z-loss.
+    """
     z, index = logits.to(_wide(logits)), target[:, None]
+    each, of_z = (one[:, None] for one in factors)
     largest = z.amax(1, keepdim=True)
     picked = z.gather(1, index)
     mean = z.mean(1, keepdim=True) if label_smoothing else 0.0
     z = z.sub_(largest).exp_()
     total = z.sum(1, keepdim=True)
     lse = largest + total.log()
-    losses = lse - (1.0 - label_smoothing) * picked - label_smoothing * mean + z_loss * lse * lse
-    if factors is not None:
-        each = factors[:, None]
-        z.mul_(each * (1.0 + 2.0 * z_loss * lse) / total)
+    losses = each * (lse - (1.0 - label_smoothing) * picked - label_smoothing * mean)
+    losses = losses + of_z * (z_loss * lse * lse) if z_loss else losses
+    if gradient:
+        z.mul_((each + of_z * (2.0 * z_loss * lse)) / total)
         if label_smoothing:
             z.sub_(each * (label_smoothing / z.shape[1]))
         z.scatter_add_(1, index, each * (label_smoothing - 1.0))
@@ -249,6 +270,7 @@ def _(
     smoothing: Any,
     ignored: Any,
     z: Any,
+    z_of_all: Any,
     reduction: int,
     wanted: Any,
 ) -> Any:
@@ -263,9 +285,11 @@ def _(
     target: Any,
     bias: Any,
     factors: Any,
+    of_z: Any,
     smoothing: Any,
     ignored: Any,
     z: Any,
+    z_of_all: Any,
     wanted: Any,
 ) -> Any:
     return _empty(x, weight, wanted)
@@ -293,14 +317,11 @@ def _backward(ctx: Any, of_loss: torch.Tensor, *_: Any) -> tuple[Any, ...]:
         found = [one.mul_(of_loss) if owned else one * of_loss for one in ahead]
         del ahead
     else:
-        smoothing, ignored, z = ctx.numbers
-        each = of_loss
-        if ctx.reduction != "none":
-            counted = (target != ignored).sum() if ctx.reduction == "mean" else 1
-            each = (of_loss / counted).expand(target.shape)
-        found = list(_gradient(x, weight, target, bias, each, smoothing, ignored, z, needed))
+        ignored, z_of_all = ctx.numbers[1], ctx.numbers[3]
+        each = _factors(of_loss, target != ignored, ctx.reduction, z_of_all)
+        found = list(_gradient(x, weight, target, bias, *each, *ctx.numbers, needed))
     of_x, of_weight, of_bias = (one if need else None for one, need in zip(found, needed, strict=True))
-    return of_x, of_weight, None, of_bias, None, None, None, None, None
+    return of_x, of_weight, None, of_bias, None, None, None, None, None, None
 
 
 _forward.register_autograd(_backward, setup_context=_setup)
