@@ -49,6 +49,7 @@ class Terms:
     Attributes:
         form: what the operator computes.
         numbers: those of its attributes.
+        after: what the weights of a query are multiplied or divided by, and so its result.
 
     Raises:
         Unfit: there is no form for it.
@@ -62,7 +63,8 @@ class Terms:
         self._shapes = here, there
         self._by_position = ByPosition(op.causal)
         self._read: list[_Mask] = []
-        self._times: list[ir.Value] = []
+        self._factors: list[tuple[str, ir.Value]] = []
+        self.after: list[tuple[str, ir.Value]] = []
         self._sink: ir.Value | None = None
         self._fills: list[float] = [-math.inf] if op.causal else []
         for role, value in op.leaves:
@@ -99,10 +101,22 @@ class Terms:
             self._added(value)
         elif role == "subtracts":
             self._read.append(_Mask(value, negative=True))
-        elif role == "times":
-            self._times.append(value)
+        elif role in ("times", "over"):
+            self._factors.append(("Mul" if role == "times" else "Div", value))
+        elif role in ("gains", "shares"):
+            self._behind("Mul" if role == "gains" else "Div", value)
         elif role == "sink":
             self._sink = value
+
+    def _behind(self, operator: str, value: ir.Value) -> None:
+        """A factor of each query's weights is one of its result: (d w) v = d (w v)."""
+        found = self._masks.contents(value) if operator == "Div" else None
+        if operator == "Div" and (found is None or not all(np.all(x) for x in found)):
+            raise Unfit(f"whether '{value.name}', which divides weights, has zeros is not known")
+        shape = self._work.facts.get(value).shape
+        if shape is None or not _broadcasts(shape, self._shapes[0]):
+            raise Unfit(f"'{value.name}', a factor of weights, does not go with the result")
+        self.after.append((operator, value))
 
     def _boolean(self, value: ir.Value, keeps: bool, fill: float) -> None:
         if fill > REMOVES:
@@ -234,14 +248,14 @@ class Terms:
         for value in (q.value, k.value, v.value):
             if work.facts.get(value).dtype != kind:
                 raise Unfit(f"'{value.name}' has another element type than the result")
-        if self._times and q.layout != "h":
+        if self._factors and q.layout != "h":
             left, letters[0] = op.left, "h"
             self.numbers["scale"] /= q.factor
         left = work.now(left)
-        for value in self._times:
+        for operator, value in self._factors:
             if work.facts.get(value).dtype != kind:
-                raise Unfit(f"'{value.name}', which multiplies scores, has another element type than q")
-            left = builder.op("Mul", left, work.now(value))
+                raise Unfit(f"'{value.name}', a factor of scores, has another element type than q")
+            left = builder.op(operator, left, work.now(value))
         inputs = [left, work.now(k.value), work.now(v.value)]
         if self._mask is not None:
             inputs.append(self._mask_operand(builder, kind))

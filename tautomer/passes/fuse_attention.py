@@ -152,6 +152,10 @@ class _Fusion:
             if op.weights.factor != 1.0:
                 assert kind is not None
                 new = builder.op("Mul", new, builder.scalar(op.weights.factor, kind))
+            for name, value in terms.after:
+                if work.facts.get(value).dtype != kind:
+                    raise Unfit(f"'{value.name}', a factor of weights, has another element type than q")
+                new = builder.op(name, new, work.now(value))
             work.declare(function_of_attention(operator, work.version))
             shapes = tuple(work.facts.get(value).shape for value in inputs)
             key = (operator.name, tuple(numbers.items()), op.weights, op.key, shapes)
@@ -194,6 +198,7 @@ class _Fusion:
                 turned is not None
                 and list(turned) == _TURNED
                 and layout == "h"
+                and not self.terms.after
                 and user.graph is op.node.graph
             ):
                 y, layout = user.outputs[0], "n"

@@ -1,6 +1,7 @@
 """From scores to weights: which score function, numbers and masks a cone between two products is.
 
-    weights = f(cap(scores * times * scale) + bias + masks) * factor,  cap(s) = softcap * tanh(s / softcap)
+    weights = f(cap(scores * times / over * scale) + bias + masks) * factor * gains / shares
+    cap(s) = softcap * tanh(s / softcap)
 
 Proposed: every reading of the cone's numbers, and every part that a tensor entering the cone may play.
 Confirmed: on random scores and tensors, all rows and twice.
@@ -22,11 +23,26 @@ from numpy.typing import NDArray
 from tautomer.patterns.evaluation import FLOAT64, Program
 from tautomer.patterns.score_functions import SCORE_FUNCTIONS, ScoreFunction, weights_of
 
-Role = Literal["keeps", "removes", "adds", "subtracts", "times", "sink", "zeroes", "keys", "offset"]
+Role = Literal[
+    "keeps",
+    "removes",
+    "adds",
+    "subtracts",
+    "zeroes",
+    "times",
+    "over",
+    "gains",
+    "shares",
+    "sink",
+    "keys",
+    "offset",
+]
 """What a tensor does: a boolean that keeps or removes keys; numbers that are added to scores or subtracted,
-multiply those of a query (before all else), are the score of one more key, zero weights before they are
-summed, say how many keys a query has, or are subtracted before a second weight."""
-_ROWWISE = ("times", "sink", "keys", "offset")  # one number for each query
+zero weights before they are summed, multiply or divide the scores of a query (before all else) or its weights
+(behind all else), are the score of one more key, say how many keys a query has, or are subtracted before a
+second weight."""
+_FACTORS: tuple[Role, ...] = ("times", "over", "gains", "shares")
+_ROWWISE = (*_FACTORS, "sink", "keys", "offset")  # one number for each query
 
 _TOLERANCE = 1e-9  # float64 rounding of a softmax row
 _LARGEST_NUMBER = 1e4
@@ -85,6 +101,9 @@ class Leaf:
             "adds": True,
             "subtracts": "Sub" in ops,
             "times": column and "Concat" not in ops,
+            "over": column and "Div" in ops and "Concat" not in ops,
+            "gains": column and "Mul" in ops,
+            "shares": column and "Div" in ops,
             "keys": column and "Pow" in ops,
             "offset": column and "Pow" in ops,
         }
@@ -247,6 +266,8 @@ class _Trial:
         total = part(self.scores)
         for x in parts("times"):
             total = total * x
+        for x in parts("over"):
+            total = total / x
         total = total * scale
         if weights.softcap:
             total = weights.softcap * np.tanh(total / weights.softcap)
@@ -259,7 +280,7 @@ class _Trial:
             for x in parts(role):
                 total = np.where(x != 0, total, -np.inf)
         with np.errstate(all="ignore"):
-            return weights_of(
+            found = weights_of(
                 FLOAT64,
                 weights.function,
                 total,
@@ -268,6 +289,11 @@ class _Trial:
                 offset=next(parts("offset"), 1.0),
                 power=weights.power,
             )
+            for x in parts("gains"):
+                found = found * x
+            for x in parts("shares"):
+                found = found / x
+        return found
 
 
 def _content(leaf: Leaf, role: Role, keys: int, rng: np.random.Generator) -> Any:
@@ -277,8 +303,8 @@ def _content(leaf: Leaf, role: Role, keys: int, rng: np.random.Generator) -> Any
         if leaf.shape:
             mask[..., 0] = True
         return mask.astype(np.float64) if role == "zeroes" else mask
-    if role == "times":
-        return rng.uniform(0.5, 1.5, leaf.shape)
+    if role in _FACTORS:  # of either sign: relu(t s) is t relu(s) of one
+        return rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1.0, 1.0], leaf.shape)
     if role == "keys":
         return rng.uniform(1.5, 2.5, leaf.shape) * keys  # so that the largest weight is above the offset
     if role == "offset":

@@ -64,6 +64,10 @@ def beside(s: Sketch, x: str, more: str) -> str:
     return s.Slice(shares, s.const([0]), s.const([-1]), s.const([-1]))
 
 
+def causal(s: Sketch, x: str) -> str:
+    return s.Where(s.const(TRIANGLE), x, -np.inf)
+
+
 def softplus_shares(s: Sketch, x: str) -> str:
     """log(1 + e^s) of the keys before, divided by their sum."""
     a = s.Mul(s.Softplus(x), s.const(TRIANGLE.astype(np.float32)))
@@ -114,6 +118,12 @@ WRITTEN: dict[str, tuple[Weights, str]] = {
     "sigmoid less log n": (lambda s, x: s.Sigmoid(s.Sub(x, float(np.log(LENGTH)))), "sigmoid"),
     "sigmoid less log n of each sequence": (per_sequence, "sigmoid_additive"),
     "relu over n": (lambda s, x: s.Div(s.Relu(x), float(LENGTH)), "relu"),
+    "causal relu over rows": (lambda s, x: s.Div(s.Relu(causal(s, x)), s.const(COUNTS + 1.0)), "relu_causal"),
+    "squared relu of causal scores over rows": (
+        lambda s, x: s.Pow(s.Relu(causal(s, s.Div(x, s.const(COUNTS)))), 2.0),
+        "relu2_causal",
+    ),
+    "sigmoid by rows": (lambda s, x: s.Mul(s.const(1.0 / COUNTS), s.Sigmoid(x)), "sigmoid"),
     "masked relu over n": (lambda s, x: s.Div(s.Relu(added(s, x)), float(LENGTH)), "relu_additive"),
     "squared relu over n": (lambda s, x: s.Div(s.Pow(s.Relu(x), 2.0), float(LENGTH)), "relu2"),
     "softplus of scaled scores": (with_lengths, "softplus_causal"),
@@ -185,6 +195,12 @@ MISSES = {
     "two masks by numbers": Miss(_causal_and_keys, "two masks put a number into scores"),
     "a mask after the softmax": Miss(
         lambda s, x: s.Mul(softmax(s, x), s.Cast(allowed(s), to="float32")), "no score function"
+    ),
+    "a divisor that may be zero": Miss(
+        lambda s, x: s.Div(s.Relu(x), s.input("d", (LENGTH, 1))), "has zeros is not known"
+    ),
+    "a divisor of keys": Miss(
+        lambda s, x: s.Div(s.Relu(x), s.const(COUNTS.reshape(-1) + 1.0)), "no score function that is known"
     ),
     "rounded weights": Miss(_rounded, "rounds the scores or weights"),
     "another count of keys": Miss(
