@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import markdown
+from benchmarks.rewrites_table import rewrites_table
 from tautomer.codegen.torch_operators import OPERATORS
 from tautomer.codegen.trace import trace, unsupported
 from tautomer.codegen.triton_kernel import triton_kernel
@@ -35,6 +36,19 @@ Made by `make docs` from the definitions in tautomer/patterns, the cases in test
 [add-an-operation.md](add-an-operation.md).
 
 {table}
+
+## What passes rewrite
+
+These families are computed in another way, and need no operator of their own for that. What lies between is
+replaced only where nothing else reads it.
+
+{rewrites}
+
+What has no rewrite: the Fourier head (arXiv 2410.22269), whose complex tensors do not reach ONNX, runs in its
+real form as matrix products, and its density, sum and logarithm as one kernel. The sum of the density over D
+equispaced bins is D / 2 for exact cosines, and not for stored ones, so the division by it stays. The
+spherical Z-loss (arXiv 1604.08859) leaves its sums over a row and the score of its target to the operators
+of the runtime: numbers per row have no kernel, and its form in d^2 operations, by W^T W, is not made.
 
 ## What there is for them
 
@@ -106,7 +120,9 @@ def page() -> str:
     head = ("operation", "spellings", "near misses", "lines", "kernels", "ours, us", *PEERS)
     rows = [row(one, kept["operations"]) for one in sorted(definitions(), key=lambda one: one.key)]
     measured = markdown.table(head, rows)
-    return TEXT.format(table=operations_table().rstrip(), measured=measured, facts=kept["facts"])
+    return TEXT.format(
+        table=operations_table().rstrip(), rewrites=rewrites_table(), measured=measured, facts=kept["facts"]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

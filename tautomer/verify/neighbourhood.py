@@ -45,6 +45,7 @@ _LARGEST = (
 )  # elements of few rows of a tensor beyond which a site is left to the check of the whole model
 _SIZED = ("Expand", "Reshape")  # a shape is an input
 _SEEDS = (1, 2)
+_SHRINK = 16.0  # from a positive tensor to the next
 _MOSTLY = 0.7  # of the truths in a mask
 _DRAWS = (1, 4)  # perturbations; one may miss how much an input's rounding can do
 _NO_DIGITS = 0.5  # of a row's largest element: an error that leaves nothing to compare
@@ -115,7 +116,7 @@ class Neighbourhood:
             return ""
         self.checked += 1
 
-        def compared(seed: int, weights: int | None, keeps: bool) -> Outcome:
+        def compared(seed: int, weights: int | None, keeps: bool, positive: bool) -> Outcome:
             exact = BallArithmetic()
             walk = _Walk(self.model, self._facts, shapes, exact.domain, weights)
             for index, leaf in enumerate(leaves):
@@ -123,6 +124,8 @@ class Neighbourhood:
                 content = self._random(leaves[leaf], shapes[leaf], rng)
                 told = self._facts.get(leaves[leaf]).array is not None
                 content = content if keeps or told or content.dtype != bool else ~content
+                if positive and not told and content.dtype != bool:
+                    content = (1.0 + np.abs(content)) / _SHRINK**index
                 walk.values[leaf] = _lifted(exact.domain, content)
             a, b = walk.value(old), walk.value(new)
             outcome = compare_values(exact, a, b)
@@ -135,9 +138,11 @@ class Neighbourhood:
         for seed in _SEEDS:
             try:
                 # a random weight may have no root where the stored one, a variance, has; and of keys that are
-                # all removed there is no number, so that a mask is tried both ways round
-                for keeps, weights in ((True, seed), (True, None), (False, seed)):
-                    outcome = compared(seed, weights, keeps)
+                # all removed there is no number, so that a mask is tried both ways round; and a density has
+                # a logarithm where it is positive, as a difference is of numbers that become less
+                tries = (seed, True, False), (None, True, False), (seed, False, False), (None, True, True)
+                for weights, keeps, positive in tries:
+                    outcome = compared(seed, weights, keeps, positive)
                     if outcome.different or not outcome.undecided:
                         break
             except (Unsupported, ValueError) as error:

@@ -275,3 +275,27 @@ def test_values_whose_mean_is_checked_stay(tmp_path: Any) -> None:
     result = tautomer.optimize(proto, target="kernels", norm="rms")
     assert result.verification["centred"]["norms"] == 3
     assert any(node.op_type.startswith("Rowwise") for node in result.model.graph)
+
+
+def density(m: int = 3, bins: int = 16) -> onnx.ModelProto:
+    """The density of a Fourier head in its real form, and the logarithm of its shares."""
+    frequencies = np.pi * np.arange(1, m + 1)[:, None] * (np.arange(bins) * 2 + 1 - bins) / bins
+    body = """
+        a = MatMul(re, cosines) b = Add(a, half) c = MatMul(im, sines) p = Sub(b, c)
+        total = ReduceSum<keepdims = 1>(p, last) q = Div(p, total) r = Add(q, tiny) y = Log(r)
+    """
+    constants = {
+        "cosines": np.cos(frequencies).astype(np.float32),
+        "sines": np.sin(frequencies).astype(np.float32),
+        "half": np.float32(0.5),
+        "tiny": np.float32(1e-5),
+        "last": [-1],
+    }
+    return model(body, f"(float[batch, {m}] re, float[batch, {m}] im) => (float[batch, {bins}] y)", constants)
+
+
+def test_the_density_of_a_fourier_head_is_one_kernel() -> None:
+    """Its logarithm exists for few random numbers only, among which the evidence has to find some."""
+    ops, said, result = fused(density())
+    assert ops == ["MatMul", "Add", "MatMul", "Rowwise"] and [one.kind for one in said] == ["passed"]
+    assert result.verification["verdict"] == "EQUAL"
