@@ -70,11 +70,7 @@ NOINLINE void add_by_key(const float* weights, const float* rows, int tiles, int
   for (int p = 0; p < panels; ++p)
     for (int key = 0; key < WIDTH; key += KEY_ROWS) {
       float* const to = result + (p * WIDTH + key) * stride;
-      V c[KEY_ROWS][N];
-#pragma GCC unroll 8
-      for (int r = 0; r < KEY_ROWS; ++r)
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) c[r][n] = *(const Aligned*)(to + r * stride + n * LANES);
+      V c[KEY_ROWS][N] = {};
       const float* b = rows;
       for (int t = 0; t < tiles; ++t) {
         const float* a = weights + t * ROWS * KEYS + p * WIDTH + key;
@@ -83,7 +79,7 @@ NOINLINE void add_by_key(const float* weights, const float* rows, int tiles, int
 #pragma GCC unroll 8
       for (int r = 0; r < KEY_ROWS; ++r)
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) *(Aligned*)(to + r * stride + n * LANES) = c[r][n];
+        for (int n = 0; n < N; ++n) *(Aligned*)(to + r * stride + n * LANES) += c[r][n];
     }
 }
 
@@ -128,8 +124,8 @@ INLINE void begin_backward(const Call& call, const Given& given, const Place& pl
     space.rows[row] = there ? row_of(call, place, row) : Row{0, 0, nullptr, 0.0f, 0.0f};
     space.top[row] = space.share[row] = space.delta[row] = 0.0f;
     if (there) {
-      pack_query<ROWS>(q, call.q_steps[3], call.depth, call.scale, q_to);
-      pack_query<ROWS>(dy, 1, call.width, 1.0f, dy_to);
+      pack_query<ROWS>(q, call.q_steps[3], call.depth, q_to);
+      pack_query<ROWS>(dy, 1, call.width, dy_to);
     } else {
       for (int64_t n = 0; n < call.depth; ++n) q_to[n * ROWS] = 0.0f;
       for (int64_t n = 0; n < call.width; ++n) dy_to[n * ROWS] = 0.0f;
@@ -152,8 +148,9 @@ INLINE void weights_and_slopes(const Call& call, const Backward& space, int64_t 
   const Tile& extent = space.extents[tile];
   const float start = SOFTCAP ? 0.0f : call.bias;
   float* const down = space.down;
-  scores_of<ROWS>(space.q + tile * ROWS * call.depth, space.keys, call.depth, start, scores, panels);
-  scores_of<ROWS>(space.dy + tile * ROWS * call.width, space.values, call.width, 0.0f, down, panels);
+  const float *const q = space.q + tile * ROWS * call.depth, *const dy = space.dy + tile * ROWS * call.width;
+  scores_of<ROWS>(q, space.keys, call.depth, start, call.scale, scores, panels);
+  scores_of<ROWS>(dy, space.values, call.width, 0.0f, 1.0f, down, panels);
   const bool ends = extent.inner_begin > j || extent.inner_end < j + panels * WIDTH;
   if (ADJUSTED || ends) adjust<ROWS>(call, space.rows + tile * ROWS, j, scores, panels, ends);
   for (int r = 0; r < ROWS; ++r)

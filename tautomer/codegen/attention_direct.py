@@ -13,9 +13,9 @@ DIRECT = (
     f"constexpr int DIRECT_ROWS = {DIRECT_ROWS};\n"
     + """\
 
-// scores[j] = start + q . k[j]; q is padded with zeros
+// scores[j] = start + scale * q . k[j]; q is padded with zeros
 NOINLINE void dots(const float* q, const S* k, int64_t row_step, int64_t count, int64_t depth, float start,
-                   float* scores) {
+                   float scale, float* scores) {
   const int64_t whole = depth / LANES * LANES, left = depth - whole;
   for (int64_t j = 0; j < count; j += 4) {
     const S* rows[4];
@@ -29,22 +29,20 @@ NOINLINE void dots(const float* q, const S* k, int64_t row_step, int64_t count, 
     }
     if (left)
       for (int i = 0; i < 4; ++i) sums[i] += *(const V*)(q + whole) * load_part(rows[i] + whole, left);
-    for (int i = 0; i < 4 && j + i < count; ++i) scores[j + i] = start + total(sums[i]);
+    for (int i = 0; i < 4 && j + i < count; ++i) scores[j + i] = start + scale * total(sums[i]);
   }
 }
 
 template <int N>
 INLINE void add_columns(const float* weights, const S* v, int64_t row_step, int64_t count, float* result) {
-  V c[N];
-#pragma GCC unroll 8
-  for (int n = 0; n < N; ++n) c[n] = *(const V*)(result + n * LANES);
+  V c[N] = {};
   for (int64_t j = 0; j < count; ++j) {
     const V x = all(weights[j]);
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) c[n] += x * load(v + j * row_step + n * LANES);
   }
 #pragma GCC unroll 8
-  for (int n = 0; n < N; ++n) *(V*)(result + n * LANES) = c[n];
+  for (int n = 0; n < N; ++n) *(V*)(result + n * LANES) += c[n];
 }
 
 // result += weights v
@@ -54,9 +52,9 @@ NOINLINE void add_rows(const float* weights, const S* v, int64_t row_step, int64
   for (; n + 8 * LANES <= width; n += 8 * LANES) add_columns<8>(weights, v + n, row_step, count, result + n);
   for (; n + LANES <= width; n += LANES) add_columns<1>(weights, v + n, row_step, count, result + n);
   if (n == width) return;
-  V c = *(const V*)(result + n);
+  V c{};
   for (int64_t j = 0; j < count; ++j) c += weights[j] * load_part(v + j * row_step + n, width - n);
-  *(V*)(result + n) = c;
+  *(V*)(result + n) += c;
 }
 """
 )

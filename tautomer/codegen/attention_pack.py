@@ -1,6 +1,6 @@
 """How q, k and v get into the order in which the products read them, as C++ text.
 
-    q  [tile][d][R], times the scale    k  [panel][d][WIDTH]    v  [panel of columns][KEYS][columns]
+    q  [tile][d][R]    k  [panel][d][WIDTH]    v  [panel of columns][KEYS][columns]
 
 All of it is float32 and padded with zeros, so that the products have no ends to look after and every storage
 type and order of axes costs the same.
@@ -102,14 +102,14 @@ INLINE void pack_values(const S* v, int64_t row_step, int64_t step, int64_t coun
 
 // one query into its place in a tile
 template <int R>
-INLINE void pack_query(const S* q, int64_t step, int64_t depth, float factor, float* to) {
+INLINE void pack_query(const S* q, int64_t step, int64_t depth, float* to) {
   int64_t i = 0;
   if (step == 1)
     for (; i + LANES <= depth; i += LANES) {
-      const V x = load(q + i) * factor;
+      const V x = load(q + i);
       for (int lane = 0; lane < LANES; ++lane) to[(i + lane) * R] = x[lane];
     }
-  for (; i < depth; ++i) to[i * R] = one(q + i * step) * factor;
+  for (; i < depth; ++i) to[i * R] = one(q + i * step);
 }
 """
 

@@ -7,7 +7,7 @@ numbers of `attention_pack` do:
 
     q [tile][d / 2][R]    k [panel][d / 2][WIDTH]    v [panel of columns][KEYS / 2][columns]
 
-q is as it was given: the scores are scaled. Weights are rounded to bfloat16, their sums are not.
+Weights are rounded to bfloat16, their sums are not.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ INLINE void begin(const Call& call, const Place& place, const Space<R>& space) {
 }
 """
 
-_PACK_QUERY = "pack_query<R>(q, call.q_steps[3], call.depth, call.scale, to);"
+_PACK_QUERY = "pack_query<R>(q, call.q_steps[3], call.depth, to);"
 
 
 def rows_text(pairs: bool) -> str:

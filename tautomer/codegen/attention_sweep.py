@@ -15,24 +15,27 @@ _WEIGHTS = """\
 template <int R, bool LAST>
 NOINLINE void make_weights(float* scores, int panels, const float* shift, const float* offset, Aligned* sums,
                            Aligned* most) {
-  (void)shift, (void)offset, (void)sums, (void)most;
-  for (int r = 0; r < R; ++r)
+  (void)shift, (void)offset, (void)most;
+  for (int r = 0; r < R; ++r) {
+    V sum{};
     for (int n = 0; n < panels * WIDTH; n += LANES) {
       Aligned* const at = (Aligned*)(scores + r * KEYS + n);
 MAKE
     }
+    sums[r] += sum;
+  }
 }
 """
 
 _MAKE = {
     "exponential": """\
       const V w = exponential(*at - shift[r]);
-      sums[r] += w;
+      sum += w;
       *at = w;""",
     "pointwise": "      *at = weight(*at);",
     "summed": """\
       const V w = weight(*at);
-      sums[r] += w;
+      sum += w;
       *at = w;""",
     # relative to the largest, which no power of is infinite then
     "two sweeps": """\
@@ -41,7 +44,7 @@ _MAKE = {
         w = second_weight(w * shift[r] - offset[r]);
       else
         most[r] = w > most[r] ? w : most[r];
-      sums[r] += w;
+      sum += w;
       *at = w;""",
 }
 
@@ -98,7 +101,7 @@ PASS_OVER
       float* const scores = space.scores;
       const float* const q = space.q + t * space.q_size(call);
       if (direct) {
-        dots(q, k + j * ks[2], ks[2], seen, call.depth, start, scores);
+        dots(q, k + j * ks[2], ks[2], seen, call.depth, start, call.scale, scores);
       } else {
 SCORES
       }
@@ -143,7 +146,7 @@ _BLOCK_OF_PAIRS = """\
       if (LAST) pack_value_pairs(v + j * vs[2], vs[2], vs[3], count, call.width, space.values);
 """
 _SCORES = """\
-        scores_of<R>(q, space.keys, call.depth, start, scores, panels);
+        scores_of<R>(q, space.keys, call.depth, start, call.scale, scores, panels);
 """
 _SCORES_OF_PAIRS = """\
         scores_of_pairs<R>(q, space.keys, call.depth, start, call.scale, scores, panels);

@@ -3,6 +3,10 @@
 A tile is R queries; its accumulators are as many registers as an instruction set has, less those that
 operands take. Scores of a tile are [R][KEYS]; what one run through the head dimension leaves in registers is
 a panel of WIDTH keys.
+
+Rounding: products are summed from 0 in registers, and what they belong to is added last. A sum over N keys
+then rounds KEYS + N / KEYS times in a row and not N times, and no step of a score rounds in units of a large
+bias. Scores are scaled behind their sum, as where they are stored: mostly they are then rounded alike.
 """
 
 from __future__ import annotations
@@ -37,38 +41,31 @@ INLINE void product(const float*& a, const float*& b, int64_t depth, V (&c)[R][N
 """
 
 _TILE = """\
-// scores[panel] = start + q k^T
+// scores[panel] = start + scale * q k^T
 template <int R>
-NOINLINE void scores_of(const float* q, const float* k, int64_t depth, float start, float* scores,
-                        int panels) {
+NOINLINE void scores_of(const float* q, const float* k, int64_t depth, float start, float scale,
+                        float* scores, int panels) {
   for (int p = 0; p < panels; ++p, scores += WIDTH) {
-    V c[R][VECTORS];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (int n = 0; n < VECTORS; ++n) c[r][n] = all(start);
+    V c[R][VECTORS] = {};
     const float* a = q;
     product<R, VECTORS, 1, R>(a, k, depth, c);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int n = 0; n < VECTORS; ++n) *(V*)(scores + r * KEYS + n * LANES) = c[r][n];
+      for (int n = 0; n < VECTORS; ++n)
+        *(V*)(scores + r * KEYS + n * LANES) = c[r][n] * scale + all(start);
   }
 }
 
 // result[r] += weights[r] v, for N vectors of v's columns; v is [keys][N * LANES]
 template <int R, int N>
 NOINLINE void add_values(const float* weights, const float* v, int panels, float* result, int64_t stride) {
-  V c[R][N];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) c[r][n] = *(const V*)(result + r * stride + n * LANES);
+  V c[R][N] = {};
   product<R, N, KEYS, 1>(weights, v, panels * WIDTH, c);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) *(V*)(result + r * stride + n * LANES) = c[r][n];
+    for (int n = 0; n < N; ++n) *(V*)(result + r * stride + n * LANES) += c[r][n];
 }
 
 // all columns of v: panels of VECTORS vectors, and one of those that are left

@@ -14,7 +14,7 @@ from tautomer.graph.fx.writer import Written
 from tautomer.passes.workspace import Moved
 from tautomer.runtime.evidence import MOST_MEAN
 from tautomer.runtime.torch.rounding import moved_by_rounding, reason_of, score_of
-from tautomer.runtime.torch.widened import Defined, Recorded, Widened, array, outputs_of, real_values, widened
+from tautomer.runtime.torch.widened import Recorded, Widened, array, outputs_of, real_values, widened
 from tautomer.verify.neighbourhood import Neighbourhood
 from tautomer.verify.numerics import Score
 from tautomer.verify.shift_oracle import Shift, moved_in_runs
@@ -108,7 +108,7 @@ class TorchWitness:
             return held
 
         try:
-            new = outputs_of(Defined(written.module, measure), self._values)
+            new = outputs_of(Recorded(written.module, measure), self._values)
             score = self._judged(new)
         except Exception as error:
             return f"the graphs cannot be run to compare them: {_line(error)}"

@@ -15,7 +15,7 @@ import torch
 
 from tautomer.graph.fx.writer import Written
 from tautomer.runtime.torch.rounding import moved_by_rounding, reason_of, score_of
-from tautomer.runtime.torch.widened import Defined, Recorded, Widened, array, outputs_of, real_values, widened
+from tautomer.runtime.torch.widened import Recorded, Widened, array, outputs_of, real_values, widened
 
 Node = torch.fx.Node
 
@@ -40,7 +40,7 @@ def local_errors(original: torch.fx.GraphModule, written: Written, values: Seque
 
     outputs_of(Recorded(original, kept), inputs)
     first = {node.name: array(held) for node, held in old.items()}
-    same = _recomputed(Defined, written.module, pairs, inputs, old, torch.Tensor.clone)
+    same = _recomputed(Recorded, written.module, pairs, inputs, old, torch.Tensor.clone)
     new = {name: held for name, held in same.items() if not np.array_equal(held, first[name])}
     wide = [widened(held) for held in inputs]
     exact = _recomputed(Widened, original, shared, wide, old, widened)

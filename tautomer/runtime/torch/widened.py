@@ -10,16 +10,11 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from tautomer.codegen.torch_attention import FORWARD
-from tautomer.codegen.torch_operators import NAMESPACE
 from tautomer.graph.fx.fake import is_fake
-from tautomer.runtime.torch.attention_meaning import meaning
-from tautomer.runtime.torch.attention_rules import FORM, form_of
 
 Alter = Callable[[torch.fx.Node, Any], Any]
 _SKIPPED = ("aten._assert_tensor_metadata.default", "_enter_autocast", "_exit_autocast")
 _SEED = 20
-_ATTENTION = f"{NAMESPACE}.{FORWARD}.default"
 
 
 class Recorded(torch.fx.Interpreter):
@@ -38,16 +33,6 @@ class Recorded(torch.fx.Interpreter):
         """A node's result, after the alteration."""
         result = super().run_node(n)
         return result if self._alter is None or n.op == "output" else self._alter(n, result)
-
-
-class Defined(Recorded):
-    """Runs a graph with operators of ours by their definitions: kernels are checked when they are built."""
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """An operator."""
-        if str(target) == _ATTENTION:
-            return meaning(form_of(args[FORM], args[0]), *args)
-        return super().call_function(target, args, kwargs)
 
 
 class Widened(Recorded):
