@@ -175,7 +175,7 @@ NOINLINE void backward_unit(const Call& call, const Given& given, int64_t index)
   begin_backward(call, given, place, space);
   const S* const k = call.k + place.batch * call.k_steps[0] + place.kv_head * call.k_steps[1];
   const S* const v = call.v + place.batch * call.v_steps[0] + place.kv_head * call.v_steps[1];
-  const float scale = SOFTCAP ? call.scale : call.scale / FACTOR;
+  const float scale = call.scale;
   const int64_t* const ks = call.k_steps;
   const int64_t* const vs = call.v_steps;
   for (int64_t j = 0; j < call.columns; j += KEYS) {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tautomer.codegen.attention_tile import ROWS
-from tautomer.codegen.numbers_per_row import single
 from tautomer.patterns.attention_form import AttentionForm
 
 CALL = """\
@@ -18,7 +17,7 @@ struct Call {
   float* statistics;
   char* scratch;
   float* parts;
-  float scale, bias, softcap, cap, inverse_cap;
+  float scale, bias, cap, inverse_cap;
   int64_t window, free, batch, heads, kv_heads, rows, columns, depth, width, block, splits;
   int64_t q_steps[4], k_steps[4], v_steps[4], y_steps[4], mask_steps[4];
 
@@ -37,9 +36,8 @@ INLINE Call read(const void* const* inputs, void* const* outputs, const double* 
   if (SINK) call.sink = (const float*)*inputs++;
   call.y = (S*)outputs[0], call.statistics = (float*)outputs[1];
   call.scratch = (char*)outputs[2], call.parts = (float*)outputs[3];
-  const float scale = (float)*parameters++, bias = (float)*parameters++, softcap = (float)*parameters++;
-  call.scale = SOFTCAP ? scale : scale * FACTOR;
-  call.bias = bias * FACTOR, call.cap = softcap * FACTOR, call.inverse_cap = 1.0f / softcap;
+  call.scale = (float)*parameters++, call.bias = (float)*parameters++, call.cap = (float)*parameters++;
+  call.inverse_cap = 1.0f / call.cap;
   int64_t* const whole[] = {&call.window, &call.free, &call.batch, &call.heads, &call.kv_heads, &call.rows,
                             &call.columns, &call.depth, &call.width, &call.block, &call.splits};
   for (int64_t* one : whole) *one = (int64_t)*parameters++;
@@ -51,7 +49,7 @@ INLINE Call read(const void* const* inputs, void* const* outputs, const double* 
 """
 
 
-def constants(form: AttentionForm, factor: float) -> str:
+def constants(form: AttentionForm) -> str:
     """What the form decides, as constants that the loops are written with."""
     kind = form.function.kind
     truths = {
@@ -73,7 +71,6 @@ def constants(form: AttentionForm, factor: float) -> str:
     lines = [f"constexpr bool {name} = {str(value).lower()};" for name, value in truths.items()]
     lines += [
         f"constexpr int ROWS = {ROWS};",
-        f"constexpr float FACTOR = {single(factor)};",
-        f"constexpr float REMOVED = {'' if factor < 0.0 else '-'}__builtin_inff();",
+        "constexpr float REMOVED = -__builtin_inff();",
     ]
     return "\n".join(lines) + "\n"

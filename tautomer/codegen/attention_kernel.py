@@ -37,7 +37,7 @@ from tautomer.codegen.attention_scores import mask_types, scores_text
 from tautomer.codegen.attention_sweep import sweep_text
 from tautomer.codegen.attention_tile import tile_text
 from tautomer.codegen.attention_units import UNITS
-from tautomer.codegen.attention_weights import factor_of, weights_text
+from tautomer.codegen.attention_weights import weights_text
 from tautomer.codegen.frame import unit
 from tautomer.codegen.isa import Isa
 from tautomer.codegen.kernel import FLAGS
@@ -72,12 +72,12 @@ def attention_kernel(form: AttentionForm, isa: Isa, *, gradient: bool = False) -
         gradient: with the functions of the gradient, where the form has one.
     """
     form = replace(form, head=0, value_head=0)
-    factor, pairs = factor_of(form, isa), isa.pairs and form.dtype == "bfloat16"
+    pairs = isa.pairs and form.dtype == "bfloat16"
     parts = (
         vector_type(isa),
         reductions({"Sum", "Max"}, isa),
         storage(form.dtype, isa),
-        constants(form, factor),
+        constants(form),
         weights_text(form, isa),
         CALL,
         tile_text(isa),

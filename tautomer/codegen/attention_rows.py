@@ -87,12 +87,12 @@ INLINE Row row_of(const Call& call, const Place& place, int64_t row) {
     const int64_t* const steps = call.mask_steps;
     one.mask = (const Mask*)call.mask + place.batch * steps[0] + head * steps[1] + i * steps[2];
   }
-  if (ALIBI) one.slope = call.slopes[head] * FACTOR, one.position = (float)aligned;
+  if (ALIBI) one.slope = call.slopes[head], one.position = (float)aligned;
   return one;
 }
 
 INLINE float extra_of(const Call& call, int64_t head) {
-  return (SINK ? call.sink[head] : 0.0f) * FACTOR;
+  return SINK ? call.sink[head] : 0.0f;
 }
 
 // What the tiles see, from what their rows do.

@@ -107,12 +107,7 @@ def scores_text(form: AttentionForm, isa: Isa) -> str:
     if form.mask:
         steps.append("const Masked m = row.mask ? mask_at(row.mask, call.mask_steps[3], j, left) : Masked{};")
     if form.mask == "additive":
-        steps.append("V more = m * FACTOR;")
-        if form.function.kind == "exponential":
-            # what is lowest stays so in other units: rows in which all keys have it are means
-            lowest = single(LOWEST)
-            steps.append(f"more = pick((m >= {lowest}) & (more < {lowest}), all({lowest}), more);")
-        steps.append("s += more;")
+        steps.append("s += m;")
     if form.mask == "boolean":
         removed = f"all({single(LOWEST)})" if form.empty == "mean" else "all(REMOVED)"
         steps.append(f"s = pick(m != 0, s, {removed});")

@@ -1,8 +1,8 @@
 """The weights of one score function, as C++ text on vectors, from its definition.
 
 Where the instruction set can look up powers of two by lane, the exponential is cheapest in units of 1 / LANES
-of an octave: scores are then kept in these units (`FACTOR`), which costs nothing, because it is part of what
-the products are multiplied by.
+of an octave. Scores are not kept in these units, though that is a step less to write: a score is then rounded
+once more, as a whole, and not only as what it is below the largest.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ _LOOKED_UP = {
 _BOUNDED = {
     # NaN stays: these give their second argument then
     "avx2": (
-        "(V)_mm256_max_ps((__m256)all({0}), (__m256)t)",
-        "(V)_mm256_min_ps((__m256)all({0}), (__m256)t)",
+        "(V)_mm256_max_ps((__m256)all({0}), (__m256)s)",
+        "(V)_mm256_min_ps((__m256)all({0}), (__m256)s)",
     ),
     "avx512": (
-        "(V)_mm512_max_ps((__m512)all({0}), (__m512)t)",
-        "(V)_mm512_min_ps((__m512)all({0}), (__m512)t)",
+        "(V)_mm512_max_ps((__m512)all({0}), (__m512)s)",
+        "(V)_mm512_min_ps((__m512)all({0}), (__m512)s)",
     ),
 }
 
-# t = n + r with |r| <= 1/2. The last bits of n choose the entry, in which they are subtracted, so that the
-# sum of the two is 2^(n / LANES) with its exponent. At the lower end that is 0, at the upper infinity.
+# t = n + r in units of 1 / LANES of an octave, with |r| <= 1/2. The last bits of n choose the entry, in which
+# they are subtracted, so that the sum of the two is 2^(n / LANES) with its exponent. At the lower end that is
+# 0, at the upper infinity.
 _POWERS = """\
 struct Power {{
-  V whole, part;  // 2^(t / LANES) = whole * part
+  V whole, part;  // e^(+-s) = whole * part
 }};
-INLINE Power power_of_two(V t) {{
+INLINE Power power(V s) {{
   const I powers = {{{powers}}};
   constexpr float BASE = 0x1.8p23f + 127 * LANES;
-  const V shifted = t + BASE, r = t - (shifted - BASE);
+  const V shifted = s * {units} + BASE, r = s * {units} - (shifted - BASE);
   const I entry = {looked_up};
   const V whole = as_float((as_bits(shifted) << {shift}) + entry);
   return {{whole, (({c3} * r + {c2}) * r + {c1}) * r + 1.0f}};
@@ -50,19 +51,19 @@ INLINE Power power_of_two(V t) {{
 """
 _EXPONENTIAL_LOOKED_UP = """\
 // e^s of a score less the largest
-INLINE V exponential(V t) {{
-  t = {lower};
-  const Power power = power_of_two(t);
-  return power.whole * power.part;
+INLINE V exponential(V s) {{
+  s = {lower};
+  const Power e = power(s);
+  return e.whole * e.part;
 }}
 """
 _SIGMOID_LOOKED_UP = """\
 // 1 / (1 + e^-s); what is below 2^-127 is 0
-INLINE V weight(V t) {{
-  t = {lower};
-  t = {upper};
-  const Power power = power_of_two(t);
-  return 1.0f / (power.whole * power.part + 1.0f);
+INLINE V weight(V s) {{
+  s = {lower};
+  s = {upper};
+  const Power e = power(s);
+  return 1.0f / (e.whole * e.part + 1.0f);
 }}
 """
 # What sums of weights are multiplied by when their scores' largest changes from one to the other.
@@ -74,16 +75,6 @@ INLINE V exponential(V s) { return exp_nonpositive(s); }
 """
 
 
-def factor_of(form: AttentionForm, isa: Isa) -> float:
-    """What scores are multiplied by, so that their exponential is cheap."""
-    if isa.name not in _LOOKED_UP:
-        return 1.0
-    octaves = isa.lanes / math.log(2.0)
-    if form.function.kind == "exponential":
-        return octaves
-    return -octaves if form.score == "sigmoid" else 1.0
-
-
 def weights_text(form: AttentionForm, isa: Isa) -> str:
     """`exponential`, or `weight` and `second_weight`, as the score function has them, and what they use."""
     functions: set[str] = set()
@@ -91,13 +82,13 @@ def weights_text(form: AttentionForm, isa: Isa) -> str:
         functions.add("tanh")
     if form.function.kind == "exponential":
         if isa.name in _LOOKED_UP:
-            text = _looked_up(isa) + _EXPONENTIAL_LOOKED_UP.format(lower=_bounds(isa)[0])
+            text = _looked_up(isa, 1.0) + _EXPONENTIAL_LOOKED_UP.format(lower=_bounded(isa, 0, -127.0))
         else:
             functions.add("exp_nonpositive")
             text = _EXPONENTIAL
     elif form.score == "sigmoid" and isa.name in _LOOKED_UP:
-        lower, upper = _bounds(isa)
-        text = _looked_up(isa) + _SIGMOID_LOOKED_UP.format(lower=lower, upper=upper)
+        bounds = {"lower": _bounded(isa, 0, -128.0), "upper": _bounded(isa, 1, 127.0)}
+        text = _looked_up(isa, -1.0) + _SIGMOID_LOOKED_UP.format(**bounds)
     else:
         text = _traced("weight", Definition("weight", form.function.weight), functions)
     second = form.function.second
@@ -122,7 +113,8 @@ def _traced(name: str, definition: Definition, functions: set[str]) -> str:
     return f"INLINE V {name}(V x) {{\n{body}  return t{root.index};\n}}\n"
 
 
-def _looked_up(isa: Isa) -> str:
+def _looked_up(isa: Isa, sign: float) -> str:
+    """e^(sign * s), as two factors."""
     lanes, bits = isa.lanes, int(math.log2(isa.lanes))
     powers = (round(2.0 ** (23 + j / lanes)) - (1 << 23) - (j << (23 - bits)) for j in range(lanes))
     step = math.log(2.0) / lanes
@@ -133,12 +125,13 @@ def _looked_up(isa: Isa) -> str:
         powers=", ".join(map(str, powers)),
         looked_up=_LOOKED_UP[isa.name],
         shift=23 - bits,
+        units=single(sign / step),
         c1=single(step),
         c2=single(step**2 / 2.0 + fourth),
         c3=single(step**3 / 6.0),
     )
 
 
-def _bounds(isa: Isa) -> tuple[str, str]:
-    lower, upper = _BOUNDED[isa.name]
-    return lower.format(single(-127.0 * isa.lanes)), upper.format(single(128.0 * isa.lanes))
+def _bounded(isa: Isa, side: int, octaves: float) -> str:
+    """s from below or from above; where a bound is met, the number is 0 or infinite, as t is rounded."""
+    return _BOUNDED[isa.name][side].format(single(octaves * math.log(2.0)))

@@ -25,7 +25,8 @@ MUTANTS = {
         "place.kv_head + call.kv_heads * ((place.first + row) % call.group())",
     ),
     "parts without their maximum": (CAUSAL, "sum += part[1] * down[0];", "sum += part[1];"),
-    "bias sign": (SIGMOID, "call.bias = bias * FACTOR", "call.bias = -bias * FACTOR"),
+    "a sum that is off": (CAUSAL, "DIVIDED ? 1.0f / sum", "DIVIDED ? 1.00003f / sum"),
+    "bias sign": (SIGMOID, "call.bias = (float)*", "call.bias = -(float)*"),
     "two sweeps in one": (TWICE, "sweep<R, false>(call, place, space);", ""),
 }
 

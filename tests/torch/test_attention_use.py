@@ -179,6 +179,20 @@ def test_masks_that_are_inputs(kind: str) -> None:
     torch.testing.assert_close(done.module(*qkv(), mask), attend(*qkv(), mask), **CLOSE)
 
 
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_the_kernel_itself_meets_the_criterion(name: str) -> None:
+    """The whole graph is run with it. Of sums over all keys in one chain, the score was 9; 4 is allowed."""
+    q, k, v = (torch.randn((1, 1, 1024, 64), generator=torch.Generator().manual_seed(i)) for i in range(3))
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        s = q @ k.mT * 0.125
+        return (torch.sigmoid(s - math.log(1024)) if name == "sigmoid" else s.softmax(-1)) @ v
+
+    done, found = rewritten(attend, q, k, v)
+    assert [args[0] for args in found] == [name], done.remarks
+    assert done.verification["verdict"] == "EQUAL" and "the whole by" in done.verification["reason"]
+
+
 MISSES: dict[str, tuple[Function, str]] = {
     "a square": (lambda q, k, v: torch.sigmoid(scores(q, k) ** 2) @ v, "no score function"),
     "another axis": (lambda q, k, v: torch.softmax(scores(q, k), -2) @ v, "no score function"),
