@@ -2,7 +2,8 @@
 
     python -m benchmarks.evidence [--only mutants|peers|pairs|large] [--exports DIR] [--write]
 
-Writes docs/evidence.md; a part that is measured alone takes the place of that part only.
+Writes the tables of docs/evidence.md; a part that is measured alone takes the place of that part only. What
+stands before them is written by hand.
 """
 
 from __future__ import annotations
@@ -21,36 +22,6 @@ _PACKAGES = (
     *("tautomer", "numpy", "python-flint", "onnx", "onnxruntime", "onnxscript", "onnxslim", "onnxsim"),
     *("torch", "transformers"),
 )
-_HEAD = """\
-# What the evidence is worth
-
-Written by `python -m benchmarks.evidence --write`.
-
-## Constants that another tool folded
-
-Who folds a batch norm into a convolution, or a gain into the weights behind it, stores rounded numbers: in
-exact arithmetic that is another function, by about 1e-8 of its size. A model of Tautomer's own brings the
-expressions in its certificate. For any other, a difference is put down to rounding when
-
-    delta <= 4 kappa        in every row of every output, on made inputs and on rows of every class
-
-where delta is the difference of the two models in float64, and kappa the largest change of either when the
-constants that it does not share with the other are moved by half an ulp of their type, up or down at random.
-Correct folds stay below 1 rounded once and below 2 in float32 step by step. The verdict is then EQUAL "up to
-the rounding of N constants", with the worst ratio, and random weights are not done. Where kappa is below the
-noise of float64, ball arithmetic decides; where it is above 1/16 of the outputs, the verdict is NOT VERIFIED;
-and a model that holds no number that the original lacks has rounded nothing, so any difference is DIFFERENT.
-
-Of the 130 mutants below with their constants folded, it takes for rounding none of the random regime, three
-of the massive (epsilons, which move the outputs by 1e-13 beside channels of 3000) and none of the plain one,
-apart from those that compute the same numbers with the stored weights. What it cannot see:
-
-- what moves the outputs less than rounding does: in these models a gain off by 3e-7 passes and one off by
-  1e-6 does not; of one element among thousands, an error of 100 ulps passes and one of 1000 does not;
-- what shows for other weights only, such as a dropped bias of 0;
-- the rounding of numbers in attributes (a scale folded into alpha): these are not moved, so that a difference
-  which comes from them alone is still DIFFERENT.
-"""
 
 
 def measured(part: str, folder: Path, exported: Path) -> str:
@@ -65,13 +36,14 @@ def measured(part: str, folder: Path, exported: Path) -> str:
 
 
 def merged(page: str, found: dict[str, str]) -> str:
-    """The page with the parts that were measured; the others stay."""
+    """The page with the parts that were measured; the others stay, and what is before them."""
     marked = {part: f"<!-- {part} -->\n" for part in PARTS}
     for part, mark in marked.items():
         if mark in page and part not in found:
             text = page.split(mark, 1)[1]
             found[part] = text.split("<!-- ", 1)[0].rstrip() + "\n"
-    return "\n".join([_HEAD, *(marked[part] + found[part] for part in PARTS if part in found)])
+    head = page.split("<!-- ", 1)[0].rstrip() + "\n"
+    return "\n".join([head, *(marked[part] + found[part] for part in PARTS if part in found)])
 
 
 def main(arguments: list[str] | None = None) -> int:

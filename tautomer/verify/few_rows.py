@@ -4,21 +4,24 @@
 
 Where both sides of a rewrite have this form along an axis, each with one g for all i, they are the same
 function if g is; so a few indices are as much evidence as a thousand. So are a few terms of a sum over an
-axis, sum_i g(x[i, :]), on both sides. Axes that meet in an operator are one axis. An axis is kept whole where
-anything else reads along it, numbers it, stores something along it, or is not known to do none of these.
+axis, sum_i g(x[i, :]), on both sides, if two numbers of terms are tried: sum_i (x[i] - s / 16) is 0 for the
+sum s of 16 terms only. Axes that meet in an operator are one axis. An axis is kept whole where anything else
+reads along it, numbers it, stores something along it, or is not known to do none of these.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 
+import numpy as np
 import onnx_ir as ir
 from networkx.utils import UnionFind
 
 from tautomer.graph.call import Call, call_of
 from tautomer.graph.fact import EMPTY, Fact, Facts, Shape
-from tautomer.graph.facts import extend
+from tautomer.graph.facts import extend, propagate
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.graph.shape_rules import Unknown, known
 from tautomer.graph.step_axes import NotLocal, operand_axes
@@ -31,11 +34,20 @@ from tautomer.patterns.shapes_of_ours import fact_of_attention
 _SIZES = (3, 2, 5, 7)  # few, and those of neighbours differ, so that axes that change places are seen
 _LAST = 16  # of the last axis of an input, where the classes of inputs put what is special
 
+_AXES = 16  # more than any tensor has
+_LARGE = 1 << 18  # elements of a value, beyond which ball arithmetic takes minutes
+_ASKING, _STORING = ("Shape", "Size"), ("Expand", "Reshape", "ConstantOfShape", "Resize")
+
 _Axis = tuple[ir.Value, int]
 
 
 def few_rows(
-    model: ir.Model, facts: Facts, values: Sequence[ir.Value], leaves: Mapping[ir.Value, ir.Value]
+    model: ir.Model,
+    facts: Facts,
+    values: Sequence[ir.Value],
+    leaves: Mapping[ir.Value, ir.Value],
+    *,
+    more: int = 0,
 ) -> dict[ir.Value, Shape]:
     """Shapes that are enough to compare what values are computed from.
 
@@ -44,6 +56,7 @@ def few_rows(
         facts: of its original values.
         values: what is compared.
         leaves: what they are computed from -> the original value of that shape, which is known.
+        more: how many more than the fewest.
 
     Returns:
         The shape of each leaf, and of each value on the way that is known to have one; no longer than theirs.
@@ -51,7 +64,52 @@ def few_rows(
     found = _Axes(model, facts, leaves)
     for node in between(values, leaves, facts):
         found.visit(node)
-    return found.shapes()
+    return found.shapes(more)
+
+
+def few_inputs(
+    original: ir.Model, other: ir.Model, sizes: Mapping[str, int], *, more: int = 0
+) -> dict[str, Shape] | None:
+    """Shapes of inputs that are enough to compare two models, where a value of one of them is large.
+
+    Args:
+        original: a model.
+        other: a model of the same inputs and outputs.
+        sizes: a number for each symbolic size.
+        more: how many more than the fewest.
+
+    Returns:
+        By name; None where all values are small, or the graphs store shapes or ask for them, or branch.
+    """
+    models = original, other
+    facts = [propagate(model, sizes) for model in models]
+    known_facts = Facts({value: each.get(value) for each in facts for value in each})
+    shapes = [known_facts.get(value).shape for value in known_facts]
+    inputs = [[x for x in model.graph.inputs if x.name not in model.graph.initializers] for model in models]
+    if max((math.prod(shape) for shape in shapes if shape is not None), default=0) <= _LARGE:
+        return None
+    leaves = {value: value for each in inputs for value in each}
+    if any(known_facts.get(value).shape is None for value in leaves):
+        return None
+    found = _Axes(original, known_facts, leaves)
+    for model in models:
+        found.visit_all(model)
+    for value in inputs[1]:
+        found.join(next(x for x in inputs[0] if x.name == value.name), value)
+    few = found.shapes(more)
+
+    def kept(value: ir.Value | None) -> bool:
+        return value is None or few.get(value) == known_facts.get(value).shape
+
+    for node in (node for model in models for node in model.graph):
+        asks = node.op_type in _ASKING and not all(map(kept, node.inputs))
+        stores = node.op_type in _STORING and not all(map(kept, node.outputs))
+        if asks or stores or any(each.type == ir.AttributeType.GRAPH for each in node.attributes.values()):
+            return None
+    inside = (node for model in models for function in model.functions.values() for node in function)
+    if any(node.op_type in (*_ASKING, *_STORING) for node in inside):
+        return None
+    return {str(value.name): few[value] for value in inputs[0]}
 
 
 def between(
@@ -111,7 +169,18 @@ class _Axes:
             if operand is not None:
                 self._whole.update(axis for axis in self._long(operand) if unknown or axis not in met)
 
-    def shapes(self) -> dict[ir.Value, Shape]:
+    def visit_all(self, model: ir.Model) -> None:
+        """The same of all that the outputs of a model need."""
+        self._model = model
+        for node in between(list(model.graph.outputs), self._leaves, self._original):
+            self.visit(node)
+
+    def join(self, one: ir.Value, other: ir.Value) -> None:
+        """Says that two leaves are one input."""
+        for axis in range(len(self._facts.get(one).shape or ())):
+            self._joined.union((one, axis), (other, axis))
+
+    def shapes(self, more: int) -> dict[ir.Value, Shape]:
         """The shapes, with few indices along every axis that nothing needs whole."""
         whole = {self._joined[axis] for axis in self._whole}
         sizes: dict[_Axis, int] = {}
@@ -122,7 +191,7 @@ class _Axes:
                 root = self._joined[value, axis]
                 if root not in whole and root not in sizes:
                     wanted = _LAST if axis == len(full) - 1 else next(few)
-                    sizes[root] = min(full[axis], wanted)
+                    sizes[root] = min(full[axis], wanted + more)
         found = {}
         for value in self._facts:
             shape = self._facts.get(value).shape
@@ -141,7 +210,11 @@ class _Axes:
         if value in self._original:
             return self._original.get(value)
         tensor = value.const_value
-        return EMPTY if tensor is None else Fact(tuple(tensor.shape.numpy()), tensor.dtype)
+        if tensor is None:
+            return EMPTY
+        read = tensor.dtype.is_integer() and tensor.size <= _AXES  # such as the axes of a reduction
+        array = np.asarray(tensor.numpy()) if read else None
+        return Fact(tuple(tensor.shape.numpy()), tensor.dtype, array)
 
     def _extend(self, node: ir.Node, call: Call) -> None:
         """The facts of a node's results; a new one's are computed."""

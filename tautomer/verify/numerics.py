@@ -7,10 +7,11 @@ roundoff of the type,
     kappa = max |y*(x +- 1 ulp) - y*(x)| / (u max |y*|)
 
 and the rewrite is accepted where E_new <= 4 max(E_orig, kappa + 1): its error is explained by what the
-original loses itself, or by what its inputs not being exact loses anyway. Where a product of matrices sums L
-terms that the original does not sum together, sqrt(L) stands in the place of 1 once the two are known to be
-one function. That is what rounding makes of such a sum (Higham and Mary, SIAM J. Sci. Comput. 41 (2019),
-A2815); where all terms are equal, roundings add up, and the original's order may have been a lucky one.
+original loses itself, or by what its inputs not being exact loses anyway. Where an output is computed from a
+product of matrices that sums L terms which the original does not sum together, sqrt(L) stands in the place of
+1 for that output, once the two are known to be one function. That is what rounding makes of such a sum
+(Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815); where all terms are equal, roundings add up, and the
+original's order may have been a lucky one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tautomer.verify.classes import CLASSES, InputClass, are_scores, moved
 from tautomer.verify.constants import format_of
 from tautomer.verify.inputs import data_inputs, make_inputs
 from tautomer.verify.interpreter import Constants, run
-from tautomer.verify.new_sums import longest_new_sum
+from tautomer.verify.new_sums import longest_new_sums
 from tautomer.verify.special import Finding, examine, refused
 from tautomer.verify.weights import is_weight
 
@@ -43,6 +44,7 @@ LIMIT = 4.0
 """The one chosen number. Correct kernels were measured up to 2, wrong ones from 17 up or not finite."""
 _DRAWS = 4  # perturbations; each moves every element of every row at random
 _MORE_DRAWS = 8
+_NO_DIGIT = 0.5  # of a row's largest element: an error that leaves nothing to keep
 _MOST_KEPT = 1 << 20  # elements of a weight whose perturbation is kept for the next class of inputs
 
 
@@ -84,7 +86,7 @@ def judge(
     allowed: Collection[str] = (),
     perturbed: Callable[[int], Any] | None = None,
     draws: int = _DRAWS,
-    floor: float = 1.0,
+    floors: Mapping[str, float] | None = None,
 ) -> Score:
     """Judges the rewritten function on one input.
 
@@ -99,7 +101,7 @@ def judge(
         perturbed: gives the oracle's outputs under the i-th perturbation; when left out, every float input
             moves by an ulp.
         draws: how many perturbations.
-        floor: what rounding may lose where nothing else explains it.
+        floors: what rounding may lose where nothing else explains it, by output; 1 for those that it lacks.
     """
     a, b, exact = _named(original(inputs)), _named(rewritten(inputs)), _named(oracle(inputs))
     nudged = perturbed or (lambda i: oracle(_nudged(inputs, i)))
@@ -130,6 +132,7 @@ def judge(
                 findings=tuple(findings),
             )
         changed = [c[name] for c in changes]
+        floor = (floors or {}).get(name, 1.0)
         score = _measured(name, first, second, exact[name], changed, dtype or first.dtype, floor)
         if score.score > worst.score or not worst.worst_row[0]:
             worst = replace(score, class_name=class_name)
@@ -278,39 +281,71 @@ def judge_models(
     nudged_weights = functools.cache(_nudged_weights)
 
     @functools.cache
-    def floor() -> float:
-        return float(np.sqrt(max(longest_new_sum(original, rewritten, sizes), 1))) if identical else 1.0
+    def floors() -> dict[str, float]:
+        found = longest_new_sums(original, rewritten, sizes) if identical else {}
+        return {name: float(np.sqrt(terms)) for name, terms in found.items()}
 
-    def score(inputs: Inputs, class_name: str) -> Score:
-        done = scored(inputs, class_name, draws, 1.0)
+    def score(inputs: Inputs, class_name: str, only: Sequence[str] = names) -> Score:
+        done = scored(inputs, class_name, draws, {}, only)
         # of a row with few elements that differ, two draws may both have missed how far it moves
         missed = not done.accepted and np.isfinite(done.score)
-        return scored(inputs, class_name, _MORE_DRAWS, floor()) if missed else done
+        return scored(inputs, class_name, _MORE_DRAWS, floors(), only) if missed else done
 
-    def scored(inputs: Inputs, class_name: str, draws: int, floor: float) -> Score:
+    def scored(
+        inputs: Inputs, class_name: str, draws: int, floors: Mapping[str, float], only: Sequence[str]
+    ) -> Score:
+        def chosen(outputs: Any) -> dict[str, Any]:
+            found = _ordered(outputs, names)
+            return {name: found[name] for name in only}
+
         def perturbed(draw: int) -> dict[str, Any]:
             return run(original, Float64(), _nudged(inputs, draw), constants=nudged_weights(draw))
 
         return judge(
-            lambda x: _ordered(run_original(x), names),
-            lambda x: _ordered(run_rewritten(x), names),
+            lambda x: chosen(run_original(x)),
+            lambda x: chosen(run_rewritten(x)),
             lambda x: oracle(x, original, rewritten) if identical else run(original, Float64(), x),
             inputs,
             class_name=class_name,
             allowed=allowed,
             perturbed=perturbed,
             draws=draws,
-            floor=floor,
+            floors=floors,
         )
+
+    def judged(inputs: Inputs, base: Inputs, each: InputClass) -> Iterator[Score]:
+        """The inputs of a class together, unless new sums have nothing to keep: then each on its own."""
+        done = score(inputs, each.name)
+        changed = [name for name in inputs if inputs[name] is not base[name]]
+        summed = [] if done.accepted or each.special or len(changed) < 2 else list(floors())
+        if not summed or not nothing_right(inputs, summed):
+            yield done
+            return
+        if others := [name for name in names if name not in summed]:
+            yield score(inputs, each.name, others)
+        for name in changed:
+            yield score({**base, name: inputs[name]}, f"{each.name}, '{name}' alone")
+
+    def nothing_right(inputs: Inputs, summed: Sequence[str]) -> bool:
+        own, exact = _ordered(run_original(inputs), names), oracle(inputs, original, rewritten)
+        return not any(_right(own[name], exact[name]) for name in summed)
 
     scores = []
     for seed in seeds:
         base = dict(given) if given is not None else make_inputs(original, sizes, seed)
         scores.append(score(base, "as made" if given is None else "as given"))
         if given is None:
-            varied = of_classes(original, sizes, base, classes, seed)
-            scores += [score(inputs, each.name) for each, inputs in varied]
+            for each, inputs in of_classes(original, sizes, base, classes, seed):
+                scores += judged(inputs, base, each)
     return scores
+
+
+def _right(own: Any, exact: Any) -> bool:
+    """Whether an output has a digit right in some row, or no finite number is meant in one."""
+    a, b = _rows(own), _rows(exact)
+    with np.errstate(all="ignore"):
+        gap, size = (np.max(np.abs(x), axis=-1, initial=0.0) for x in (a - b, b))
+    return bool(np.any((gap <= _NO_DIGIT * size) | ~np.isfinite(b).all(-1)))
 
 
 def of_classes(

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
+import onnx.parser
+import onnx_ir as ir
 import pytest
 
+from tautomer.graph.call import Call
+from tautomer.graph.expression import Applied, Expression, Stored
+from tautomer.graph.reader import as_model
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.verify.ball import Ball
 from tautomer.verify.constants import check_constant, format_of, ulp
+from tautomer.verify.constants_leg import constants_leg
 
 _RNG = np.random.default_rng(9)
 W = _RNG.standard_normal((96, 64)).astype(np.float32) + np.float32(0.5)
@@ -71,6 +77,24 @@ def test_balls_check_float64():
     assert check.ok and check.max_ulp <= 0.5 + 2.0**-10
     rounded[1, 2] = np.nextafter(rounded[1, 2], 9.0)
     assert check_constant(rounded, exact).misrounded == 1
+
+
+@pytest.mark.parametrize(("scale", "passed"), [(np.float64(np.float16(2 / 3)), True), (2 / 3, False)])
+def test_stored_numbers_are_not_read_as_others(scale, passed):
+    """0.6665 in a float16 is that, also where the graph is read as if it were 2 / 3."""
+    text = """<ir_version: 9, opset_import: ["": 18]> m (float[3] x) => (float[3] y)
+    <float[3] w = {{1, 1, 1}}, float s = {{1}}> {{ {} }}"""
+    bodies = "f = Mul (w, s) \n y = Mul (x, f)", "y = Mul (x, w)"
+    original, other = (as_model(onnx.parser.parse_model(text.format(body))) for body in bodies)
+    w = np.float16([0.53, 0.54, 0.59])
+    held = {"w": w, "s": np.array(2 / 3, np.float16)}
+    made = {"w": (w.astype(np.float64) * scale).astype(np.float16)}
+    for model, arrays in ((original, held), (other, made)):
+        for name, array in arrays.items():
+            model.graph.initializers[name].const_value = ir.tensor(array, name=name)
+    expression = Expression((Stored("w"), Stored("s"), Applied(Call("Mul", version=18), (0, 1))))
+    leg = constants_leg(original, other, {"w": expression})
+    assert leg is not None and leg.passed == passed, leg
 
 
 def test_special_numbers_and_shapes():

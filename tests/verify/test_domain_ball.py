@@ -157,6 +157,19 @@ def test_comparisons_that_cannot_be() -> None:
     )
 
 
+def test_powers_of_zero() -> None:
+    """0 to a positive power is 0, also to one known within a ball only; of no other power is that said."""
+    third, zero = M.constant(1.0) / 3.0, M.constant(0.0)
+    assert agree(M.power(zero, third), zero).equal
+    assert agree(M.power(zero, zero), M.constant(1.0)).equal
+    endless = M.reciprocal(zero)
+    around = M.sqrt(M.constant(2.0)) * M.sqrt(M.constant(2.0)) - 2.0
+    for base, power in ((zero, -third), (zero, endless), (zero, around), (around, third), (around, -third)):
+        found = agree(M.power(base, power), zero)
+        assert not found.equal and not found.different, (base, power)
+    assert not agree(zero * endless, zero).equal  # a factor that may be anything is no factor of 0
+
+
 def test_masks() -> None:
     mask = np.array([[0.0, -np.inf, 0.0], [-np.inf, -np.inf, 0.0]])
     x = M.constant(np.random.default_rng(0).standard_normal((2, 3)))
