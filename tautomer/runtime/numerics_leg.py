@@ -14,6 +14,7 @@ from tautomer.graph.semantics.mathematics import Float64
 from tautomer.runtime.session import Session, installed, session_of
 from tautomer.verify.classes import CLASSES
 from tautomer.verify.interpreter import run
+from tautomer.verify.new_sums import longest_new_sums
 from tautomer.verify.numerics import LIMIT, Score, judge_models
 from tautomer.verify.verdict import Leg
 from tautomer.verify.weights import weights_of
@@ -67,7 +68,8 @@ def numerics_legs(
         return f"the original cannot be run: {error.what}"
     except Unsupported as error:
         return f"there is no exact result to compare with: {error}"
-    return {"numerics": _rounding(scores, self_test), "special": _special(scores)}
+    sums = longest_new_sums(original, other, sizes) if identical else {}
+    return {"numerics": _rounding(scores, self_test, sums), "special": _special(scores)}
 
 
 def _scores(
@@ -99,7 +101,8 @@ def _missing(reason: str) -> Leg:
     return Leg(None, {"reason": reason, "method": METHOD})
 
 
-def _rounding(scores: list[Score], self_test: float) -> Leg:
+def _rounding(scores: list[Score], self_test: float, sums: Mapping[str, int]) -> Leg:
+    """The leg; with L by output where sqrt(L) could stand in the place of 1."""
     worst = max(scores, key=lambda score: score.score)
     detail: dict[str, Any] = {
         "method": METHOD,
@@ -108,6 +111,7 @@ def _rounding(scores: list[Score], self_test: float) -> Leg:
         "worst_score": float(f"{worst.score:.3g}") if np.isfinite(worst.score) else str(worst.score),
         "worst_class": worst.class_name,
         "self_test": float(f"{self_test:.2g}"),
+        **({"new_sums": dict(sums)} if sums else {}),
     }
     failed = next((s for s in scores if not s.accepted and not _by_special_values(s)), None)
     if failed is not None:

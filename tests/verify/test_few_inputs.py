@@ -68,6 +68,8 @@ def verdict(first: str, second: str) -> tautomer.Verdict:
 def test_equal_on_few_rows_and_said_so() -> None:
     found = verdict(QUADRATIC, REASSOCIATED)
     assert found.verdict == "EQUAL" and any("'a' [4, 17]" in note for note in found.assumptions)
+    assert found.legs["numerics"].detail["new_sums"] == {"y": N}
+    assert "new_sums" not in verdict(QUADRATIC, QUADRATIC).legs["numerics"].detail
 
 
 MUTANTS = {
