@@ -67,6 +67,23 @@ def test_linear_attention_and_its_normaliser_never_make_the_scores() -> None:
     assert largest(ir.to_proto(result.model)) == 2 * ROWS * WIDTH
 
 
+def test_linear_attention_of_elu_features_is_verified_at_a_large_fixed_length() -> None:
+    """Its products of inputs of 1e19 overflow in either order; exactly, a few of its rows are enough."""
+    n, d = 520, 16
+    made = onnx.parser.parse_model(f"""<ir_version: 9, opset_import: ["": 18]>
+    m (float[{n}, {d}] q, float[{n}, {d}] k, float[{n}, {d}] v) => (float[{n}, {d}] y)
+    <float one = {{1}}, float eps = {{0.000001}}, int64[1] last = {{-1}}> {{
+        e = Elu (q) \n a = Add (e, one) \n f = Elu (k) \n k1 = Add (f, one)
+        b = Transpose <perm = [1, 0]> (k1) \n s = MatMul (a, b) \n z = ReduceSum (s, last)
+        ze = Add (z, eps) \n w = Div (s, ze) \n y = MatMul (w, v)
+    }}""")
+    result = tautomer.optimize(made)
+    assert result.verification is not None and result.verification["verdict"] == "EQUAL"
+    assert [remark.kind for remark in result.remarks if remark.rule == "reassociate"] == ["passed"]
+    assert any("a few rows" in note for note in result.verification["assumptions"])
+    assert result.verification["legs"]["numerics"]["new_sums"] == {"y": n}
+
+
 # with the products that there are then
 CHAINS = {
     "a chain of products": (LINEAR + "y = MatMul (s, v)", 2),
