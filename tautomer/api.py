@@ -210,7 +210,7 @@ def optimize(
         BadModelError: the file is damaged, hostile or not ONNX.
         InputError: the torch module is in training mode, cannot be exported, or has tensors without values.
         CheckFailedError: the result differs from the source, or could not be verified. Nothing is returned.
-            With choices as they are by default, rewrites of whole streams are left out before that.
+            With choices as they are by default, rewrites that the whole must vouch for are left out first.
     """
     mode, tell = _mode(constants), progress or (lambda line: None)
     choices = Choices(norm, merge_products, defer_scale, select_experts)
@@ -235,9 +235,9 @@ def optimize(
     except CheckFailedError as failure:
         if choices != Choices():
             raise  # what the user asked for is not left out in silence
-        tell("again, without rewrites of whole streams")
+        tell("again, without rewrites that the whole model must vouch for")
         result = _optimized(model, wanted, mode, Choices(sites_only=True), verify=verify, tell=tell)
-        reason = f"rewrites of whole streams were taken back: {failure.what}"
+        reason = f"rewrites that the whole model must vouch for were taken back: {failure.what}"
         result.remarks.append(Remark("missed", "recentre", "LayerNormalization", "", reason))
         return result
 

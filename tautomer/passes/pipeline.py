@@ -117,7 +117,7 @@ def rewrite(
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
         *adapters,
         attention,
-        Reassociate(),
+        *(() if choices.sites_only else (Reassociate(),)),
         MaskedWrite(),
         Unstack(target),
         SumsOfProducts(),

@@ -84,6 +84,15 @@ def test_linear_attention_of_elu_features_is_verified_at_a_large_fixed_length() 
     assert result.verification["legs"]["numerics"]["new_sums"] == {"y": n}
 
 
+def test_heads_without_a_feature_keep_their_order() -> None:
+    """Where all of a query's features are 0 its result is, and 0 * inf would be NaN where keys are 1e19."""
+    body = LINEAR.replace("Exp", "Relu") + "z = ReduceSum (s, last) \n ze = Add (z, eps) \n w = Div (s, ze)"
+    result = tautomer.optimize(model(body + "\n y = MatMul (w, v)"))
+    assert result.verification is not None and result.verification["verdict"] == "EQUAL"
+    assert not any(remark.rule == "reassociate" for remark in result.remarks)
+    assert any("taken back" in remark.reason and "not finite" in remark.reason for remark in result.remarks)
+
+
 # with the products that there are then
 CHAINS = {
     "a chain of products": (LINEAR + "y = MatMul (s, v)", 2),

@@ -94,7 +94,7 @@ def rewrite_graph(
             return first
         sites = attempt(True, withheld)
     if isinstance(sites, Rewritten):
-        reason = f"rewrites of whole streams were taken back: {first.reason}"
+        reason = f"rewrites that the whole graph must vouch for were taken back: {first.reason}"
         taken_back = Remark("missed", "recentre", "LayerNormalization", "", reason)
         return replace(sites, remarks=[*sites.remarks, taken_back])
     reason = f"every rewrite was taken back: {sites.reason}"
