@@ -65,6 +65,8 @@ KERNELS = (
     Bar("2^24 elements", "Gelu[approximate=none]", _always, ("inductor",), 1.7),
     Bar("all sizes", "PolyNorm", _always, ("inductor",), 3.0),
     Bar("all sizes", "EvoNorm-S0", _always, ("inductor",), 1.9),
+    Bar("all sizes", "Rational (5, 4)", _always, ("inductor",), 1.3),
+    Bar("all sizes", "Series of two GELUs", _always, ("inductor",), 1.3),
 )
 
 
