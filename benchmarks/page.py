@@ -18,10 +18,7 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
 SECTIONS: dict[str, tuple[str, int | None]] = {
     "models": ("python -m benchmarks.models --out benchmarks/results/models.md", None),
     "kernels": ("python -m benchmarks.kernels --out benchmarks/results/kernels.md", None),
-    "attention": (
-        "python -m benchmarks.attention --quick --seconds 2 --out benchmarks/results/attention.md",
-        None,
-    ),
+    "attention": ("python -m benchmarks.attention --out benchmarks/results/attention.md", None),
     "attention_models": (
         "python -m benchmarks.attention_models --out benchmarks/results/attention_models.md",
         None,
