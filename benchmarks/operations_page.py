@@ -60,8 +60,9 @@ by its name, which a definition alone does not need. What works on the channels 
 table's matrix; [benchmarks.md](benchmarks.md) has what was measured of it.
 
 Measured at 1024 x 1024, float32, one thread, processor time: the time of the other in times of ours, the
-median and quartiles over turns of one run; in bold where the other is faster. torch is its own function where
-it has one, otherwise the formula in its operators; onnxruntime runs ONNX's operator, or the function body.
+median and quartiles over turns of one run; in bold where the other is faster. torch is its own function, where
+it has one; inductor compiles that, or the formula in torch's operators; onnxruntime runs ONNX's operator, or
+the function body.
 
 {measured}
 
@@ -109,7 +110,9 @@ def row(definition: Definition, kept: Mapping[str, Any]) -> list[str]:
     cells = [definition.key, spelled, missed, lines(definition), kernels(definition)]
     found = kept.get(definition.key)
     times = (
-        [f"{found['microseconds']:.0f}", *(markdown.ratio(found[peer]) for peer in PEERS)] if found else []
+        [f"{found['microseconds']:.0f}", *(markdown.ratio(found[p]) if p in found else "-" for p in PEERS)]
+        if found
+        else []
     )
     return [*map(str, cells), *(times or ["-"] * (1 + len(PEERS)))]
 
