@@ -60,9 +60,9 @@ by its name, which a definition alone does not need. What works on the channels 
 table's matrix; [benchmarks.md](benchmarks.md) has what was measured of it.
 
 Measured at 1024 x 1024, float32, one thread, processor time: the time of the other in times of ours, the
-median and quartiles over turns of one run; in bold where the other is faster. torch is its own function, where
-it has one; inductor compiles that, or the formula in torch's operators; onnxruntime runs ONNX's operator, or
-the function body.
+median and quartiles over turns of one run; in bold where the other is faster. torch is its own function,
+where it has one; inductor compiles that, or the formula in torch's operators; onnxruntime runs ONNX's
+operator, or the function body.
 
 {measured}
 
