@@ -75,7 +75,7 @@ def onnx_call(body: str, inputs: Mapping[str, Tensor]) -> tuple[Call, Any]:
     return bound(session, arrays), session.run(None, arrays)[0]
 
 
-def _taken(out: Tensor) -> np.ndarray:
+def taken(out: Tensor) -> np.ndarray:
     """What a call has written; the next one that writes nothing is found out."""
     value = out.numpy().copy()
     out.fill_(torch.nan)
@@ -146,12 +146,12 @@ def ways(op: Operation, setting: Setting, compiled: bool) -> Ways:
     found: Ways = {}
     for name in ("", *algorithms(definition.key)):
         call = native(definition, name, setting.given, [out[OURS]], setting.rows, setting.columns)
-        found[f"{OURS}/{name or 'loops'}"] = call, partial(_taken, out[OURS])
+        found[f"{OURS}/{name or 'loops'}"] = call, partial(taken, out[OURS])
     eager = partial(op.torch, *values)
     found["torch/"] = eager, eager
     if op.preallocated:
         call = partial(op.preallocated, *values, out=out["torch"])
-        found["torch/"] = call, partial(_taken, out["torch"])
+        found["torch/"] = call, partial(taken, out["torch"])
     if compiled:
         torch._dynamo.reset()
         fast = partial(torch.compile(op.torch, dynamic=False), *values)

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from benchmarks import markdown
 from benchmarks.kernel_cases import Tensor
-from benchmarks.kernel_ways import Call, native
+from benchmarks.kernel_ways import Call, native, taken
 from benchmarks.machine import describe
 from benchmarks.timing import bound, interleaved, load, with_allocator
 from tautomer.codegen.algorithms import algorithms
@@ -35,7 +35,7 @@ from tautomer.codegen.trace import trace, unsupported
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
 from tautomer.patterns.operation import Definition, definitions
 from tautomer.runtime.torch.ops_meaning import meaning
-from tautomer.runtime.torch.ops_stock import STOCK, stock
+from tautomer.runtime.torch.ops_stock import STOCK
 
 RESULT = Path(__file__).parent / "results" / "operations.json"
 ROWS = COLUMNS = 1024
@@ -67,22 +67,18 @@ def measurable(definition: Definition) -> bool:
     return known and not images and not unsupported(definition)
 
 
+def own_function(definition: Definition) -> Callable[..., Any] | None:
+    """What a torch user would call; None where torch has nothing for it."""
+    own = (STOCK[one.name] for one in OPERATORS if one.key == definition.key and one.name in STOCK)
+    return _FUNCTIONS.get(definition.key) or next(own, None)
+
+
 def in_torch(definition: Definition) -> Callable[..., Any]:
-    """What a torch user would call, on x, the operands and the numbers."""
-    if definition.key in _FUNCTIONS:
-        return _FUNCTIONS[definition.key]
-    for one in OPERATORS:
-        if one.key == definition.key:
-            return stock(one.name)
+    """That, or the formula in torch's operators, on x, the operands and the numbers."""
+    if own := own_function(definition):
+        return own
     program = trace(definition)
     return meaning(Signature(definition.op, program, program.names))
-
-
-def has_function(definition: Definition) -> bool:
-    """Whether torch has it, as people write it: our formula, operator by operator, is nobody's code."""
-    return definition.key in _FUNCTIONS or any(
-        one.key == definition.key and one.name in STOCK for one in OPERATORS
-    )
 
 
 def in_onnx(definition: Definition, inputs: Mapping[str, Tensor]) -> onnx.ModelProto:
@@ -120,12 +116,12 @@ def ways(definition: Definition) -> tuple[dict[str, Call], dict[str, Callable[[]
     outs = [torch.full((ROWS, 1 if definition.rows == "folded" else COLUMNS), torch.nan)]
     outs += [torch.empty_like(outs[0]) for _ in definition.results[1:]]
     calls: dict[str, Call] = {"inductor/": fast}
-    if has_function(definition):
+    if own_function(definition):  # our formula, operator by operator, is nobody's code
         calls["torch/"] = eager
     results: dict[str, Callable[[], Any]] = {who: partial(_first, call) for who, call in calls.items()}
     for name in ("", *algorithms(definition.key)):
         calls[f"{OURS}/{name}"] = native(definition, name, tensors, outs, ROWS, COLUMNS)
-        results[f"{OURS}/{name}"] = partial(_written, outs[0])
+        results[f"{OURS}/{name}"] = partial(taken, outs[0])
     arrays = {name: value.numpy() for name, value in inputs.items()}
     session = load(in_onnx(definition, inputs).SerializeToString())
     calls["onnxruntime/"] = bound(session, arrays)
@@ -140,12 +136,6 @@ def _one(result: Any) -> Any:
 
 def _first(call: Call) -> np.ndarray:
     return np.asarray(_one(call()))
-
-
-def _written(out: Tensor) -> np.ndarray:
-    value = out.numpy().copy()
-    out.fill_(torch.nan)
-    return value
 
 
 def measured(definition: Definition, rounds: int, seconds: float) -> dict[str, Any]:
