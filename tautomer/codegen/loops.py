@@ -19,10 +19,12 @@ from tautomer.codegen.vector_type import reductions
 # begins 4 KiB on.
 _ROWS_AHEAD = "const int64_t rows_ahead = 1 + 1024 / (columns + 1);"
 _AHEAD = "const int64_t ahead = row + rows_ahead < last ? rows_ahead * columns * (int64_t)sizeof(S) : 0;"
+# Of elements, what is read half a page on.
+_ELEMENTS_AHEAD = "const int64_t ahead = 2048;"
 
 
 def _asked_for(program: Program, written: bool) -> tuple[str, ...]:
-    """The statements of a step that ask for what a later row needs.
+    """The statements of a step that ask for what a later one needs.
 
     Args:
         program: what is computed.
@@ -51,9 +53,9 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
     zeros = [f"std::memset({name}_all, 0, columns * sizeof(float));" for name in program.totals]
     once = [*zeros, *write.inputs_per_call(nodes, program.parameters), *write.uniforms(roots, fixed=True)]
     lines, ahead = write.inputs_per_row(nodes), tuple[str, ...]()
-    if program.rows and (stream or kept):
-        once.append(_ROWS_AHEAD)
-        lines.append(_AHEAD)
+    if stream or kept:
+        once += [_ROWS_AHEAD] if program.rows else []
+        lines.append(_AHEAD if program.rows else _ELEMENTS_AHEAD)
         ahead = _asked_for(program, written=kept is not None)
     for number, step in enumerate(plan.passes):
         lines += write.uniforms([node.args[0] for node in step])
