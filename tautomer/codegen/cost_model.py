@@ -48,12 +48,14 @@ def thresholds(definition_key: str, dtype: str, machine: Machine) -> tuple[Varia
 def thresholds_of(definition: Definition, dtype: str, machine: Machine) -> tuple[Variant, ...]:
     """As `thresholds`, also for operators that are known by a hash of what they compute.
 
-    Their results are stored past the caches, unless y is where something waits until its row is reduced. At
-    4096 x 11008 PolyNorm goes from .635 to .500, EvoNorm-S0 at 8 x 256 x 56 x 56 from 1.17 to 1.01.
+    Their results are stored past the caches, unless y is where something waits until its row is reduced, or
+    they are one number per row. At 4096 x 11008 PolyNorm goes from .635 to .500, EvoNorm-S0 at 8 x 256 x 56 x
+    56 from 1.17 to 1.01.
     """
     if not is_rowwise(definition.op):
         return thresholds(definition.key, dtype, machine)
-    if machine.isas[0] not in _STREAMING or schedule(trace(definition)).kept is not None:
+    program = trace(definition)
+    if machine.isas[0] not in _STREAMING or program.folded or schedule(program).kept is not None:
         return ()
     return tuple(streamed(dtype, machine.l3 + 1))
 

@@ -54,11 +54,9 @@ def function(program: Program, loops: Loops, row_type: str = "S") -> str:
         for (name, of), kind in zip(inputs, ("full", *program.kinds), strict=True)
         if kind in _OFFSETS
     ]
-    size = "" if program.folded else " * columns"
-    at_row += [
-        f"{of}* const {name}_row = {name}_all{'' if name in program.totals else f' + row{size}'};"
-        for name, of in outputs
-    ]
+    places = dict.fromkeys(program.names, " + row * columns")
+    places |= dict.fromkeys(program.per_row, " + row") | dict.fromkeys(program.totals, "")
+    at_row += [f"{of}* const {name}_row = {name}_all{places[name]};" for name, of in outputs]
     text = _SIGNATURE + indented([*pointers, *loops.once], 2)
     if program.rows:
         text += "  for (int64_t row = first; row < last; ++row) {\n"

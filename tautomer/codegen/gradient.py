@@ -79,7 +79,6 @@ def gradient(forward: Program) -> Gradient:
             tuple(kinds.get(name, "full") for name in operands),
             forward.parameters,
             forward.rows,
-            False,
             totals=tuple(f"of_{name}" for name in names if kinds[name] == "row"),
         ),
         from_result,

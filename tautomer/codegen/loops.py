@@ -31,7 +31,8 @@ def _asked_for(program: Program, written: bool) -> tuple[str, ...]:
         written: whether the results go through the caches.
     """
     read = [f"soon_read((uintptr_t)({name}_row + i) + ahead);" for name in ("x", *program.of_kind("full"))]
-    stored = [f"soon_written((uintptr_t)({name}_row + i) + ahead);" for name in program.names]
+    whole = (name for name in program.names if name not in program.per_row)
+    stored = [f"soon_written((uintptr_t)({name}_row + i) + ahead);" for name in whole]
     return (*read, *(stored if written else ()))
 
 
@@ -53,7 +54,7 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
     zeros = [f"std::memset({name}_all, 0, columns * sizeof(float));" for name in program.totals]
     once = [*zeros, *write.inputs_per_call(nodes, program.parameters), *write.uniforms(roots, fixed=True)]
     lines, ahead = write.inputs_per_row(nodes), tuple[str, ...]()
-    if stream or kept:
+    if (stream or kept) and not program.folded:
         once += [_ROWS_AHEAD] if program.rows else []
         lines.append(_AHEAD if program.rows else _ELEMENTS_AHEAD)
         ahead = _asked_for(program, written=kept is not None)
@@ -64,9 +65,8 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
         else:
             lines += reduction_pass(write, plan, number, kept, ahead if kept else ())
     lines += write.uniforms(list(program.results), kept=kept)
-    if program.folded:
-        lines += [f"store_part({name}_row, b{node.index}, 1);" for name, node in stored.items()]
-    else:
+    lines += [f"store_part({name}_row, b{stored[name].index}, 1);" for name in program.per_row]
+    if not program.folded:
         lines += result_pass(write, program, kept, stream, () if kept else ahead)
     helpers = (
         vector_math(write.functions, isa),

@@ -61,6 +61,7 @@ struct Description {
   bool grouped;  // the axes but the first are cut into rows
   List<const char*> inputs;
   const char* kinds;  // how inputs go with x: the first letters of full, row, column, number, group, segment
+  const char* results;  // the same of outputs: full or column
   size_t outputs;
   List<Kernel> kernels;
   const Family* family;
@@ -153,7 +154,7 @@ void task(void* data, size_t index) {
 }
 
 Status* in_tasks(const Api* api, const KernelContext* context, Job& job, int64_t row_bytes) {
-  int64_t rows = (TASK_BYTES + row_bytes - 1) / row_bytes;
+  int64_t rows = row_bytes ? (TASK_BYTES + row_bytes - 1) / row_bytes : job.rows;
   if (job.columns == 1) rows = (rows + 63) / 64 * 64;  // elements: whole cache lines
   job.rows_of_a_task = rows;
   const int64_t tasks = (job.rows + rows - 1) / rows;
@@ -190,7 +191,8 @@ Status* rows_of(const State& state, const Tensor& x, Rows* rows) {
                     (long long)rows->groups, (long long)rows->segments);
     rows->columns /= rows->groups;
   }
-  rows->rows = rows->columns ? x.count / rows->columns : 0;
+  rows->rows = rows->groups;
+  for (size_t i = 0; i < size_t(axis); ++i) rows->rows *= x.sizes[i];
   return nullptr;
 }
 
@@ -319,11 +321,14 @@ Status* compute(void* data, KernelContext* context) {
   void* outputs[MOST_OUTPUTS];
   for (size_t i = 0; i < what->outputs; ++i) {
     Value* value = nullptr;
-    RETURN_IF(op->api->KernelContext_GetOutput(context, i, x.sizes, x.rank, &value));
+    int64_t sizes[MOST_AXES];
+    for (size_t j = 0; j < x.rank; ++j)
+      sizes[j] = what->results[i] == 'c' && j >= x.rank - rows.axes ? 1 : x.sizes[j];
+    RETURN_IF(op->api->KernelContext_GetOutput(context, i, sizes, x.rank, &value));
     if (!value) return refuse(op, "the output %d is missing", int(i));
     RETURN_IF(op->api->GetTensorMutableData(value, &outputs[i]));
   }
-  if (x.count == 0) return nullptr;
+  if (x.count == 0 && (rows.rows == 0 || !std::strchr(what->results, 'c'))) return nullptr;
   Operands operands;
   operands.data[0] = x.data;
   for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, rows, &operands));

@@ -62,7 +62,7 @@ class OrtKernel:
         row_axes: how many last axes make a row; 0 for an operator that works on elements.
         grouped: whether rows are what all axes but the first are cut into.
         attributes: what the operator's text attributes must say for this kernel to be the right one.
-        results: how many outputs it has, all of the shape of x.
+        results: how each output goes with x: "full", or "column" for one number per row.
         variants: other algorithms; the first that a tensor is large enough for takes the kernel's place.
     """
 
@@ -77,7 +77,7 @@ class OrtKernel:
     grouped: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
     variants: tuple[OrtVariant, ...] = ()
-    results: int = 1
+    results: tuple[str, ...] = ("full",)
 
     @property
     def functions(self) -> tuple[tuple[str, str], ...]:
@@ -199,8 +199,10 @@ def _check(entry: OrtKernel) -> None:
     least = [number for one in sizes for number in (one.least_bytes, one.least_columns, one.multiple)]
     if not all(0 <= number < 1 << 63 for number in least) or not all(one.multiple for one in sizes):
         raise InternalError("a size that is none", where=f"kernel of {entry.op}")
-    if entry.results != 1 and not (entry.results == 2 and entry.kinds[:1] == ("full",)):
-        raise InternalError("more results than inputs in their places", where=f"kernel of {entry.op}")
+    if not entry.results or not set(entry.results) <= {"full", "column"}:
+        raise InternalError("a result of no kind", where=f"kernel of {entry.op}")
+    if "column" in entry.results and not entry.row_axes:
+        raise InternalError("one number per row, and no rows", where=f"kernel of {entry.op}")
     rows = entry.row_axes or entry.grouped
     if len(entry.kinds) != len(entry.operands) or not set(entry.kinds) <= set(KINDS):
         raise InternalError("an operand of no kind", where=f"kernel of {entry.op}")
@@ -212,7 +214,7 @@ def _limits(entries: Sequence[OrtKernel], others: Sequence[OrtOther]) -> str:
     """Constants of the glue."""
     parameters = max((1, *(len(entry.parameters) for entry in entries)))
     inputs = max((1, *(1 + len(entry.operands) for entry in entries), *(len(one.inputs) for one in others)))
-    outputs = max((1, *(entry.results for entry in entries)))
+    outputs = max((1, *(len(entry.results) for entry in entries)))
     return (
         f"constexpr size_t MOST_PARAMETERS = {parameters}, MOST_INPUTS = {inputs}, MOST_AXES = 64;\n"
         f"constexpr size_t MOST_OUTPUTS = {outputs};\n"
@@ -229,7 +231,7 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
             raise InternalError("two kernels that contradict each other", where=f"kernel of {one.op}")
     inputs = [_quoted(name) for name in ("x", *one.operands)]
     lines += _array("char* const", f"inputs_{number}", inputs)
-    kinds = "".join(kind[0] for kind in ("full", *one.kinds))
+    kinds, results = ("".join(kind[0] for kind in each) for each in (("full", *one.kinds), one.results))
     rows = []
     for index, kernel in enumerate(kernels):
         suffix = f"{number}_{index}"
@@ -252,8 +254,8 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
     code, size = ELEMENT_TYPES[one.element_type]
     return (
         f"{{{_quoted(one.op)}, {code}, {size}, {one.row_axes}, {str(one.grouped).lower()}, "
-        f"{_list(f'inputs_{number}', inputs)}, {_quoted(kinds)}, {one.results}, "
-        f"{_list(f'kernels_{number}', rows)}, &ROWS{'_WITH_SUM' if one.results > 1 else ''}, "
+        f"{_list(f'inputs_{number}', inputs)}, {_quoted(kinds)}, {_quoted(results)}, {len(results)}, "
+        f"{_list(f'kernels_{number}', rows)}, &{_family(one)}, "
         "nullptr, nullptr}"
     )
 
@@ -272,9 +274,16 @@ def _other(number: int, one: OrtOther, lines: list[str]) -> str:
     code, size = ELEMENT_TYPES[one.element_type]
     return (
         f"{{{_quoted(one.op)}, {code}, {size}, 0, false, {_list(f'other_inputs_{number}', inputs)}, "
-        f'"", 1, {{nullptr, 0}}, &{one.family.constant}, &other_{number}, '
+        f'"", "f", 1, {{nullptr, 0}}, &{one.family.constant}, &other_{number}, '
         f"{f'other_types_{number}' if types else 'nullptr'}}}"
     )
+
+
+def _family(one: OrtKernel) -> str:
+    """The C++ name of the family: which results may take the places of inputs."""
+    if one.results == ("full", "full") and one.kinds[:1] == ("full",):
+        return "ROWS_WITH_SUM"
+    return "ROWS" if one.results[0] == "full" else "ROWS_FOLDED"
 
 
 def _shape(entry: OrtKernel) -> tuple[object, ...]:

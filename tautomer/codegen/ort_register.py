@@ -58,7 +58,7 @@ Status* create(const CustomOp* described, const Api* api, const KernelInfo* info
 }
 
 // The outputs have the shape of the first input, as far as that is known: onnxruntime cannot say a rank that
-// is unknown, nor a size without a name.
+// is unknown, nor a size without a name. Of numbers per row it knows what the file says.
 Status* infer(const CustomOp* described, ShapeContext* context) {
   const Op* op = ours(described);
   const Api* api = op->api;
@@ -71,7 +71,7 @@ Status* infer(const CustomOp* described, ShapeContext* context) {
   for (size_t i = 0; i < x.rank; ++i)
     if (x.sizes[i] < 0 && (!names[i] || !*names[i])) return nullptr;
   for (size_t i = 0; x.rank && i < op->what->outputs; ++i)
-    RETURN_IF(api->ShapeInferContext_SetOutputTypeShape(context, i, info));
+    if (op->what->results[i] == 'f') RETURN_IF(api->ShapeInferContext_SetOutputTypeShape(context, i, info));
   return nullptr;
 }
 
@@ -82,6 +82,8 @@ size_t may_inplace(int** inputs, int** outputs) {
   return size_t(1);
 }
 
+size_t none_may_inplace(int**, int**) { return size_t(0); }
+
 size_t both_may_inplace(int** inputs, int** outputs) {
   static int both[] = {0, 1};
   *inputs = *outputs = both;
@@ -91,6 +93,7 @@ size_t both_may_inplace(int** inputs, int** outputs) {
 void destroy(void* state) { delete static_cast<State*>(state); }
 
 const Family ROWS = {create, compute, destroy, infer, may_inplace};
+const Family ROWS_FOLDED = {create, compute, destroy, infer, none_may_inplace};
 const Family ROWS_WITH_SUM = {create, compute, destroy, infer, both_may_inplace};
 
 Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {

@@ -26,7 +26,9 @@ def result_pass(
         stream: whether to store past the caches; totals are read again and are not.
         ahead: the statements that ask for what a later row needs.
     """
-    results, totals = dict(zip(program.names, program.results, strict=True)), program.totals
+    stored = zip(program.names, program.results, strict=True)
+    results = {name: node for name, node in stored if name not in program.per_row}
+    totals = program.totals
     reads = {name: inputs_of([node], kept) for name, node in results.items()}
     names = list(dict.fromkeys(name for each in reads.values() for name in each))
     parts = write.by_segments(names)

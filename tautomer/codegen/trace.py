@@ -27,13 +27,13 @@ class Program:
     """What a kernel has to compute.
 
     Attributes:
-        results: the value of each element, or of each row where rows are folded; one for each of the names.
+        results: the value of each element, or of each row; one for each of the names.
         names: what the results are called.
         operands: the tensors after x, in order.
         kinds: how each of them goes with x, see `patterns.operation.kind_of`.
         parameters: the scalars, in order.
         rows: whether there are rows, and not only elements.
-        folded: whether there is one result per row.
+        per_row: the names of results that are one number per row.
         totals: the names of results that are added up over the rows, column by column, in float32.
     """
 
@@ -43,8 +43,13 @@ class Program:
     kinds: tuple[str, ...]
     parameters: tuple[str, ...]
     rows: bool
-    folded: bool
+    per_row: tuple[str, ...] = ()
     totals: tuple[str, ...] = ()
+
+    @property
+    def folded(self) -> bool:
+        """Whether all results are one number per row."""
+        return self.per_row == self.names
 
     def of_kind(self, kind: str) -> tuple[str, ...]:
         """The operands that go with x in this way."""
@@ -100,20 +105,20 @@ def trace(definition: Definition, operands: tuple[str, ...] | None = None) -> Pr
         raise InputError(f"a kernel cannot do this: {error}", where=definition.key) from error
     if any(node.op == "compare" for node in results):
         raise InputError("the result is a truth, not a number", where=definition.key)
-    folded = definition.rows == "folded"
-    if folded and not all(node.uniform for node in results):
+    given = dict(zip(definition.results, results, strict=True))
+    if not all(given[name].uniform for name in definition.per_row):
         raise InputError("the result is not one number per row", where=definition.key)
     if not definition.rows and any(node.level for node in results):
         raise InputError("a pointwise operation reduces nothing", where=definition.key)
     parameters = tuple(definition.parameters)
-    return Program(results, definition.results, present, kinds, parameters, rows, folded)
+    return Program(results, definition.results, present, kinds, parameters, rows, definition.per_row)
 
 
 def trace_function(compute: Callable[[Any, Any], Any]) -> Program:
     """Runs a function of one number, compute(m, x), on a symbol: a pointwise program with one result."""
     m = _Symbolic(Expressions())
     result = m.lift(compute(m, _Symbol(m, m.make.node("x"))))
-    return Program((result,), ("y",), (), (), (), rows=False, folded=False)
+    return Program((result,), ("y",), (), (), (), rows=False)
 
 
 def _parameter(m: _Symbolic, name: str) -> Any:

@@ -76,11 +76,15 @@ def looped_rows(program: Program, *, shared: bool = False) -> tuple[list[str], s
         if shared:
             lines += exchanged(step, slot, index) + combined(step, plain, writer)
         slot, passes = slot + len(step), passes + 1
+    results = dict(zip(program.names, program.results, strict=True))
+    lines += writer.statements([results[name] for name in program.per_row])
+    lines += stores(program, writer, program.per_row)
     if program.folded:
-        return [*lines, *writer.statements(program.results), *stores(program, writer)], writer.helpers
-    inner = writer.inner()
-    last = [*_begin(program, program.results, inner, "evict_first"), *inner.statements(program.results)]
-    return [*lines, *_loop([*last, *stores(program, inner)], passes)], writer.helpers
+        return lines, writer.helpers
+    names = [name for name in program.names if name not in program.per_row]
+    inner, whole = writer.inner(), [results[name] for name in names]
+    last = [*_begin(program, whole, inner, "evict_first"), *inner.statements(whole)]
+    return [*lines, *_loop([*last, *stores(program, inner, names)], passes)], writer.helpers
 
 
 def _pass(

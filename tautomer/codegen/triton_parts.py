@@ -51,7 +51,7 @@ def parts_of_rows(program: Program) -> tuple[list[str], set[str]]:
         for node in step:
             writer.name(node, f"r{node.index}")
     lines += writer.statements(program.results)
-    return [*lines, *stores(program, writer)], writer.helpers
+    return [*lines, *stores(program, writer, program.names)], writer.helpers
 
 
 def _reduced(step: Sequence[Node], plain: frozenset[Node], writer: TritonWriter) -> list[str]:

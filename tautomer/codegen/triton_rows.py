@@ -45,7 +45,7 @@ def whole_rows(program: Program) -> tuple[list[str], set[str]]:
             writer.name(node, _name(node.index))
     tile += reads(program, late, writer, PER_COLUMN)
     tile += writer.statements(program.results)
-    tile += stores(program, writer)
+    tile += stores(program, writer, program.names)
     if not program.totals:
         row = "row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]"
         return [*lines, row, *tile], writer.helpers

@@ -6,6 +6,8 @@ not inside is read as 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tautomer.codegen.expression import Node
 from tautomer.codegen.trace import Program
 from tautomer.codegen.triton_expression import TritonWriter
@@ -99,11 +101,13 @@ def zero_outside(node: Node) -> bool:
     return node.op in ("neg", "abs") and zero_outside(node.args[0])
 
 
-def stores(program: Program, writer: TritonWriter) -> list[str]:
-    """Statements that write the results that are not added up over the rows."""
-    place = "row, {0}, mask=in_rows" if program.folded else "start + column, {0}, mask=inside"
+def stores(program: Program, writer: TritonWriter, names: Sequence[str]) -> list[str]:
+    """Statements that write results that are not added up over the rows."""
+    results = dict(zip(program.names, program.results, strict=True))
     return [
-        f"tl.store({name}_ptr + {place.format(writer.value(node))})"
-        for name, node in zip(program.names, program.results, strict=True)
+        f"tl.store({name}_ptr + row, {writer.value(results[name])}, mask=in_rows)"
+        if name in program.per_row
+        else f"tl.store({name}_ptr + start + column, {writer.value(results[name])}, mask=inside)"
+        for name in names
         if name not in program.totals
     ]

@@ -2,9 +2,10 @@
 
     the value of a region = tautomer.Rowwise_<hash>(the tensors that the region reads)
 
-Condition: the region has one result, all its reductions go over the same rows, everything that it reads goes
-with the result as an operand of a kernel does, and fewer tensors are read and written than by one node after
-the other. What the runtime fuses with a matrix product or a convolution stays there.
+Condition: the region has one result, of the shape of what it reads or one number per row; all its reductions
+go over the same rows, everything that it reads goes with them as an operand of a kernel does, and fewer
+tensors are read and written than by one node after the other. What the runtime fuses with a matrix product or
+a convolution stays there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from tautomer.errors import InputError
@@ -102,7 +104,7 @@ class _Fusing:
 
     def _obstacle(self, region: Region) -> str:
         """Why a region is not worth an operator, or ""."""
-        if len(region.computing) < 2:
+        if region.work < 2:
             return next(iter(region.refused.values()), "")
         if not region.reduces and between_convolutions((v for v, _ in region.operands), region.result):
             return "the runtime keeps images in a layout of its own between convolutions"
@@ -118,7 +120,7 @@ class _Fusing:
             return str(error)
         full = sum(kind == "full" for _, kind in region.operands)
         again = written.passes - 1 if 4 * region.cut.columns * full > _CACHED else 0
-        if (again + 1) * full + 1 >= region.moved:
+        if again * full + region.least_moved >= region.moved:
             return f"{region.moved} tensors are read and written, and one operator would not do with fewer"
         return ""
 
@@ -169,14 +171,23 @@ class _Fusing:
         builder = work.builder(region.nodes[-1].graph)
         inputs = [work.now(value) for value in written.inputs]
         new = builder.op(written.function.name, *inputs, domain=DOMAIN, **written.attributes)
+        rank, whole = (len(self.sizes.shapes(value)[0]) for value in (result, written.inputs[0]))
+        if rank < whole:
+            new.type = result.type
+            new.shape = None if result.shape is None else ir.Shape([*result.shape, *[1] * (whole - rank)])
+            new = builder.op(
+                "Reshape", new, builder.constant(np.zeros(rank, np.int64))
+            )  # 0: the size as it is
         refusal = work.evidence.refuses(_key(region, written, self.sizes), result, new, work.leaves(inputs))
         if refusal:
             builder.discard()
             return _missed(region.nodes[-1], refusal, "this rewrite was taken back; please report it")
         work.replace(result, new, builder, region.nodes)
         count = len(region.computing)
-        full = 1 + sum(kind == "full" for _, kind in region.operands)
-        reason = f"{count} operations became one: {region.moved} tensors read and written became {full}"
+        least = f"{region.least_moved}{' and one number per row' if region.per_row else ''}"
+        reason = f"{count} operations became one: {region.moved} tensors read and written became {least}"
+        if count == 1:
+            reason = "the runtime's own takes several times as long"
         return Remark("passed", FuseRowwise.name, "Rowwise", builder.nodes[-1].name or "", reason)
 
 

@@ -15,7 +15,7 @@ from tautomer.patterns.meaning import named
 from tautomer.patterns.onnx_body import written
 from tautomer.patterns.operation import definition_of
 from tautomer.patterns.rowwise import Body
-from tautomer.patterns.rowwise_reading import POINTWISE, REDUCTIONS
+from tautomer.patterns.rowwise_reading import POINTWISE, REDUCTIONS, TWICE
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def written_region(region: Region, sizes: Sizes, version: int, given: Collection
     for node in region.nodes:
         writing.node(node)
     result = writing.values[region.result]
-    if region.result not in writing.elements:
+    if not region.per_row and region.result not in writing.elements:
         raise Unfit("it is the same for all elements of a row")
     attributes = {"axis": -region.cut.layout.axes}
     if region.cut.layout.grouped:
         attributes = {"groups": region.cut.groups, "segments": region.segments}
-    function = writing.body.finish(result)
-    return Written(function, inputs, attributes, 1 + writing.levels[region.result])
+    function = writing.body.finish(result, per_row=region.per_row)
+    return Written(function, inputs, attributes, writing.levels[region.result] + (not region.per_row))
 
 
 class _Writing:
@@ -94,7 +94,8 @@ class _Writing:
         elif plain and node.op_type in CHANNELS:
             result, reduces = self._channels(call, inputs)
         elif plain and node.op_type in REDUCTIONS:
-            result, reduces = self.body.builder.reduce(node.op_type, inputs[0], self.body.layout.reduced), 1
+            result = self.body.builder.reduce(node.op_type, inputs[0], self.body.layout.reduced)
+            reduces = 1 + (node.op_type in TWICE)
         else:
             result, reduces = self._operation(node, call, inputs)
         if reduces and not differs:

@@ -2,13 +2,13 @@
 
 A region is grown from the value that it gives, backwards, by every node whose results nobody else reads: so
 it has one result, and no path leaves it and comes back. What does not fit, and what is read elsewhere, is an
-operand, computed outside as before.
+operand, computed outside as before. The result is of the shape of what is read, or one number per row.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from tautomer.passes.rowwise_nodes import MOVES, Read, Sizes, Unfit, may_stand, reads
 from tautomer.passes.rowwise_shapes import Cut
+from tautomer.passes.runtime_fusions import SLOW_REDUCTIONS
 from tautomer.patterns.rowwise import Layout
 from tautomer.patterns.rowwise_reading import REDUCTIONS
 
@@ -36,6 +37,8 @@ class Region:
         operands: tensors from outside and their kinds, x first.
         numbers: constants of one number, in order of first use.
         segments: how many parts a row has.
+        per_row: whether the result is one number per row.
+        moved: how many tensors of full size are read and written when every node runs for itself.
         refused: nodes that might have belonged to it, and why they do not.
     """
 
@@ -45,6 +48,8 @@ class Region:
     operands: tuple[tuple[ir.Value, str], ...]
     numbers: tuple[ir.Value, ...]
     segments: int
+    per_row: bool
+    moved: int
     refused: Mapping[ir.Node, str]
 
     @property
@@ -58,6 +63,11 @@ class Region:
         return tuple(node for node in self.nodes if node.op_type not in MOVES)
 
     @property
+    def work(self) -> int:
+        """How many operations it is, as the runtime does them: a slow reduction counts twice."""
+        return sum(map(_work, self.nodes))
+
+    @property
     def reduces(self) -> bool:
         """Whether it does anything with a row as a whole."""
         rows = {"LayerNormalization", "RMSNormalization", "Softmax", "LogSoftmax", "InstanceNormalization"}
@@ -65,13 +75,9 @@ class Region:
         return any(node.op_type in names for node in self.nodes)
 
     @property
-    def moved(self) -> int:
-        """How many tensors of full size are read and written when every node runs for itself."""
-        total = sum(1 for node in self.nodes if node.op_type == "Expand")
-        for node in self.computing:
-            full = {read.value for read in self.reads[node] if read.kind in ("full", "truth")}
-            total += len(full) + (node.op_type not in REDUCTIONS)
-        return total
+    def least_moved(self) -> int:
+        """How many of them one operator has to read and write."""
+        return sum(kind == "full" for _, kind in self.operands) + (not self.per_row)
 
 
 @dataclass
@@ -113,7 +119,7 @@ class Regions:
         """The region that ends with a node and saves most, or why there is none; "" for nothing to say."""
         around = self._around(root)
         dtype = self.sizes.fact(root.outputs[0]).dtype
-        if sum(node.op_type not in MOVES for node in around) < 2 or root.op_type in REDUCTIONS:
+        if sum(_work(node) for node in around) < 2:
             return ""
         if dtype is None or not dtype.is_floating_point():
             return ""
@@ -122,9 +128,11 @@ class Regions:
         best: Region | None = None
         reason = "what it reads has another shape than what it gives"
         try:
-            if self._largest(around) > prod(self.sizes.shapes(root.outputs[0])[0]):
+            size = prod(self.sizes.shapes(root.outputs[0])[0])
+            per_row = self._largest(around) > size
+            if per_row and not any(self._writes(node, size) for node in around):
                 return ""  # numbers per row: little work, whoever does it
-            for cuts in self._cuts(root, around):
+            for cuts in self._folding(root, around) if per_row else self._cuts(root, around):
                 found = self._grown(root, cuts, dtype)
                 if isinstance(found, str):
                     reason = found
@@ -132,7 +140,7 @@ class Regions:
                     best = found
         except Unfit as unfit:
             return str(unfit)
-        if best is None or len(best.computing) < 2:
+        if best is None or best.work < 2:
             return self._inner_axes(root, around, dtype) or best or reason
         return best
 
@@ -149,6 +157,10 @@ class Regions:
                     if unfit.inner_axes:
                         return str(unfit)
         return ""
+
+    def _writes(self, node: ir.Node, size: int) -> bool:
+        """Whether a node computes a tensor of more elements."""
+        return _work(node) > 1 or (_work(node) > 0 and (self.sizes.fact(node.outputs[0]).size or 0) > size)
 
     def _largest(self, nodes: list[ir.Node]) -> int:
         """Elements of the largest tensor that nodes read."""
@@ -203,6 +215,20 @@ class Regions:
         for count in list(groups)[:_MOST_LAYOUTS]:
             layout = Layout(grouped=True)
             yield Cut(layout, here, count), Cut(layout, there, count)
+
+    def _folding(self, root: ir.Node, around: list[ir.Node]) -> Iterator[tuple[Cut, Cut]]:
+        """The rows of which the result may be one number each: those that its neighbourhood reduces."""
+        sizes = [prod(shape) for shape in self.sizes.shapes(root.outputs[0])]
+        found: dict[tuple[Cut, Cut], None] = {}
+        for node in around:
+            if node.op_type in REDUCTIONS:
+                here, there = self.sizes.shapes(node.inputs[0])
+                for axes in range(1, len(here) + 1):
+                    cuts = Cut(Layout(axes), here), Cut(Layout(axes), there)
+                    if [cut.rows for cut in cuts] == sizes:
+                        found[cuts] = None
+                        break
+        return iter([*found][:_MOST_LAYOUTS])
 
     def _grown(self, root: ir.Node, cuts: tuple[Cut, Cut], dtype: ir.DataType) -> Region | str:
         """The region with such rows; nodes that turn out not to fit are left out one after the other."""
@@ -266,8 +292,27 @@ class Regions:
         if x is None:
             return nodes[-1], "nothing that it reads has the shape of what it gives"
         del operands[x]
+        result = self.sizes.shapes(nodes[-1].outputs[0])
+        per_row = prod(result[0]) != cuts[0].size
+        for cut, shape in zip(cuts, result, strict=True) if per_row else ():
+            rows = cut.shape[: -cut.layout.axes]
+            if shape not in (rows, rows + (1,) * cut.layout.axes):
+                return nodes[-1], "its rows have other axes than those that they are reduced to"
+        moved = self._moved(nodes, inside, cuts[0].size)
         ordered = ((x, "full"), *operands.items())
-        return Region(cuts[0], nodes, inside, ordered, tuple(numbers), max(segments, 1), dict(banned))
+        return Region(
+            cuts[0], nodes, inside, ordered, tuple(numbers), max(segments, 1), per_row, moved, dict(banned)
+        )
+
+    def _moved(self, nodes: Sequence[ir.Node], reads: Mapping[ir.Node, list[Read]], size: int) -> int:
+        total = 0
+        for node in nodes:
+            full = {read.value for read in reads[node] if read.kind in ("full", "truth")}
+            writes = self.sizes.fact(node.outputs[0]).size == size
+            if node.op_type not in MOVES:
+                total += len(full) * _work(node) + writes
+            total += node.op_type == "Expand"
+        return total
 
     def _obstacle(self, read: Read, cuts: tuple[Cut, Cut], dtype: ir.DataType) -> str:
         """Why a value from outside cannot be an operand, or ""."""
@@ -296,6 +341,10 @@ def _is_number(sizes: Sizes, value: ir.Value) -> bool:
     return fact.array is not None and fact.array.size == 1 and fact.constant
 
 
+def _work(node: ir.Node) -> int:
+    """How often the runtime goes through what a node reads, or what takes as long."""
+    return 0 if node.op_type in MOVES else 1 + (node.op_type in SLOW_REDUCTIONS)
+
+
 def _saved(region: Region) -> int:
-    full = sum(kind == "full" for _, kind in region.operands)
-    return region.moved - full
+    return region.moved - region.least_moved

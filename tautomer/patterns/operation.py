@@ -24,6 +24,7 @@ Rows = Literal["", "trailing", "axis", "folded", "groups", "channels", "channel 
 ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every row
 FULL_OPERANDS = ("gate", "residual")  # of the shape of x
 WHOLE_PARAMETERS = ("groups", "segments")  # how x is cut into rows, see patterns.rowwise
+PER_ROW = "per_row"  # how the name of a result begins that is one number per row, beside others
 KINDS = ("full", "row", "column", "number", "group", "segment")
 _MOST_SCALARS = 2  # every choice of them among a graph's numbers is tried
 _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
@@ -60,7 +61,8 @@ class Definition:
         by_name: whether it is recognised only where a node has its name, because what computes the same is
             more likely to be a slip in another operation.
         weights: the parameters that the result is affine in.
-        results: names of what it gives; several where the function returns a tuple, all of x's shape.
+        results: names of what it gives; several where the function returns a tuple. They are of x's shape,
+            but for all of a folded operation and those whose names begin with `per_row`: one number per row.
     """
 
     op: str
@@ -83,6 +85,11 @@ class Definition:
     def composite(self) -> bool:
         """True when it takes a second full tensor, and so stands on top of a simpler operation."""
         return any(name in FULL_OPERANDS for name in self.operands)
+
+    @property
+    def per_row(self) -> tuple[str, ...]:
+        """The results that are one number per row."""
+        return tuple(name for name in self.results if self.rows == "folded" or name.startswith(PER_ROW))
 
     def kind(self, operand: str) -> str:
         """How an operand goes with x, one of KINDS; "" if its name does not say it."""

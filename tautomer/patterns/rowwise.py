@@ -14,6 +14,9 @@ say by their names how they go with x:
 
 Rows lie along the last axes of x (attribute `axis`, as of LayerNormalization). Or every element of the first
 axis is an example, cut into `groups` rows of `segments` equal parts (as by GroupNormalization).
+
+The result is called `y` where it is of the shape of x, and `per_row` where it is one number for each row:
+then the axes of a row have the size 1 in it.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Builder, Names
 from tautomer.graph.call import call_of
+from tautomer.graph.fact import Shape
 from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN
-from tautomer.patterns.operation import WHOLE_PARAMETERS
+from tautomer.patterns.operation import PER_ROW, WHOLE_PARAMETERS
 
 PREFIX = "Rowwise_"
 _VALUE_INT_SINCE = 12
@@ -56,6 +60,20 @@ class Layout:
 def is_rowwise(op: str) -> bool:
     """Whether an operator of the domain `tautomer` is one of these."""
     return op.startswith(PREFIX)
+
+
+def shape_of_result(function: ir.Function, node: ir.Node, shape: Shape) -> Shape:
+    """The shape of what a node gives.
+
+    Args:
+        function: the node's.
+        node: one of these operators.
+        shape: of x.
+    """
+    if function.outputs[0].name != PER_ROW:
+        return shape
+    axes = -node.attributes.get_int("axis", -1)
+    return (*shape[:-axes], *(1 for _ in shape[-axes:]))
 
 
 class Body:
@@ -99,13 +117,18 @@ class Body:
             if kind in shapes:
                 self.values[index] = b.op("Reshape", self.values[index], shapes[kind])
 
-    def finish(self, result: ir.Value) -> ir.Function:
-        """The function that gives this value, in x's shape and type."""
+    def finish(self, result: ir.Value, *, per_row: bool = False) -> ir.Function:
+        """The function that gives this value, in x's type.
+
+        Args:
+            result: a value in float32.
+            per_row: whether it is one number per row; otherwise it is of x's shape.
+        """
         b, x = self.builder, self.inputs[0]
         if self.layout.grouped:
             result = b.op("Reshape", result, b.op("Shape", x))
         y = b.op("CastLike", result, x) if b.version >= CASTLIKE_SINCE else b.op("Identity", result)
-        y.name = "y"
+        y.name = PER_ROW if per_row else "y"
         name = PREFIX + fingerprint(self.layout, self.inputs, b.nodes)
         graph = ir.Graph(self.inputs, [y], nodes=b.nodes, opset_imports={"": b.version}, name=name)
         names = WHOLE_PARAMETERS if self.layout.grouped else ("axis",)

@@ -20,7 +20,7 @@ from tautomer.graph.call import Call, call_of
 from tautomer.graph.naming import printable
 from tautomer.graph.semantics.table import evaluate
 from tautomer.patterns.onnx_body import DOMAIN
-from tautomer.patterns.operation import WHOLE_PARAMETERS, Definition, Rows, definition_of, kind_of
+from tautomer.patterns.operation import PER_ROW, WHOLE_PARAMETERS, Definition, Rows, definition_of, kind_of
 from tautomer.patterns.rowwise import PREFIX, Body, Layout, described, fingerprint, is_rowwise
 
 POINTWISE = frozenset(
@@ -40,12 +40,18 @@ REDUCTIONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "ReduceSumSquare": lambda m, x: m.sum(x * x),
     "ReduceL1": lambda m, x: m.sum(m.abs(x)),
     "ReduceL2": lambda m, x: m.sqrt(m.sum(x * x)),
+    "ReduceLogSum": lambda m, x: m.log(m.sum(x)),
+    "ReduceLogSumExp": lambda m, x: _log_sum_exp(m, x),
 }
 """What is reduced over a row."""
+
+TWICE = frozenset({"ReduceLogSumExp"})
+"""Those of them that wait for another reduction of the same values."""
 
 _LARGEST_POWER = 64
 _MOST_NODES = 500
 _MOST_AXES = 64
+_OF_ELEMENTS = ("full", "row", "segment")
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -56,6 +62,12 @@ class _Step:
     function: Callable[[Any, Sequence[Any]], Any]
     reads: tuple[ir.Value, ...]
     gives: ir.Value
+
+
+def _log_sum_exp(m: Any, x: Any) -> Any:
+    """log(sum(exp(x))); the maximum itself where it is infinite, as of rows that are masked."""
+    top = m.max(x)
+    return m.where(m.isinf(top), top, m.log(m.sum(m.exp(x - top))) + top)
 
 
 def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Definition:
@@ -83,6 +95,12 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
         raise InputError("it computes nothing", where=where)
 
     names = tuple(str(value.name) for value in inputs[1:])
+    per_row = middle[-1].outputs[0] not in reader.elements
+    result = str(function.outputs[0].name)
+    if result != (PER_ROW if per_row else "y") or middle[-1].outputs[0] not in reader.of_all_rows:
+        raise InputError("its result is not what its name says", where=where)
+    if per_row and layout.grouped:
+        raise InputError("there is one number per row, and rows are cut into groups", where=where)
 
     def evaluate_body(m: Any, x: Any, **given: Any) -> Any:
         found = dict(zip(values, (x, *(given[name] for name in names)), strict=True))
@@ -93,7 +111,7 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
 
     by_group = layout.grouped and ("segment" in kinds or "group" in kinds)
     in_rows = reader.reduces or any(kind not in ("full", "number") for kind in kinds)
-    rows: Rows = "" if not in_rows else "groups" if layout.grouped else "trailing"
+    rows: Rows = "" if not in_rows else "groups" if layout.grouped else "folded" if per_row else "trailing"
     parameters = dict.fromkeys(WHOLE_PARAMETERS, 1.0) if by_group else {}
     return Definition(
         function.name,
@@ -103,6 +121,7 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
         operands=names,
         parameters=parameters,
         formula=function.name,
+        results=(result,),
     )
 
 
@@ -159,6 +178,8 @@ class _Reader:
 
     Attributes:
         numbers: the constants that are numbers.
+        elements: the values that differ within a row.
+        of_all_rows: those that have every row of x, or a number of each.
         reduces: whether anything works on whole rows.
     """
 
@@ -167,6 +188,9 @@ class _Reader:
     ) -> None:
         self._layout, self._version, self._where = layout, version, where
         self._known = dict.fromkeys(values)
+        goes_with = dict(zip(values, ("full", *kinds), strict=True))
+        self.elements = {value: None for value, kind in goes_with.items() if kind in _OF_ELEMENTS}
+        self.of_all_rows = {value: None for value, kind in goes_with.items() if kind == "full"}
         self._of_groups = [value for value, kind in zip(values[1:], kinds, strict=True) if kind == "group"]
         self._flat: dict[ir.Value, ir.Value] = {}
         self._axes: dict[ir.Value, list[int]] = {}
@@ -192,8 +216,17 @@ class _Reader:
             raise self._refused(node)
         if any(value not in self._known for value in reads):
             raise self._refused(node)
+        return self._made(node, function, tuple(reads))
+
+    def _made(
+        self, node: ir.Node, function: Callable[[Any, Sequence[Any]], Any], reads: tuple[ir.Value, ...]
+    ) -> _Step:
         self._known[node.outputs[0]] = None
-        return _Step(function, tuple(reads), node.outputs[0])
+        if node.op_type not in REDUCTIONS and any(value in self.elements for value in reads):
+            self.elements[node.outputs[0]] = None
+        if any(value in self.of_all_rows for value in reads):
+            self.of_all_rows[node.outputs[0]] = None
+        return _Step(function, reads, node.outputs[0])
 
     def _normalized(self, node: ir.Node) -> _Step | None:
         """InstanceNormalization, whose gain and shift are operands of the kind group as vectors."""
@@ -218,9 +251,8 @@ class _Reader:
         assert norm is not None
         assert first is not None
         self.reduces = True
-        self._known[node.outputs[0]] = None
         reads = (first, *(value for value in operands if value is not None))
-        return _Step(lambda m, x: norm.function(m, *x, epsilon=epsilon), reads, node.outputs[0])
+        return self._made(node, lambda m, x: norm.function(m, *x, epsilon=epsilon), reads)
 
     def _refused(self, node: ir.Node) -> InputError:
         return InputError(f"no kernel is written for {printable(node.op_type, 40)} there", where=self._where)

@@ -11,7 +11,7 @@ from tautomer.patterns import sparse_linear  # noqa: F401 - importing is registe
 from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import definitions
-from tautomer.patterns.rowwise import is_rowwise
+from tautomer.patterns.rowwise import is_rowwise, shape_of_result
 
 
 def facts_of(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
@@ -27,9 +27,12 @@ def facts_of(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
         if all(facts.get(value).shape is not None and facts.get(value).dtype for value in node.outputs):
             continue
         if node.domain == DOMAIN and node.inputs and (node.op_type in like_x or is_rowwise(node.op_type)):
-            x = facts.get(node.inputs[0])
+            x, shape = facts.get(node.inputs[0]), facts.get(node.inputs[0]).shape
+            function = model.functions.get(node.op_identifier())
+            if shape is not None and function is not None and is_rowwise(node.op_type):
+                shape = shape_of_result(function, node, shape)
             for value in node.outputs:
-                facts.set(value, Fact(x.shape, x.dtype))
+                facts.set(value, Fact(shape, x.dtype))
         elif node.domain == DOMAIN and (operator := operator_named(node.op_type)) is not None:
             facts.set(node.outputs[0], fact_of_attention(operator, node, facts))
         else:

@@ -142,7 +142,7 @@ def _fit(
     definition = _definition(node, model, read)
     if isinstance(definition, str):
         return definition
-    if definition is None or definition.rows == "folded":
+    if definition is None or (definition.rows == "folded" and not is_rowwise(node.op_type)):
         return "no kernel is written for it"
     inputs = [value for value in node.inputs if value is not None]
     if len(inputs) != len(node.inputs) or len(inputs) != 1 + len(definition.operands):

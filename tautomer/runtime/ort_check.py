@@ -142,7 +142,7 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
 
     elements = inputs[0].size
     size = (_ROWS, elements // _ROWS) if definition.rows else (elements, 1)
-    outputs = [((_ROWS, elements // _ROWS), dtype)] * kernel.results
+    outputs = [((_ROWS, elements // _ROWS if kind == "full" else 1), dtype) for kind in kernel.results]
     may_be_nan = bool(np.isnan(expected).any())
     trial = Trial(symbol, inputs, outputs, [*parameters.values()], *size, may_be_nan)
     return first_run(library, trial, compare)

@@ -248,6 +248,6 @@ def ort_kernel(wanted: Wanted, isa: Isa, machine: Machine) -> tuple[OrtKernel, t
         definition.rows == "groups",
         tuple((name, str(value)) for name, value in definition.attributes.items()),
         tuple(variants),
-        len(definition.results),
+        tuple("column" if name in definition.per_row else "full" for name in definition.results),
     )
     return entry, tuple(flags)

@@ -28,8 +28,9 @@ ROUNDING = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 ULP = 2.0**-23
 
 
-def mixed(kinds: tuple[str, ...], grouped: bool) -> Definition:
-    """(x - mean(x)) * operand + ... with every operand in another place, and a number."""
+def mixed(kinds: tuple[str, ...], form: str) -> Definition:
+    """(x - mean(x)) * operand + ... with every operand in another place, and a number; or its largest."""
+    grouped = form == "groups"
     body = Body(18, Layout(grouped=grouped), kinds)
     b, (x, *operands) = body.builder, body.values
     mean = b.reduce("ReduceMean", x, body.layout.reduced)
@@ -38,17 +39,19 @@ def mixed(kinds: tuple[str, ...], grouped: bool) -> Definition:
         y = b.op(("Mul", "Add", "Sub")[index % 3], y, operand)
     y = b.op("Mul", y, b.constant(np.asarray(0.75, np.float32)))
     attributes = {"groups": 3, "segments": 2} if grouped else {"axis": -1}
-    return definition_in(body.finish(y), attributes)
+    if form == "per row":
+        y = b.reduce("ReduceMax", y, body.layout.reduced)
+    return definition_in(body.finish(y, per_row=form == "per row"), attributes)
 
 
-def wanted(x: Array, operands: list[Array]) -> NDArray[np.float64]:
+def wanted(x: Array, operands: list[Array], form: str) -> NDArray[np.float64]:
     """The same in numpy; operands have shapes that broadcast, and the last axis is a row."""
     y = x.astype(np.float64)
     y = y - y.mean(axis=(-2, -1) if y.ndim == 4 else -1, keepdims=True)
     for index, operand in enumerate(operands):
         other = operand.astype(np.float64)
         y = (y * other, y + other, y - other)[index % 3]
-    return y * 0.75
+    return y.max(-1, keepdims=True) * 0.75 if form == "per row" else y * 0.75
 
 
 PLAIN = (("full", "row", "column"), ("column", "number", "full"), ("row", "column", "number"), ("number",))
@@ -81,10 +84,11 @@ def isas() -> list[Isa]:
     return [PORTABLE, *([AVX2] if {"avx2", "fma", "f16c"} <= flags else [])]
 
 
-CASES = [(kinds, grouped, "float32", "") for kinds in PLAIN for grouped in (False,)]
-CASES += [(kinds, True, "float32", "") for kinds in GROUPED]
-CASES += [(PLAIN[0], False, dtype, "") for dtype in ("float16", "bfloat16")]
-CASES += [(GROUPED[0], True, "float16", ""), (GROUPED[0], True, "float32", "stream")]
+CASES = [(kinds, "rows", "float32", "") for kinds in PLAIN]
+CASES += [(kinds, "groups", "float32", "") for kinds in GROUPED]
+CASES += [(PLAIN[0], "rows", dtype, "") for dtype in ("float16", "bfloat16")]
+CASES += [(GROUPED[0], "groups", "float16", ""), (GROUPED[0], "groups", "float32", "stream")]
+CASES += [(PLAIN[0], "per row", dtype, "") for dtype in ("float32", "bfloat16")]
 
 
 @pytest.fixture(scope="module", params=isas(), ids=lambda isa: isa.name)
@@ -96,8 +100,8 @@ def built(
         pytest.skip("there is no g++")
     isa: Isa = request.param
     kernels = [
-        kernel_for(mixed(kinds, grouped), dtype=dtype, isa=isa, algorithm=algorithm)
-        for kinds, grouped, dtype, algorithm in CASES
+        kernel_for(mixed(kinds, form), dtype=dtype, isa=isa, algorithm=algorithm)
+        for kinds, form, dtype, algorithm in CASES
     ]
     folder = tmp_path_factory.mktemp("rowwise")
     source, library = folder / "kernels.cpp", folder / "kernels.so"
@@ -118,7 +122,8 @@ def test_a_kernel_computes_its_body(
     built: Callable[[int], tuple[Callable[..., None], Kernel]], case: int
 ) -> None:
     function, kernel = built(case)
-    kinds, grouped, dtype, _ = CASES[case]
+    kinds, form, dtype, _ = CASES[case]
+    grouped = form == "groups"
     random = np.random.default_rng(case)
     for size in LENGTHS if grouped else COLUMNS:
         shape = (2, 3, 2, size) if grouped else (5, size)
@@ -126,7 +131,7 @@ def test_a_kernel_computes_its_body(
             random.standard_normal(shape_of(kind, shape)).astype(NUMPY_TYPES[dtype])
             for kind in ("full", *kinds)
         )
-        y = np.full(shape, np.nan, NUMPY_TYPES[dtype])
+        y = np.full((5, 1) if form == "per row" else shape, np.nan, NUMPY_TYPES[dtype])
         rows, columns = (6, 2 * size) if grouped else shape
         inputs = [np.ascontiguousarray(one) for one in (x, *operands)]
         parameters = {"groups": 3.0, "segments": 2.0}
@@ -139,7 +144,7 @@ def test_a_kernel_computes_its_body(
                 ctypes.c_int64(last),
                 ctypes.c_int64(columns),
             )
-        right = wanted(x, operands)
+        right = wanted(x, operands, form)
         scale = np.abs(right).max(initial=1.0)
         allowed = 16 * ULP * scale + ROUNDING[dtype] * np.abs(right) + 2.0**-24
         error = np.abs(y.astype(np.float64) - right)

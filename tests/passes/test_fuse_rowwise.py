@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
@@ -136,11 +137,84 @@ def test_a_region_becomes_one_operator_that_gives_the_same(name: str, tmp_path: 
     same(proto, result, tmp_path, {"batch": 3, "h": 4, "w": 5})
 
 
+ROWS = "(float[batch, 5, 24] x) => (float[batch, 5] y)"
+PER_ROW = {
+    "the entropy of a softmax": (
+        "p = Softmax <axis = -1> (x) l = Log(p) t = Mul(p, l) s = ReduceSum <keepdims = 0> (t, a) y = Neg(s)",
+        ROWS,
+        {"a": [2]},
+        ["Rowwise", "Reshape"],
+    ),
+    "the root of a sum of squares": (
+        "q = Mul(x, x) s = ReduceSum <keepdims = 1> (q, last) e = Add(s, one) y = Sqrt(e)",
+        "(float[batch, 5, 24] x) => (float[batch, 5, 1] y)",
+        {**ONE, "last": [-1]},
+        ["Rowwise"],
+    ),
+    "a log-sum-exp less a number of the row": (
+        "t = Mul(x, one) l = ReduceLogSumExp <keepdims = 1> (t, last) y = Sub(l, z)",
+        "(float[batch, 24] x, float[batch, 1] z) => (float[batch, 1] y)",
+        {**ONE, "last": [-1]},
+        ["Rowwise"],
+    ),
+    "a log-sum-exp, for which the runtime takes long": (
+        "y = ReduceLogSumExp <keepdims = 1> (x, last)",
+        "(float[batch, 24] x) => (float[batch, 1] y)",
+        {"last": [-1]},
+        ["Rowwise"],
+    ),
+    "a mean over two axes": (
+        "s = Sigmoid(x) t = Mul(x, s) y = ReduceMean <keepdims = 0> (t, two)",
+        "(float[batch, 5, 24] x) => (float[batch] y)",
+        {"two": [1, 2]},
+        ["Rowwise", "Reshape"],
+    ),
+    "one number of all": (
+        "d = Sub(x, g) q = Mul(d, d) y = ReduceMean <keepdims = 0> (q)",
+        "(float[batch, 24] x, float[batch, 24] g) => (float y)",
+        {},
+        ["Rowwise", "Reshape"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PER_ROW)
+def test_a_region_may_give_one_number_per_row(name: str, tmp_path: Any) -> None:
+    body, signature, constants, expected = PER_ROW[name]
+    proto = model(body, signature, constants)
+    ops, remarks, result = fused(proto)
+    assert ops == expected
+    assert [one.kind for one in remarks] == ["passed"]
+    assert result.verification["verdict"] == "EQUAL"
+    same(proto, result, tmp_path, {"batch": 3})
+
+
+def test_what_was_saved_is_said() -> None:
+    _, (said,), _ = fused(model(*PER_ROW["the root of a sum of squares"][:3]), verify=False)
+    assert (
+        said.reason == "4 operations became one: 3 tensors read and written became 1 and one number per row"
+    )
+
+
+def test_the_evidence_knows_a_sum_of_rows_from_their_mean() -> None:
+    proto = model(*PER_ROW["the root of a sum of squares"][:3])
+    wrong = ir.to_proto(fused(proto)[2].model)
+    (node,) = (node for node in wrong.functions[0].node if node.op_type == "ReduceSum")
+    node.op_type = "ReduceMean"
+    assert tautomer.verify(proto, wrong).verdict == "DIFFERENT"
+
+
 HALF = "(float16[batch, 24] x, float16[batch, 24] g) => (float16[batch, 24] y)"
 MISSES = {
     "another axis is reduced": (
         "s = Add(x, g) m = ReduceMean <keepdims = 1> (s, middle) t = Sub(s, m) y = Mul(t, r)",
         XYZ,
+        {"middle": [1]},
+        "reduces axes 1 of 3",
+    ),
+    "numbers of another axis": (
+        "q = Mul(x, x) s = ReduceSum <keepdims = 0> (q, middle) y = Sqrt(s)",
+        "(float[batch, 5, 24] x) => (float[batch, 24] y)",
         {"middle": [1]},
         "reduces axes 1 of 3",
     ),
@@ -177,11 +251,13 @@ def test_what_no_kernel_can_do_stays_outside_and_is_said(name: str, tmp_path: An
     _, remarks, result = fused(model(body, signature, constants), verify=False)
     assert reason in " ".join(one.reason for one in remarks if one.kind == "missed")
     kept = {node.op_type for node in result.model.graph}
-    assert kept & {"ReduceMean", "Add", "Cast"}
+    assert kept & {"ReduceMean", "ReduceSum", "Add", "Cast"}
 
 
 ALONE = {
     "one addition": ("y = Add(x, g)", XYZ.replace(", float[batch, 5, 24] r", ""), {}),
+    "a mean": ("y = ReduceMean <keepdims = 0> (x, last)", ROWS, {"last": [2]}),
+    "a mean and its root": ("m = ReduceMean <keepdims = 0> (x, last) y = Sqrt(m)", ROWS, {"last": [2]}),
     "a product, its bias and nothing else": (
         "p = MatMul(x, w) s = Add(p, b) y = Identity(s)",
         "(float[batch, 24] x) => (float[batch, 8] y)",

@@ -102,13 +102,14 @@ def definition(key: str) -> str:
     return ""
 
 
-def rowwise(kinds: tuple[str, ...], grouped: bool, chosen: Configuration | None) -> str:
+def rowwise(kinds: tuple[str, ...], form: str, chosen: Configuration | None) -> str:
     """Every way in which an operand goes with x."""
+    grouped = form == "groups"
     random = np.random.default_rng(0)
     shape = (2, 3, 2, 5) if grouped else (ROWS, COLUMNS)
     x = random.standard_normal(shape).astype(np.float32)
     operands = [np.asarray(random.standard_normal(shape_of(kind, shape)), np.float32) for kind in kinds]
-    made = mixed(kinds, grouped)
+    made = mixed(kinds, form)
     rows = (6, 10) if grouped else shape
     tensors = [torch.from_numpy(x).reshape(rows)]
     for kind, operand in zip(kinds, operands, strict=True):
@@ -116,7 +117,7 @@ def rowwise(kinds: tuple[str, ...], grouped: bool, chosen: Configuration | None)
         tensors.append(flat.reshape(rows) if kind == "full" else flat)
     sizes = {"groups": 3.0, "segments": 2.0}
     (result,) = run(trace(made), tensors, [sizes[name] for name in made.parameters], chosen=chosen)
-    return off(result, wanted(x, operands).reshape(rows), SINGLE)
+    return off(result, wanted(x, operands, form).reshape(result.shape), SINGLE)
 
 
 def special(program: Program, chosen: Configuration | None) -> str:
@@ -231,10 +232,13 @@ def cases() -> dict[str, Case]:
     for key in ("Mish", "Softplus", "Elu", "Tanh"):
         found[f"gradient of {key}"] = partial(derivative, key)
     for kinds in PLAIN:
-        found[f"rows with {' '.join(kinds)}"] = partial(rowwise, kinds, False, None)
+        found[f"rows with {' '.join(kinds)}"] = partial(rowwise, kinds, "rows", None)
     for kinds in GROUPED:
-        found[f"groups with {' '.join(kinds)}"] = partial(rowwise, kinds, True, None)
-    found["groups, block by block"] = partial(rowwise, GROUPED[0], True, LOOPED)
+        found[f"groups with {' '.join(kinds)}"] = partial(rowwise, kinds, "groups", None)
+    found["groups, block by block"] = partial(rowwise, GROUPED[0], "groups", LOOPED)
+    for chosen in (None, LOOPED):
+        name = f"numbers per row, {'block by block' if chosen else 'whole rows'}"
+        found[name] = partial(rowwise, PLAIN[0], "per row", chosen)
     found["absent operands"], found["rows with gaps"] = absent, apart
     backward_of_norm = rows_trial(backward(operator_of("rms_norm")), Configuration(1, 64, 1), 48, "bfloat16")
     found["the first run of a gradient"] = partial(tried, backward_of_norm)

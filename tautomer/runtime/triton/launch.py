@@ -53,8 +53,8 @@ def run(
         traced: whether the launch is to be recorded in a graph.
 
     Returns:
-        The results in x's shape and type; those that are added up over the rows in the shape of a row and in
-        float32.
+        The results in x's shape and type, without the last axis where they are one number per row; those that
+        are added up over the rows in the shape of a row and in float32.
 
     Raises:
         InputError: rows that are too long for a kernel.
@@ -64,7 +64,7 @@ def run(
     x = tensors[0]
     columns = x.shape[-1] if program.rows else 1
     whole = [
-        torch.empty(x.shape[:-1] if program.folded else x.shape, dtype=x.dtype, device=x.device)
+        torch.empty(x.shape[:-1] if name in program.per_row else x.shape, dtype=x.dtype, device=x.device)
         for name in program.names
         if name not in program.totals
     ]
