@@ -17,14 +17,14 @@ from types import FrameType
 from typing import NoReturn
 
 from tautomer._version import __version__
-from tautomer.cli import cache, doctor, explain, inspect, kernels, optimize, tune, verify
+from tautomer.cli import bench, cache, doctor, explain, inspect, kernels, optimize, tune, verify
 from tautomer.cli.lazy_sympy import put_off_sympy
 from tautomer.cli.output import Console
 from tautomer.cli.own_operations import define
 from tautomer.errors import TautomerError
 from tautomer.model_changes import model_change
 
-VERBS = (inspect, explain, optimize, verify, kernels, tune, doctor, cache)
+VERBS = (inspect, explain, optimize, verify, bench, kernels, tune, doctor, cache)
 
 _EXIT_CODES = """\
 exit codes: 0 done and verified, 1 a check failed, 2 usage or bad input, 3 a tool or library is missing,

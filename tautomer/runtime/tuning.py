@@ -173,22 +173,24 @@ def _stored(array: Any, dtype: str) -> Any:
     return np.ascontiguousarray(array.astype(dtype))
 
 
-def in_turns(calls: list[Any], rounds: int) -> list[list[float]]:
+def in_turns(
+    calls: list[Any], rounds: int, clock: Callable[[], int] = time.thread_time_ns
+) -> list[list[float]]:
     """Nanoseconds of each call in each round; the order changes, and short calls are repeated."""
     counts = []
     for call in calls:
         call()
-        start = time.thread_time_ns()
+        start = clock()
         call()
-        counts.append(max(1, round(_TURN / max(time.thread_time_ns() - start, 1000))))
+        counts.append(max(1, round(_TURN / max(clock() - start, 1000))))
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(rounds):
         order = range(len(calls)) if turn % 2 else reversed(range(len(calls)))
         for index in order:
-            start = time.thread_time_ns()
+            start = clock()
             for _ in range(counts[index]):
                 calls[index]()
-            times[index].append(max(1.0, (time.thread_time_ns() - start) / counts[index]))
+            times[index].append(max(1.0, (clock() - start) / counts[index]))
     return times
 
 
