@@ -29,6 +29,7 @@ SECTIONS: dict[str, tuple[str, int | None]] = {
     ),
     "sparse": ("python -m benchmarks.sparse --out benchmarks/results/sparse.md", None),
     "adapted": ("python -m benchmarks.adapted --out benchmarks/results/adapted.md", None),
+    "expert_gates": ("python -m benchmarks.expert_gates --out benchmarks/results/expert_gates.md", None),
     "gains": ("python -m benchmarks.gains --out benchmarks/results/gains.md", None),
     "kernel_start": ("python -m benchmarks.kernel_start --write", 1),
     "torch_ops": ("python -m benchmarks.torch_ops --out benchmarks/results/torch_ops.md", None),

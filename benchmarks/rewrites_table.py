@@ -110,9 +110,17 @@ REWRITES = (
         "passes/masked_write.py",
     ),
     Rewrite(
+        "gates of mixtures of experts, in one kernel",
+        "softmax, the k largest, their share; or the k largest and their softmax",
+        "`--target kernels`; 512 experts at most, 16 chosen, nothing else reads what lies between",
+        "arXiv 2401.04088 (Mixtral)",
+        "expert gates",
+        "passes/expert_gates.py",
+    ),
+    Rewrite(
         "gates of mixtures of experts",
         "topk(softmax(x)) / sum of these = softmax(topk(x))",
-        "`--select-experts`; the probabilities of others are not read",
+        "`--choose-by-logits`; the probabilities of others are not read",
         "arXiv 2401.04088 (Mixtral)",
         "select experts",
         "passes/select_experts.py",
@@ -120,7 +128,7 @@ REWRITES = (
     Rewrite(
         "heads that choose: argmax, top k, Gumbel samples",
         "argmax(log_softmax(x) / t + g) = argmax(x / t + g), t > 0",
-        "`--select-experts`; nothing else reads the probabilities",
+        "`--choose-by-logits`; nothing else reads the probabilities",
         "arXiv 1611.01144 (the Gumbel-max trick)",
         "choose by logits",
         "passes/choose_by_logits.py",

@@ -137,7 +137,7 @@ def explain(
     norm: Norm = "auto",
     merge_products: bool = False,
     defer_scale: bool = False,
-    select_experts: bool = False,
+    choose_by_logits: bool = False,
     dynamic_shapes: Any = None,
 ) -> list[Remark]:
     """For every candidate: what it was recognised as and what becomes of it, or why it was not.
@@ -145,9 +145,9 @@ def explain(
     Args:
         model: a path, a ModelProto or an onnx_ir model; or a torch module for inference. It is not changed.
         example_inputs, dynamic_shapes, constants: as for `inspect`.
-        target, norm, merge_products, defer_scale, select_experts: as for `optimize`.
+        target, norm, merge_products, defer_scale, choose_by_logits: as for `optimize`.
     """
-    choices = Choices(norm, merge_products, defer_scale, select_experts)
+    choices = Choices(norm, merge_products, defer_scale, choose_by_logits)
     if _is_module(model):
         from tautomer.runtime.torch import exported as modules
 
@@ -174,7 +174,7 @@ def optimize(
     norm: Norm = "auto",
     merge_products: bool = False,
     defer_scale: bool = False,
-    select_experts: bool = False,
+    choose_by_logits: bool = False,
     verify: bool = True,
     progress: Progress | None = None,
     export: bool = False,
@@ -198,9 +198,9 @@ def optimize(
             same with rows of one element less).
         merge_products: linear maps of one tensor (q, k, v) become one product; no known target gains from it.
         defer_scale: norms are applied behind the linear maps that read them, as RowScaledMatMul.
-        select_experts: gates of mixtures of experts choose by logits and take the softmax of those; ties that
-            the softmax of all makes by rounding are told apart then. Heads that take an argmax, or indices
-            of top k, do without the softmax in front of it. Of ONNX models.
+        choose_by_logits: gates of mixtures of experts choose by logits and take the softmax of those; ties
+            that the softmax of all makes by rounding are told apart then. Heads that take an argmax, or
+            indices of top k, do without the softmax in front of it. Of torch modules, gates only.
         verify: False does without the evidence, and says so in the result.
         progress: called with one line per stage.
         export: of a torch module, gives the ExportedProgram in the place of a module.
@@ -213,7 +213,7 @@ def optimize(
             With choices as they are by default, rewrites that the whole must vouch for are left out first.
     """
     mode, tell = _mode(constants), progress or (lambda line: None)
-    choices = Choices(norm, merge_products, defer_scale, select_experts)
+    choices = Choices(norm, merge_products, defer_scale, choose_by_logits)
     if _is_module(model):
         from tautomer.runtime.torch import exported as modules
 

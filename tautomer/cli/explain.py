@@ -38,7 +38,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         norm=options.norm,
         merge_products=options.merge_products,
         defer_scale=options.defer_scale,
-        select_experts=options.select_experts,
+        choose_by_logits=options.choose_by_logits,
     )
     if options.json:
         console.json({"remarks": [remark.as_json() for remark in remarks]})

@@ -77,7 +77,7 @@ def add_norm(parser: argparse.ArgumentParser) -> None:
         "--defer-scale", action="store_true", help="apply norms behind the linear maps that read them"
     )
     parser.add_argument(
-        "--select-experts",
+        "--choose-by-logits",
         action="store_true",
         help="choose experts and tokens by logits: of two that softmax rounds to one probability, the larger",
     )

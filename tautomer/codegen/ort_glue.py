@@ -66,7 +66,7 @@ struct Description {
   List<Kernel> kernels;
   const Family* family;
   const void* own;  // what the family wants to know of it
-  const int* input_types;  // where they are not all that of the element
+  const int *input_types, *output_types;  // where they are not all that of the element
 };
 
 // What onnxruntime is given for it.

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tautomer.codegen import attention_calls, ort_attention, ort_sparse, sparse_kernel
+from tautomer.codegen import attention_calls, ort_attention, ort_gate, ort_sparse, sparse_kernel
 from tautomer.codegen.ort_abi import ELEMENT_TYPES, OTHER_TYPES, declarations
 from tautomer.codegen.ort_glue import GLUE, TASK_BYTES
 from tautomer.codegen.ort_register import REGISTER
@@ -104,6 +104,7 @@ class OrtFamily:
 
 SPARSE = OrtFamily("SPARSE", "SparseFunctions", ort_sparse.GLUE, sparse_kernel.PARTS)
 ATTENTION = OrtFamily("ATTENTION", "AttentionDetails", ort_attention.GLUE, attention_calls.PARTS)
+GATE = OrtFamily("GATE", "GateDetails", ort_gate.GLUE, ort_gate.PARTS)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class OrtOther:
         element_type: the ONNX name of the type of the output, and of all inputs that have no other.
         details: C++ literals that follow the functions in its table.
         input_types: the ONNX names of the types of all inputs; () where they are that of the output.
+        output_types: the same of all outputs; () where there is one.
     """
 
     family: OrtFamily
@@ -128,6 +130,7 @@ class OrtOther:
     element_type: str
     details: tuple[str, ...] = ()
     input_types: tuple[str, ...] = ()
+    output_types: tuple[str, ...] = ()
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -256,7 +259,7 @@ def _operator(number: int, kernels: Sequence[OrtKernel], lines: list[str]) -> st
         f"{{{_quoted(one.op)}, {code}, {size}, {one.row_axes}, {str(one.grouped).lower()}, "
         f"{_list(f'inputs_{number}', inputs)}, {_quoted(kinds)}, {_quoted(results)}, {len(results)}, "
         f"{_list(f'kernels_{number}', rows)}, &{_family(one)}, "
-        "nullptr, nullptr}"
+        "nullptr, nullptr, nullptr}"
     )
 
 
@@ -267,15 +270,21 @@ def _other(number: int, one: OrtOther, lines: list[str]) -> str:
             raise InternalError(f"'{name}' is no name", where=f"kernel of {one.op}")
     inputs = [_quoted(name) for name in one.inputs]
     lines += _array("char* const", f"other_inputs_{number}", inputs)
-    types = [str((ELEMENT_TYPES | OTHER_TYPES)[name][0]) for name in one.input_types]
-    lines += _array("int", f"other_types_{number}", types)
+    taken, given = (
+        [str((ELEMENT_TYPES | OTHER_TYPES)[name][0]) for name in names]
+        for names in (one.input_types, one.output_types)
+    )
+    lines += _array("int", f"other_inputs_of_{number}", taken)
+    lines += _array("int", f"other_outputs_of_{number}", given)
     table = ", ".join((*one.functions, *one.details))
     lines.append(f"const {one.family.table} other_{number} = {{{table}}};")
     code, size = ELEMENT_TYPES[one.element_type]
     return (
         f"{{{_quoted(one.op)}, {code}, {size}, 0, false, {_list(f'other_inputs_{number}', inputs)}, "
-        f'"", "f", 1, {{nullptr, 0}}, &{one.family.constant}, &other_{number}, '
-        f"{f'other_types_{number}' if types else 'nullptr'}}}"
+        f'"", "", {len(given) or 1}, {{nullptr, 0}}, '
+        f"&{one.family.constant}, &other_{number}, "
+        f"{f'other_inputs_of_{number}' if taken else 'nullptr'}, "
+        f"{f'other_outputs_of_{number}' if given else 'nullptr'}}}"
     )
 
 

@@ -110,7 +110,10 @@ Status* add(const Api* api, CustomOpDomain* domain, const Description& what) {
     return what->input_types ? what->input_types[index] : what->element_type;
   };
   op->GetOutputTypeCount = [](const CustomOp* op) { return ours(op)->what->outputs; };
-  op->GetOutputType = [](const CustomOp* op, size_t) { return ours(op)->what->element_type; };
+  op->GetOutputType = [](const CustomOp* op, size_t index) {
+    const Description* what = ours(op)->what;
+    return what->output_types ? what->output_types[index] : what->element_type;
+  };
   op->GetInputCharacteristic = [](const CustomOp*, size_t) { return 0; };  // neither optional nor variadic
   op->GetOutputCharacteristic = [](const CustomOp*, size_t) { return 0; };
   op->GetInputMemoryType = [](const CustomOp*, size_t) { return 0; };  // where the provider has it

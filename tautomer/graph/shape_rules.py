@@ -42,12 +42,12 @@ def shape_rule(*names: str, domain: str = "") -> Callable[[ShapeRule], ShapeRule
     return register
 
 
-def type_rule(*names: str) -> Callable[[TypeRule], TypeRule]:
-    """Registers the type rule of operators of ONNX whose outputs have other types than the first input."""
+def type_rule(*names: str, domain: str = "") -> Callable[[TypeRule], TypeRule]:
+    """Registers the type rule of operators whose outputs have other types than the first input."""
 
     def register(rule: TypeRule) -> TypeRule:
         for name in names:
-            _TYPES["", name] = rule
+            _TYPES[domain, name] = rule
         return rule
 
     return register

@@ -69,6 +69,12 @@ def _reduced(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
     return (kept[axis], *(None for _ in x[1:]))
 
 
+def _chosen(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
+    if int(call.get("axis", -1)) % len(out) == axis:
+        raise NotLocal
+    return _first(call, x, out, axis)
+
+
 def _turned(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
     order = call.get("perm")
     return (len(out) - 1 - axis if order is None else int(order[axis]),)
@@ -149,5 +155,6 @@ _RULES: dict[str, Rule] = {
     "Gemm": _affine,
     "MatMul": _product,
     "Slice": _sliced,
+    "TopK": _chosen,
     "Transpose": _turned,
 }

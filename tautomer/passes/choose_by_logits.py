@@ -22,7 +22,7 @@ from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 
 _TIES = "it chooses the first of those whose probabilities are one after rounding, and logits tell them apart"
-_OPTION = "--select-experts lets it choose by logits, without the softmax"
+_OPTION = "--choose-by-logits lets it choose by logits, without the softmax"
 _LAST_AXIS_SINCE = 13  # before, Softmax flattened what came behind its axis
 _MOST = 4  # nodes between a softmax and the choice
 

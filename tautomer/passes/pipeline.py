@@ -13,6 +13,7 @@ from tautomer.passes.basis_functions import BasisFunctions
 from tautomer.passes.choose_by_logits import ChooseByLogits
 from tautomer.passes.compress import Compress
 from tautomer.passes.defer_scale import DeferScale
+from tautomer.passes.expert_gates import ExpertGates
 from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_around_convolutions import FoldAroundConvolutions
 from tautomer.passes.fold_constants import FoldConstants
@@ -51,7 +52,7 @@ class Choices:
         norm: the form that layer normalisations are to take.
         merge_products: whether linear maps of one tensor become one.
         defer_scale: whether norms are applied behind the linear maps that read them.
-        select_experts: whether gates and heads may tell logits apart that softmax rounds to one probability.
+        choose_by_logits: whether gates and heads may tell logits apart that softmax rounds to one number.
         sites_only: whether to do without rewrites that only the whole model can vouch for.
         attention: asked which forms of attention run; None where all do.
         attention_only: whether to do without all other rewrites.
@@ -62,7 +63,7 @@ class Choices:
     norm: Norm = "auto"
     merge_products: bool = False
     defer_scale: bool = False
-    select_experts: bool = False
+    choose_by_logits: bool = False
     sites_only: bool = False
     weights: Weights = "ahead"
     attention: Kernels | None = None
@@ -121,8 +122,9 @@ def rewrite(
         MaskedWrite(),
         Unstack(target),
         SumsOfProducts(),
-        ChooseByLogits(choices.select_experts),
-        SelectExperts(choices.select_experts),
+        ChooseByLogits(choices.choose_by_logits),
+        SelectExperts(choices.choose_by_logits, target),
+        ExpertGates(target),
         BasisFunctions(target),
         Raise(target),
         *(() if choices.sites_only else streams),

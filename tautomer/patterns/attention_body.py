@@ -17,7 +17,7 @@ from tautomer.graph.build import Builder, Names
 from tautomer.patterns.attention_form import LOWEST
 from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, PARAMETERS_SINCE, Trace, Traced
-from tautomer.patterns.rowwise import described
+from tautomer.patterns.same_function import same_function
 from tautomer.patterns.score_functions import weights_of
 from tautomer.patterns.smooth import softplus
 
@@ -40,20 +40,7 @@ def is_written_by_us(function: ir.Function) -> bool:
     version = function.opset_imports.get("", 0)
     if operator is None or obstacle(version, ir.DataType.FLOAT):
         return False
-    ours = function_of_attention(operator, version)
-    if len(ours.graph) != len(function.graph) or list(ours.attributes) != list(function.attributes):
-        return False
-    if [value.name for value in ours.inputs] != [value.name for value in function.inputs]:
-        return False
-    known: dict[ir.Value | None, ir.Value | None] = {None: None}
-    known |= zip(ours.inputs, function.inputs, strict=True)
-    for a, b in zip(ours.graph, function.graph, strict=True):
-        if (a.domain, a.op_type, described(a)) != (b.domain, b.op_type, described(b)):
-            return False
-        if len(b.outputs) != 1 or [known.get(value) for value in a.inputs] != list(b.inputs):
-            return False
-        known[a.outputs[0]] = b.outputs[0]
-    return [known.get(value) for value in ours.outputs] == list(function.outputs)
+    return same_function(function_of_attention(operator, version), function)
 
 
 def function_of_attention(operator: AttentionOperator, version: int) -> ir.Function:

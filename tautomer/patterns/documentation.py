@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tautomer.patterns import expert_gate
 from tautomer.patterns.attention import DEFINITION as SCORE_ATTENTION
 from tautomer.patterns.exact_zeros import has_exact_zeros
 from tautomer.patterns.operation import Definition, definitions
@@ -29,6 +30,10 @@ def operations_table() -> str:
     lines += [
         f"| `tautomer.{op}` | `{formula}` | matrix product | {', '.join(INPUTS[op][1:])} | - | - | {SOURCE} |"
         for op, formula in FORMULAS.items()
+    ]
+    lines += [
+        f"| `tautomer.{op}` | `{formula}` | row over the last axis | k | - | - | {expert_gate.SOURCE} |"
+        for op, formula in expert_gate.FORMULAS.items()
     ]
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from tautomer.graph.facts import Fact, Facts, extend, propagate
-from tautomer.patterns import sparse_linear  # noqa: F401 - importing is registering its shape rule
+from tautomer.patterns import expert_gate, sparse_linear  # noqa: F401 - importing registers their rules
 from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import definitions

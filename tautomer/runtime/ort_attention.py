@@ -13,10 +13,17 @@ from tautomer.codegen.ort_library import ATTENTION, OrtOther
 from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import InternalError
 from tautomer.graph.facts import Facts
+from tautomer.patterns.attention_body import is_written_by_us
 from tautomer.patterns.attention_operator import AttentionOperator, operator_named
 
-# ONNX's name of an element type -> the one that kernels have
+ELEMENT_TYPES = tuple(DTYPE_OF)
+# of inputs that have another type than q
 _TYPES = {"lengths": "INT64", "slopes": "FLOAT", "sink": "FLOAT"}
+
+
+def knows(op: str) -> bool:
+    """Whether an operator of the domain `tautomer` is a form of attention."""
+    return operator_named(op) is not None
 
 
 def operator_of(op: str, element_type: str) -> AttentionOperator:
@@ -31,7 +38,7 @@ def operator_of(op: str, element_type: str) -> AttentionOperator:
     return replace(operator, form=replace(operator.form, dtype=DTYPE_OF[element_type]))
 
 
-def misfit(node: ir.Node, facts: Facts) -> str:
+def misfit(node: ir.Node, function: ir.Function | None, facts: Facts) -> str:
     """Why no kernel runs a node, as far as that is known ahead, or ""."""
     operator = operator_named(node.op_type)
     assert operator is not None
@@ -52,10 +59,11 @@ def misfit(node: ir.Node, facts: Facts) -> str:
     shapes = [facts.get(value).shape for value in inputs[:3]]
     if any(shape is not None and len(shape) != 4 for shape in shapes):
         return "q, k or v has not four axes"
-    return ""
+    foreign = function is not None and not is_written_by_us(function)
+    return "its function is not the one that its name says" * foreign
 
 
-def attention_of(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[str, ...]]:
+def entry(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[str, ...]]:
     """A form of attention as a library takes it, and what the compiler needs to be told."""
     operator = operator_of(op, element_type)
     form = operator.form
@@ -63,8 +71,8 @@ def attention_of(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[
     truths = (bool(form.mask), form.function.second is None, form.softcap, form.window, bool(form.power))
     details = (json.dumps(operator.layouts), *(str(truth).lower() for truth in truths))
     types = _input_types(operator, element_type)
-    entry = OrtOther(ATTENTION, op, operator.inputs, kernel.symbol, kernel.text, element_type, details, types)
-    return entry, kernel.flags
+    made = OrtOther(ATTENTION, op, operator.inputs, kernel.symbol, kernel.text, element_type, details, types)
+    return made, kernel.flags
 
 
 def _input_types(operator: AttentionOperator, element_type: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -17,15 +18,14 @@ from tautomer.codegen.ort_abi import ELEMENT_TYPES
 from tautomer.errors import TautomerError
 from tautomer.graph.facts import Facts, bind_symbols
 from tautomer.graph.naming import label
-from tautomer.patterns.attention_body import is_written_by_us
-from tautomer.patterns.attention_operator import operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import WHOLE_PARAMETERS, Definition, definition_of
 from tautomer.patterns.rowwise import is_rowwise
 from tautomer.patterns.rowwise_reading import definition_in
 from tautomer.patterns.shapes_of_ours import facts_of
-from tautomer.patterns.sparse_linear import is_sparse
-from tautomer.runtime import ort_attention, ort_sparse
+from tautomer.runtime import ort_attention, ort_gate, ort_sparse
+
+_FAMILIES = (ort_sparse, ort_attention, ort_gate)
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,18 @@ class Wanted:
     axes: int = 1
 
 
+class Other(NamedTuple):
+    """A kernel that does not work on rows as definitions do: of an operator of one of the families.
+
+    Attributes:
+        op: the operator's name.
+        element_type: the ONNX name of the type that it computes on.
+    """
+
+    op: str
+    element_type: str
+
+
 @dataclass
 class Candidates:
     """What a model has for kernels.
@@ -50,15 +62,13 @@ class Candidates:
     Attributes:
         nodes: how many nodes of the domain there are.
         wanted: operator -> the kernels that its nodes need, all of them.
-        sparse: sparse linear maps, each with the ONNX name of an element type.
-        attention: forms of attention, the same way.
+        others: the kernels of the families, in the order of the nodes.
         declined: operator -> why its nodes run their function body.
     """
 
     nodes: int = 0
     wanted: dict[str, list[Wanted]] = field(default_factory=dict)
-    sparse: dict[tuple[str, str], None] = field(default_factory=dict)
-    attention: dict[tuple[str, str], None] = field(default_factory=dict)
+    others: dict[Other, None] = field(default_factory=dict)
     declined: dict[str, str] = field(default_factory=dict)
 
 
@@ -72,24 +82,20 @@ def kernels_for(model: ir.Model) -> Candidates:
         if node.op_type in found.declined:
             continue
         fit: Wanted | str = "it stands in a function, where types are not known"
-        family = _family(node.op_type)
+        family = family_of(node.op_type)
         if not in_function and family is not None:
-            fit = family.misfit(node, facts)
             function = model.functions.get((node.domain, node.op_type, node.overload))
-            if family is ort_attention and function is not None and not is_written_by_us(function):
-                fit = "its function is not the one that its name says"
+            fit = family.misfit(node, function, facts)
             if not fit:
                 dtype = facts.get(node.inputs[0]).dtype or node.inputs[0].dtype  # type: ignore[union-attr]
-                of_its_kind = found.sparse if family is ort_sparse else found.attention
-                of_its_kind[node.op_type, dtype.name] = None  # type: ignore[union-attr]
+                found.others[Other(node.op_type, dtype.name)] = None  # type: ignore[union-attr]
                 continue
         elif not in_function:
             fit = _fit(node, model, facts, read)
         if isinstance(fit, str):
             found.declined[node.op_type] = f"'{label(node)}': {fit}"
             found.wanted.pop(node.op_type, None)
-            found.sparse = {one: None for one in found.sparse if one[0] != node.op_type}
-            found.attention = {one: None for one in found.attention if one[0] != node.op_type}
+            found.others = {one: None for one in found.others if one.op != node.op_type}
         elif fit not in (wanted := found.wanted.setdefault(node.op_type, [])):
             if any(fit.axes != other.axes for other in wanted):
                 found.declined[node.op_type] = f"'{label(node)}': its nodes have rows of other axes"
@@ -99,11 +105,9 @@ def kernels_for(model: ir.Model) -> Candidates:
     return found
 
 
-def _family(op: str) -> ModuleType | None:
-    """What knows about operators of this kind, where they do not work on rows."""
-    if is_sparse(op):
-        return ort_sparse
-    return ort_attention if operator_named(op) is not None else None
+def family_of(op: str) -> ModuleType | None:
+    """What knows about operators of this kind, where they do not work on rows as definitions do."""
+    return next((family for family in _FAMILIES if family.knows(op)), None)
 
 
 def _nodes(model: ir.Model) -> Iterator[tuple[ir.Node, bool]]:

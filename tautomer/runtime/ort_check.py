@@ -12,11 +12,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from tautomer.codegen.ort_library import ATTENTION, OrtKernel, OrtOther
+from tautomer.codegen.ort_library import ATTENTION, GATE, OrtKernel, OrtOther
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.patterns.rows import apply_all
-from tautomer.runtime import attention_check, ort_sparse
+from tautomer.runtime import attention_check, ort_gate, ort_sparse
 from tautomer.runtime.first_run import Trial, first_run
 from tautomer.runtime.kernel_cache import Check
 from tautomer.runtime.ort_candidates import Wanted
@@ -43,7 +43,8 @@ def check_of(kernels: Sequence[tuple[Wanted, OrtKernel]], others: Sequence[OrtOt
             if family is ATTENTION:
                 reason = attention_check.check_operator(library, symbol, element_type, op)
             else:
-                reason = ort_sparse.check(library, symbol, element_type)
+                own = ort_gate if family is GATE else ort_sparse
+                reason = own.check(library, symbol, element_type)
             if reason:
                 return reason
         for wanted, kernel in kernels:

@@ -17,15 +17,13 @@ from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import InputError, TautomerError
 from tautomer.machine import Machine
 from tautomer.patterns.attention_operator import operator_named
+from tautomer.patterns.expert_gate import FORMULAS as GATES
 from tautomer.patterns.operation import definitions
-from tautomer.patterns.sparse_linear import INPUTS as SPARSE_INPUTS
-from tautomer.patterns.sparse_linear import is_sparse
+from tautomer.patterns.sparse_linear import INPUTS as SPARSE
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.machine import has_pairs, machine_of, this_machine
-from tautomer.runtime.ort_attention import attention_of
-from tautomer.runtime.ort_candidates import Candidates, Wanted, kernels_for
+from tautomer.runtime.ort_candidates import Candidates, Other, Wanted, family_of, kernels_for
 from tautomer.runtime.ort_check import check_of
-from tautomer.runtime.ort_sparse import sparse_of
 from tautomer.runtime.tuned import tuned
 
 __all__ = [
@@ -70,18 +68,6 @@ class Source:
         )
 
 
-class Other(NamedTuple):
-    """A kernel that does not work on rows: of a sparse linear map, or of a form of attention.
-
-    Attributes:
-        op: the operator's name.
-        element_type: the ONNX name of the type that it computes on.
-    """
-
-    op: str
-    element_type: str
-
-
 class _Written(NamedTuple):
     wanted: Wanted
     kernel: OrtKernel
@@ -120,8 +106,7 @@ def library_for(model: ir.Model, isa: str = "native") -> Path | Unavailable:
             usable += [_Written(one, *ort_kernel(one, known, machine)) for one in wanted]
         except TautomerError as error:
             reasons.append(str(error))
-    others = [sparse_of(*one, known) for one in found.sparse]
-    others += [attention_of(*one, known) for one in found.attention]
+    others = [_other(one, known) for one in found.others]
     if not usable and not others:
         return Unavailable("; ".join(reasons) or "no node has an operator of ours")
     source = _joined(usable, others)
@@ -145,23 +130,25 @@ def all_kernels(ops: Collection[str] = ()) -> list[Wanted | Other]:
         # of an open number of coefficients there is a kernel for each model
         if one.rows != "folded" and not any(isinstance(x, tuple) for x in one.parameters.values())
     ]
-    names = {*(definition.op for definition in known), *SPARSE_INPUTS}
+    families = (*SPARSE, *GATES)
+    names = {*(definition.op for definition in known), *families}
     for op in ops:
-        if op not in names and operator_named(op) is None:
+        if op not in names and family_of(op) is None:
             raise InputError(
                 f"no kernel is written for '{op}'",
                 remedy=f"choose among {', '.join(sorted(names))}, and forms of attention by their full names",
             )
     rows = [Wanted(one, dtype) for one in known if not ops or one.op in ops for dtype in DTYPE_OF]
-    others = [*(op for op in SPARSE_INPUTS if not ops or op in ops), *filter(operator_named, ops)]
-    return [*rows, *(Other(op, dtype) for op in others for dtype in DTYPE_OF)]
+    others = [*(op for op in families if not ops or op in ops), *filter(operator_named, ops)]
+    known_others = ((op, family) for op in others if (family := family_of(op)) is not None)
+    return [*rows, *(Other(op, dtype) for op, family in known_others for dtype in family.ELEMENT_TYPES)]
 
 
 def kernels_of(model: ir.Model) -> tuple[list[Wanted | Other], dict[str, str]]:
     """The kernels that a model's operators use, and why others run their function bodies."""
     found = kernels_for(model)
     rows = [one for wanted in found.wanted.values() for one in wanted]
-    return [*rows, *(Other(*one) for one in (*found.sparse, *found.attention))], found.declined
+    return [*rows, *found.others], found.declined
 
 
 def source_of(
@@ -186,8 +173,17 @@ def source_of(
         if isinstance(one, Wanted):
             rows.append(_Written(one, *ort_kernel(one, found, sized)))
         else:
-            others.append((sparse_of if is_sparse(one.op) else attention_of)(*one, found))
+            others.append(_other(one, found))
     return _joined(rows, others)
+
+
+def _other(one: Other, isa: Isa) -> tuple[OrtOther, tuple[str, ...]]:
+    """A kernel of a family as a library takes it, and what the compiler needs to be told."""
+    family = family_of(one.op)
+    if family is None:
+        raise InputError(f"no kernel is written for '{one.op}'")
+    made: tuple[OrtOther, tuple[str, ...]] = family.entry(*one, isa)
+    return made
 
 
 def _joined(written: Sequence[_Written], others: Sequence[tuple[OrtOther, tuple[str, ...]]] = ()) -> Source:

@@ -18,18 +18,19 @@ from tautomer.codegen.ort_library import SPARSE, OrtOther
 from tautomer.codegen.sparse_kernel import sparse_kernel
 from tautomer.codegen.storage import DTYPE_OF
 from tautomer.graph.facts import Facts
-from tautomer.patterns.sparse_linear import FEW, INPUTS, TYPES
+from tautomer.patterns.sparse_linear import FEW, INPUTS, TYPES, is_sparse
 from tautomer.runtime.first_run import Trial, first_run
 from tautomer.runtime.kernel_cache import library
 
-# ONNX's name of an element type -> the one that kernels have
+knows = is_sparse
+ELEMENT_TYPES = tuple(DTYPE_OF)
 # How far a result may be off, relative to the largest of its row: a kernel that is wrong is off by more.
 _OFF = {"FLOAT": 1e-5, "FLOAT16": 4e-3, "BFLOAT16": 3e-2}
 _INPUTS, _NEURONS, _OUTPUTS, _MANY_ROWS = 51, 75, 37, 13  # no multiple of any vector or tile
 _Seen = tuple[NDArray[Any], Any]  # what is expected, and its type
 
 
-def misfit(node: ir.Node, facts: Facts) -> str:
+def misfit(node: ir.Node, function: ir.Function | None, facts: Facts) -> str:
     """Why no kernel runs a node, as far as that is known ahead, or ""."""
     inputs = [value for value in node.inputs if value is not None]
     if len(inputs) != len(INPUTS[node.op_type]) or len(node.inputs) != len(inputs) or len(node.outputs) != 1:
@@ -43,7 +44,7 @@ def misfit(node: ir.Node, facts: Facts) -> str:
     return ""
 
 
-def sparse_of(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[str, ...]]:
+def entry(op: str, element_type: str, isa: Isa) -> tuple[OrtOther, tuple[str, ...]]:
     """A sparse linear map as a library takes it, and what the compiler needs to be told."""
     kernel = sparse_kernel(DTYPE_OF[element_type], isa)
     return OrtOther(SPARSE, op, INPUTS[op], kernel.symbol, kernel.text, element_type), kernel.flags

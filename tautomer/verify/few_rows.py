@@ -27,6 +27,7 @@ from tautomer.graph.shape_rules import Unknown, known
 from tautomer.graph.step_axes import NotLocal, operand_axes
 from tautomer.patterns.attention_form import AttentionForm, Mask
 from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
+from tautomer.patterns.expert_gate import is_gate
 from tautomer.patterns.meaning import named, row_axes
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.shapes_of_ours import fact_of_attention
@@ -268,6 +269,8 @@ def _operands(call: Call, x: Sequence[Fact | None], out: Shape, axis: int) -> Se
     try:
         if call.domain == DOMAIN and (attention := operator_named(call.op_type)) is not None:
             return _operands_of_attention(attention, x, axis)
+        if call.domain == DOMAIN and is_gate(call.op_type):
+            return operand_axes(Call("TopK", version=call.version), x, out, axis)
         if call.domain == "" and call.op_type == "Attention" and len(out) == 4:
             mask: Mask = "additive" if len(x) > 3 else ""
             return _operands_of_attention(AttentionOperator(AttentionForm(mask=mask)), x, axis)

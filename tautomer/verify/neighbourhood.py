@@ -25,6 +25,7 @@ from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.graph.valueless import ValuelessTensor
 from tautomer.patterns.attention_operator import operator_named
+from tautomer.patterns.expert_gate import is_gate
 from tautomer.patterns.meaning import compute
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.rowwise import is_rowwise
@@ -44,6 +45,7 @@ _LARGEST = (
     1 << 17
 )  # elements of few rows of a tensor beyond which a site is left to the check of the whole model
 _SIZED = ("Expand", "Reshape")  # a shape is an input
+_BY_THEIR_BODY = (is_rowwise, operator_named, is_gate)  # which of our operators are evaluated so
 _SEEDS = (1, 2)
 _SHRINK = 16.0  # from a positive tensor to the next
 _MOSTLY = 0.7  # of the truths in a mask
@@ -302,7 +304,7 @@ class _Walk:
             function = self._model.functions.get((node.domain, node.op_type, node.overload))
             if function is not None and node.domain != DOMAIN:
                 raise Unsupported(node.op_type, "a function of the model")
-            if function is not None and (is_rowwise(node.op_type) or operator_named(node.op_type)):
+            if function is not None and any(known(node.op_type) for known in _BY_THEIR_BODY):
                 results = run_function(self._model, self._m, function, call, inputs)
             elif (special := meaning_here(call)) is not None:
                 with np.errstate(all="ignore"):

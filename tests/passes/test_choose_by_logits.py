@@ -45,7 +45,7 @@ def optimized(body: str, more: str = "", asked: bool = True) -> tuple[list[str],
     inputs, outputs = "int64[2, 3] ids", f"int64[2, 3, m] y{more}"
     graph = f"m ({inputs}) => ({outputs}) <{held}> {{ x = Gather (w, ids) \n {body} }}"
     text = f'<ir_version: 9, opset_import: ["": 18]> {graph}'
-    result = tautomer.optimize(onnx.parser.parse_model(text), select_experts=asked)
+    result = tautomer.optimize(onnx.parser.parse_model(text), choose_by_logits=asked)
     assert result.verification is not None and result.verification["verdict"] == "EQUAL"
     said = [remark for remark in result.remarks if remark.rule == "choose by logits"]
     return [node.op_type for node in result.model.graph if node.op_type != "Gather"], said
@@ -71,5 +71,5 @@ def test_near_misses_keep_their_softmax(name: str) -> None:
 def test_it_is_done_when_asked_for_because_softmax_makes_ties() -> None:
     found, said = optimized(HEADS["argmax of a softmax"][0], asked=False)
     assert (
-        "Softmax" in found and "one after rounding" in said[0].reason and "--select-experts" in said[0].hint
+        "Softmax" in found and "one after rounding" in said[0].reason and "--choose-by-logits" in said[0].hint
     )

@@ -56,7 +56,7 @@ def told(result: tautomer.Result, kind: str) -> list[str]:
 
 def test_the_gate_of_mixtral_takes_k_exponentials() -> None:
     source = model(MIXTRAL)
-    result = tautomer.optimize(source, select_experts=True)
+    result = tautomer.optimize(source, choose_by_logits=True)
     found = Counter(node.op_type for node in result.model.graph)
     assert found["Div"] == 0 and found["Softmax"] == 1 and found["ReduceSum"] == 1
     assert result.verification["verdict"] == "EQUAL" and told(result, "passed")
@@ -73,7 +73,7 @@ def test_it_is_done_when_asked_for() -> None:
     """Tiny logits have one probability, and the first experts are chosen; of their logits the largest are."""
     result = tautomer.optimize(model(MIXTRAL))
     assert not result.changed and "logits tell them apart" in told(result, "missed")[0]
-    assert "--select-experts" in next(r.hint for r in result.remarks if r.rule == "select experts")
+    assert "--choose-by-logits" in next(r.hint for r in result.remarks if r.rule == "select experts")
 
 
 def test_softmax_over_the_chosen_is_named_and_kept() -> None:

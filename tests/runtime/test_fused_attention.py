@@ -33,7 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_the_kernel_computes_what_the_model_did(files: tuple[Path, Path]) -> None:
     before, after = files
-    assert list(kernels_for(as_model(after)).attention) == [("ScoreAttention_sigmoid_nnnn", "FLOAT")]
+    assert list(kernels_for(as_model(after)).others) == [("ScoreAttention_sigmoid_nnnn", "FLOAT")]
     stock, ours = onnxruntime.InferenceSession(before), tautomer.session(after)
     for tokens in (1, 7, 65):  # one, a part of a block of keys, a block and one more
         x = np.random.default_rng(tokens).standard_normal((2, tokens, 16)).astype(np.float32)
@@ -49,5 +49,5 @@ def test_a_function_that_is_not_ours_keeps_the_kernel_away(files: tuple[Path, Pa
         if function.name.startswith("ScoreAttention_"):
             next(node for node in function.graph if node.op_type == "Sigmoid").op_type = "Relu"
     found = kernels_for(model)
-    assert not found.attention
+    assert not found.others
     assert "its function is not the one" in found.declined["ScoreAttention_sigmoid_nnnn"]

@@ -180,7 +180,7 @@ def test_few_and_many_rows_of_one_model(tmp_path: Path) -> None:
     weights = {"w1": numbers("FLOAT", 6, 40), "w2": numbers("FLOAT", 40, 6)}
     layer.graph.initializer.extend(from_array(one.astype("f4"), name) for name, one in weights.items())
     done = tautomer.optimize(layer, target=replace(KERNELS, sparse_from=1), verify=False)
-    assert kernels_for(done.model).sparse == {("SparseLinear", "FLOAT"): None}
+    assert kernels_for(done.model).others == {("SparseLinear", "FLOAT"): None}
     done.save(tmp_path / "m.onnx")
     session = tautomer.session(tmp_path / "m.onnx")
     for rows in (0, 1, 4, 5, 41):

@@ -9,6 +9,7 @@ off, which decides what a write records. A write to anything else stays, and hid
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from networkx.utils import UnionFind
@@ -63,11 +64,11 @@ def _replace(graph: Any) -> bool:
             for tensor in tensors_of(node.meta["val"]):
                 storages[tensor.untyped_storage()._cdata] = node
             continue
-        before = [names[held] for held in _aliased(node)]
+        before = [] if _is_part(node) else [names[held] for held in _aliased(node)]
         names[node]
         for held in before:
             names.union(node, held)
-        for tensor in tensors_of(node.meta.get("val")):
+        for tensor in () if _has_parts(node) else tensors_of(node.meta.get("val")):
             share_storage(names, storages, tensor, node)
         sizes[names[node]] = 1 + max((sizes.get(held, 1) for held in before), default=0)
     return done
@@ -80,6 +81,21 @@ def _aliased(node: Any) -> list[Any]:
     if isinstance(node.target, torch._ops.OpOverload):
         return [held for held, _, aliased in annotated(node) if aliased]
     return list(node.all_input_nodes)
+
+
+def _has_parts(node: Any) -> bool:
+    """Whether a node gives several results that it computes afresh, each known by its own name only."""
+    import torch
+
+    if not isinstance(node.target, torch._ops.OpOverload) or not isinstance(node.meta.get("val"), tuple):
+        return False
+    fresh = not any(aliased for _, _, aliased in annotated(node))
+    return fresh and all(user.target is getitem for user in node.users)
+
+
+def _is_part(node: Any) -> bool:
+    """Whether a node names one of these results."""
+    return node.target is getitem and _has_parts(node.args[0])
 
 
 def _functional(node: Any) -> Any:

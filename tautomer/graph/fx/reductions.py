@@ -1,7 +1,9 @@
-"""Reductions over axes, and softmax."""
+"""Reductions over axes, softmax, and the k largest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import getitem
 from typing import Any
 
 import onnx_ir as ir
@@ -87,6 +89,33 @@ def softmax(site: Site) -> ir.Value:
         raise Opaque("it is of a number")
     op = "Softmax" if "log" not in str(site.fx.target) else "LogSoftmax"
     return site.op(op, x, axis=site.axis("dim", rank) - rank)
+
+
+@reads("aten.topk.default")
+def topk(site: Site) -> Sequence[ir.Value]:
+    """The k largest, or smallest, and where they are; torch leaves the order of equals open."""
+    held = site.meta("self")
+    if not held.dtype.is_floating_point or not held.shape:
+        raise Opaque("it chooses among integers, or of a number")
+    return site.several(
+        "TopK",
+        site.tensor("self"),
+        site.constant([int(site.number("k"))]),
+        outputs=2,
+        axis=site.axis("dim", len(held.shape)) - len(held.shape),
+        largest=int(site.number("largest")),
+        sorted=int(site.number("sorted")),
+    )
+
+
+@writes("TopK")
+def write_topk(emit: Emitter, node: ir.Node) -> Any:
+    """The same; ONNX's first of equals is one of torch's."""
+    own = {name: attribute.as_int() for name, attribute in node.attributes.items()}
+    (k,) = emit.integers(node.inputs[1])
+    flags = (bool(own.get(name, 1)) for name in ("largest", "sorted"))
+    pair = emit.call("aten.topk.default", emit.operand(node.inputs[0]), k, own.get("axis", -1), *flags)
+    return [emit.call_target(getitem, pair, index) for index in range(len(node.outputs))]
 
 
 @writes(*_WRITTEN)
