@@ -3,6 +3,8 @@
 y = x M + c         (x M + c) W + b       = x (M W) + (c W + b)
                     (x M + c) + (x N + d) = x (M + N) + (c + d)
                     s (x M + c)           = x (M diag(s)) + s c      s a number, or one per channel of y
+
+Rows of a table by their indices, M[x], are such a map of the indices, as those of an identity matrix times M.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ _SAME = ("Identity", "Neg", "Dropout")
 _SUMS = ("Add", "Sub")
 _FACTORS = ("Mul", "Div")
 _PRODUCTS = ("MatMul", "Gemm")
+_TABLE = "Gather"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class AffineMaps:
             return varying
         if node.op_type in _PRODUCTS:
             return self._behind(varying[0], depth - 1)
+        if node.op_type == _TABLE:
+            return (varying[0],)
         found = [self.origins(operand, depth - 1) for operand in varying]
         for one in found:
             if isinstance(one, str):
@@ -79,7 +84,7 @@ class AffineMaps:
         varying = "" if node is None or not depth else self.operands(node)
         if node is None or isinstance(varying, str):
             return (x,)
-        if node.op_type in _PRODUCTS or len(varying) > 1:
+        if node.op_type in (*_PRODUCTS, _TABLE) or len(varying) > 1:
             further = self.origins(x, depth)
             return (x, *(further if isinstance(further, tuple) else ()))
         return (x, *self._behind(varying[0], depth - 1))
@@ -106,7 +111,14 @@ class AffineMaps:
         if node.op_type in _FACTORS and len(varying) == 2:
             return f"its factor '{printable(varying[-1].name or '')}' is computed when the model runs"
         if node.op_type == "Cast":
-            return f"{where} rounds between its parts, which compute in different types"
+            kinds = facts.get(node.inputs[0]).dtype, facts.get(node.outputs[0]).dtype
+            rounds = f"{where} rounds between its parts, which compute in different types"
+            return varying if _widens(*kinds) else rounds
+        if node.op_type == _TABLE:
+            table = facts.get(node.inputs[0])
+            rows = table.constant and table.shape is not None and len(table.shape) == 2
+            by_row = rows and call_of(node, self.work.version).get("axis", 0) == 0
+            return varying if by_row else f"{where} reads no rows of a constant table"
         if len(varying) != 1 or (node.op_type == "Dropout" and len(given) > 1):
             return f"{where} is not linear"
         if node.op_type in _PRODUCTS:
@@ -166,7 +178,9 @@ class AffineMaps:
                 weight = b.op("Transpose", weight, perm=[1, 0])
             moved = _multiplied(b, maps[0], weight)
             return _summed(b, "Add", moved, self._shift(b, node, given[2])) if given[2:] else moved
-        if node.op_type in ("Identity", "Dropout"):
+        if node.op_type == _TABLE:
+            return AffineMap(_wide(b, given[0]))
+        if node.op_type in ("Identity", "Dropout", "Cast"):
             return maps[0]
         if node.op_type == "Neg":
             return _scaled(b, "Mul", maps[0], _minus_one(b))
@@ -188,6 +202,12 @@ class AffineMaps:
         if self.work.facts.get(value).size != shape[-1]:
             row = b.op("Expand", row, b.constant(np.array(shape[-1:], np.int64)))
         return AffineMap(None, None, row)
+
+
+def _widens(before: ir.DataType | None, after: ir.DataType | None) -> bool:
+    """Whether a float type holds every number of another one."""
+    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return before == after or (before in half and after == ir.DataType.FLOAT)
 
 
 def _wide(b: Builder, value: ir.Value) -> ir.Value:

@@ -20,7 +20,7 @@ from tautomer.graph.digits import Digits
 from tautomer.graph.naming import label
 from tautomer.passes.centring import Writer, whole_axes
 from tautomer.passes.shift_carriers import carriers
-from tautomer.passes.weight_check import largest_of, least_of, unfit, vanishing
+from tautomer.passes.weight_check import factors_of, no_divisor, unfit, vanishing
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 
@@ -57,14 +57,12 @@ class FoldScale:
         writers: list[Writer],
         between: list[ir.Value],
     ) -> Remark:
-        least, most = least_of(work, scale), largest_of(work, scale)
-        if node.op_type == "Div":
-            least, most = 1.0 / max(most, 1.0), 1.0 / least
+        least, most = factors_of(work, node, scale)
         scaled = [
             constant for writer in writers if (constant := writer.node.inputs[writer.index]) is not None
         ]
-        reasons = [_divisor(work, node, scale)]
-        reasons += [unfit(work, constant, max(most, 1.0)) for constant in (scale, *scaled)]
+        reasons = [no_divisor(work, node, scale)]
+        reasons += [unfit(work, constant, most) for constant in (scale, *scaled)]
         reasons += [vanishing(work, constant, least) for constant in scaled]
         reason = next((reason for reason in reasons if reason), "") or work.blind()
         if reason:
@@ -95,8 +93,8 @@ def _products(work: Workspace) -> list[ir.Node]:
 def _channels(work: Workspace, node: ir.Node, index: int) -> tuple[int, ...] | None:
     """The axis of the product along which this operand, a constant, varies: none for a number.
 
-    A number between two matrix products is left there, and one that divides a product of activations, as
-    scores of attention: runtimes scale a product for nothing.
+    A number between two matrix products is left there, and one behind a product of activations, as scores of
+    attention are: runtimes scale a product for nothing, and know attention by its scale.
     """
     fact, out = work.facts.get(node.inputs[index]), work.facts.get(node.outputs[0]).shape
     if not fact.constant or fact.shape is None or out is None or fact.dtype is None:
@@ -106,7 +104,7 @@ def _channels(work: Workspace, node: ir.Node, index: int) -> tuple[int, ...] | N
         return None
     if not axes and all(user.op_type == "MatMul" for user, _ in node.outputs[0].uses()):
         return None
-    if not axes and node.op_type == "Div" and _of_activations(work, node.inputs[0]):
+    if not axes and _of_activations(work, node.inputs[1 - index]):
         return None
     return tuple(axis + len(out) for axis in axes)
 
@@ -117,16 +115,6 @@ def _of_activations(work: Workspace, value: ir.Value | None) -> bool:
     if node is None or node.op_type != "MatMul":
         return False
     return not any(work.facts.get(operand).constant for operand in node.inputs)
-
-
-def _divisor(work: Workspace, node: ir.Node, scale: ir.Value) -> str:
-    """Why a quotient is no product with a finite number, or ""."""
-    if node.op_type != "Div":
-        return ""
-    array = work.facts.get(scale).array
-    if array is None:
-        return f"whether '{label(node)}' divides by zero is not known"
-    return "" if np.all(array) else f"'{label(node)}' divides by zero"
 
 
 def _writers(work: Workspace, value: ir.Value, axes: tuple[int, ...]) -> tuple[list[Writer], list[ir.Value]]:

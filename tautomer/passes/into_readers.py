@@ -36,15 +36,17 @@ def obstacle(work: Workspace, readers: Sequence[LinearReader], row: ir.Value) ->
     return ""
 
 
-def fold_gain(work: Workspace, readers: Sequence[LinearReader], gain: ir.Value) -> None:
-    """W -> diag(g) W in every reader."""
+def fold_gain(
+    work: Workspace, readers: Sequence[LinearReader], gain: ir.Value, operator: str = "Mul"
+) -> None:
+    """W -> diag(g) W in every reader; by "Div" diag(1 / g) W."""
     for reader in readers:
         b = _builder(work, reader.node)
         size = work.facts.get(gain).size or 1
         shape = [1, size] if reader.transposed else [size, 1]
         factor = b.op("Reshape", gain, b.constant(np.array(shape, np.int64)))
         weight = reader.node.inputs[1]
-        new = b.op("Mul", weight, factor)
+        new = b.op(operator, weight, factor)
         work.place(b, reader.node)
         reader.node.replace_input_with(1, new)
 

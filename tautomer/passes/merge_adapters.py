@@ -1,11 +1,13 @@
 """merge adapters: a linear map and low-rank maps beside it that read the same tensor  ->  one linear map.
 
-    x W + b + s (x A) B = x (W + s A B) + b            LoRA, rsLoRA; PiSSA with what is left of W
+    x W + b + s (x A) B = x (W + s A B) + b            LoRA, rsLoRA, VeRA; PiSSA with what is left of W
+    W[x] + s A[x] B     = (W + s A B)[x]               LoRA of a table of embeddings
     x W + b + (g - 1) (x W) + g s (x A) B = x ((W + s A B) diag(g)) + b        DoRA, g = magnitude / norm
 
 Condition: everything between x and the sum is linear with constants and read by nobody else; W is not
-quantized and has no reader without the adapter, who would need it as it was; nothing rounds in between. The
-sum may be in any order, s on any factor, and several adapters add up. It is computed in double precision.
+quantized and has no reader without the adapter, who would need it as it was; nothing rounds in between but
+the conversion back to W's type of a sum with adapters in a wider one. The sum may be in any order, s on any
+factor, and several adapters add up. It is computed in double precision, and rounded once.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class MergeAdapters:
         for root, rank in adapted_sums(work, maps).items():
             found = adapter_site(work, maps, root, rank)
             if isinstance(found, str):
-                hint = "give the adapter the type of its linear map" if "(Cast)" in found else ""
+                hint = "give the adapter the type of its linear map" if "Cast)" in found else ""
                 remarks.append(Remark("missed", self.name, root.op_type, label(root), found, hint))
             else:
                 sites.append(found)
@@ -107,10 +109,10 @@ def _readers(work: Workspace, weight: ir.Value) -> Iterator[ir.Node]:
 
 def _merge(work: Workspace, maps: AffineMaps, site: AdapterSite) -> str:
     """Merges; the reason why not, or ""."""
-    graph, base, old = site.root.graph, site.base, site.root.outputs[0]
+    graph, base = site.root.graph, site.base
     assert isinstance(graph, ir.Graph)
     b = work.builder(graph)
-    merged = maps.written(b, old, site.x)
+    merged = maps.written(b, site.total, site.x)
     dtype = work.facts.get(base.weight).dtype
     assert merged.matrix is not None and dtype is not None
     turned = b.op("Transpose", merged.matrix, perm=[1, 0]) if base.transposed else merged.matrix
@@ -128,7 +130,7 @@ def _merge(work: Workspace, maps: AffineMaps, site: AdapterSite) -> str:
     for node in kept:  # behind all constants that the sum reads
         graph.remove(node)
         graph.insert_before(site.root, node)
-    base.node.replace_input_with(1, weight)
+    base.node.replace_input_with(0 if base.node.op_type == "Gather" else 1, weight)
     if base.adder is not None and row is not None:
         base.adder[0].replace_input_with(base.adder[1], row)
     _take_over(work, site, row if base.adder is None else None, kept)
@@ -138,7 +140,7 @@ def _merge(work: Workspace, maps: AffineMaps, site: AdapterSite) -> str:
 def _refused(work: Workspace, site: AdapterSite, merged: AffineMap) -> str:
     """What the evidence has against it, or "": of the site where it is small, else of the whole model."""
     sizes = [prod(work.facts.get(value).shape or ()) for value in _constants(work, site)]
-    if sum(sizes) > _SITE:
+    if sum(sizes) > _SITE or site.base.node.op_type == "Gather":  # of indices a site has no numbers
         return work.blind()
     assert isinstance(site.root.graph, ir.Graph)
     trial = work.builder(site.root.graph)

@@ -17,6 +17,7 @@ from tautomer.passes.expert_gates import ExpertGates
 from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_around_convolutions import FoldAroundConvolutions
 from tautomer.passes.fold_constants import FoldConstants
+from tautomer.passes.fold_gain import FoldGain
 from tautomer.passes.fold_scale import FoldScale
 from tautomer.passes.fuse_attention import FuseAttention, Kernels
 from tautomer.passes.fuse_rowwise import FuseRowwise
@@ -103,6 +104,7 @@ def rewrite(
     asked = MergeProducts(choices.merge_products), DeferScale(choices.defer_scale)
     streams: tuple[Callable[[Workspace], list[Remark]], ...] = (
         FoldScale(),
+        FoldGain(),
         FoldAroundConvolutions(),
         recentre,
         compress,

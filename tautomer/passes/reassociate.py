@@ -16,20 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.build import Builder
-from tautomer.graph.fact import elements
 from tautomer.graph.naming import label
+from tautomer.passes.triple_products import SUMS, Reader, Sizes, is_plain, product_behind, readers_of
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.cone_operators import MOVEMENT, ConeOperators
 from tautomer.remarks import Remark
 
 # times the multiplications: at twice as many, torch's calls took longer than they saved
 _GAINS = 3
-_SUMS = ("ReduceSum", "ReduceMean")
-_FARTHEST = 16  # nodes between two products
 _MOST_FEATURES = 24  # nodes before them
 _MOVES = MOVEMENT - {"Concat", "Identity", "Transpose"}  # of shapes that few rows of a tensor do not have
 
@@ -45,7 +42,7 @@ class Reassociate:
         remarks = []
         tried: set[int] = set()
         for node in list(work.model.graph):
-            product = _product_behind(work, node) if _is(node, "MatMul") else None
+            product = product_behind(work, node) if is_plain(node, "MatMul") else None
             if product is None or product.graph is None or id(product) in tried:
                 continue
             tried.add(id(product))
@@ -57,11 +54,11 @@ class Reassociate:
 
     def _reassociate(self, work: Workspace, product: ir.Node) -> Remark | None:
         where = label(product)
-        readers = _readers(work, product)
+        readers = readers_of(work, product)
         if isinstance(readers, str):
             return Remark("missed", self.name, "MatMul", where, readers)
         sizes = [
-            _Sizes.of(work, product, reader.node) for reader in readers if reader.node.op_type == "MatMul"
+            Sizes.of(work, product, reader.node) for reader in readers if reader.node.op_type == "MatMul"
         ]
         before = sizes[0].first() + sum(each.second() for each in sizes)
         after = sum(each.other() for each in sizes)
@@ -91,148 +88,7 @@ class Reassociate:
         return Remark("passed", self.name, "MatMul", str(made[-1][2].name), done)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A node that multiplies or divides the product of A and B by a factor.
-
-    Attributes:
-        node: a Mul, or a Div whose first operand is the product.
-        slot: which operand the product is.
-        per_row: whether the factor is one number for each row, or one for all; else one for each column.
-    """
-
-    node: ir.Node
-    slot: int
-    per_row: bool
-
-    def applied(self, b: Builder, value: ir.Value) -> ir.Value:
-        """The same factor on another value."""
-        operands = list(self.node.inputs)
-        operands[self.slot] = value
-        return b.op(self.node.op_type, *operands)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A product with C, or a sum over the columns, and the factors before it."""
-
-    node: ir.Node
-    steps: tuple[_Step, ...]
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """The sizes of three matrices, and how many there are of each product."""
-
-    n: int
-    k: int
-    m: int
-    p: int
-    of_ab: int
-    of_bc: int
-    of_abc: int
-
-    @classmethod
-    def of(cls, work: Workspace, product: ir.Node, reader: ir.Node) -> _Sizes:
-        """Of known shapes of at least two axes."""
-        a, b = (work.facts.get(value).shape or () for value in product.inputs)
-        c = work.facts.get(reader.inputs[1]).shape or ()
-        batches = [shape[:-2] for shape in (a, b, c)]
-        counts = [elements(np.broadcast_shapes(*each)) for each in (batches[:2], batches[1:], batches)]
-        return cls(a[-2], a[-1], b[-1], c[-1], *counts)
-
-    def first(self) -> int:
-        """Multiplications of A B."""
-        return self.of_ab * self.n * self.k * self.m
-
-    def second(self) -> int:
-        """Of (A B) C, given A B."""
-        return self.of_abc * self.n * self.m * self.p
-
-    def other(self) -> int:
-        """Of B C and A (B C)."""
-        return (self.of_bc * self.m + self.of_abc * self.n) * self.k * self.p
-
-
-def _is(node: ir.Node, *op_types: str) -> bool:
-    return node.op_type in op_types and node.domain in ("", "ai.onnx")
-
-
-def _product_behind(work: Workspace, node: ir.Node) -> ir.Node | None:
-    """The product of two varying matrices that the left operand of another one is computed from, elementwise.
-
-    None also behind a softmax: such scores are no product's factor in any reading.
-    """
-    shape = work.facts.get(node.inputs[0]).shape
-    if shape is None or len(shape) < 2 or len(work.facts.get(node.inputs[1]).shape or ()) < 2:
-        return None
-    waiting = [node.inputs[0]]
-    for _ in range(_FARTHEST):
-        value = waiting.pop(0) if waiting else None
-        producer = None if value is None else value.producer()
-        if producer is None or producer.graph is not node.graph or _is(producer, "Softmax"):
-            return None
-        if _is(producer, "MatMul"):
-            varying = all(not work.facts.get(operand).constant for operand in producer.inputs)
-            ranks = [len(work.facts.get(operand).shape or ()) for operand in producer.inputs]
-            return producer if varying and min(ranks) >= 2 else None
-        waiting += [x for x in producer.inputs if x is not None and work.facts.get(x).shape == shape]
-    return None
-
-
-def _readers(work: Workspace, product: ir.Node) -> list[_Reader] | str:
-    """All that reads a product, behind factors, or half a sentence: who needs the product itself."""
-    scores = product.outputs[0]
-    found: list[_Reader] = []
-    waiting: list[tuple[ir.Value, tuple[_Step, ...]]] = [(scores, ())]
-    while waiting:
-        value, steps = waiting.pop(0)
-        if value.is_graph_output():
-            return f"'{value.name}', which lies between the products, is an output of the model"
-        for node, slot in value.uses():
-            if slot == 0 and (_multiplies(work, node) or _sums_columns(work, node)):
-                found.append(_Reader(node, steps))
-            elif isinstance(step := _step(work, node, slot, scores), _Step):
-                waiting.append((node.outputs[0], (*steps, step)))
-            else:
-                return f"node '{label(node)}' ({node.op_type}) {step}"
-    return found
-
-
-def _step(work: Workspace, node: ir.Node, slot: int, scores: ir.Value) -> _Step | str:
-    """A factor, or what a node does instead."""
-    if not _is(node, "Mul", "Div") or (node.op_type == "Div" and slot == 1):
-        return "stands between the products, and is no factor"
-    shape, factor = work.facts.get(scores).shape, work.facts.get(node.inputs[1 - slot]).shape
-    if node.inputs[0] is node.inputs[1]:
-        return "squares what stands between the products"
-    if factor is None or work.facts.get(node.outputs[0]).shape != shape:
-        return "has a factor between the products whose shape is not known to fit"
-    if not factor or factor[-1] == 1:
-        return _Step(node, slot, True)
-    if len(factor) == 1 or factor[-2] == 1:
-        return _Step(node, slot, False)
-    return "has a factor between the products that varies along rows and columns, as a mask does"
-
-
-def _multiplies(work: Workspace, node: ir.Node) -> bool:
-    """Whether a node is a product with a matrix."""
-    return _is(node, "MatMul") and len(work.facts.get(node.inputs[1]).shape or ()) >= 2
-
-
-def _sums_columns(work: Workspace, node: ir.Node) -> bool:
-    """Whether a node is a sum or mean over the last axis alone."""
-    if not _is(node, *_SUMS):
-        return False
-    shape = work.facts.get(node.inputs[0]).shape or ()
-    axes: Sequence[int] | None = node.attributes.get_ints("axes", None)
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        known = work.facts.get(node.inputs[1]).array
-        axes = None if known is None else [int(axis) for axis in known.reshape(-1)]
-    return axes is not None and [axis % len(shape) for axis in axes] == [len(shape) - 1]
-
-
-def _obstacle(work: Workspace, product: ir.Node, sizes: Sequence[_Sizes]) -> str:
+def _obstacle(work: Workspace, product: ir.Node, sizes: Sequence[Sizes]) -> str:
     """Why it cannot be told ahead that the other order is right and takes less, or ""."""
     a, b = product.inputs
     if work.facts.get(product.outputs[0]).dtype == ir.DataType.FLOAT16:
@@ -258,7 +114,7 @@ def _static(work: Workspace, value: ir.Value | None, axis: int) -> bool:
     return work.recognition.static(origin, (rank + axis,))
 
 
-def _rewritten(b: Builder, product: ir.Node, reader: _Reader) -> ir.Value:
+def _rewritten(b: Builder, product: ir.Node, reader: Reader) -> ir.Value:
     """What the reader gives, computed in the other order."""
     left, middle = product.inputs
     assert left is not None and middle is not None
@@ -271,7 +127,7 @@ def _rewritten(b: Builder, product: ir.Node, reader: _Reader) -> ir.Value:
         result = b.op("MatMul", left, b.reduce(node.op_type, middle, [-1]))
     for step in reader.steps:
         result = step.applied(b, result) if step.per_row else result
-    if node.op_type in _SUMS and not node.attributes.get_int("keepdims", 1):
+    if node.op_type in SUMS and not node.attributes.get_int("keepdims", 1):
         result = b.reduce("ReduceSum", result, [-1], keepdims=False)
     return result
 
@@ -302,7 +158,7 @@ def _origins(work: Workspace, product: ir.Node, b: Builder) -> tuple[list[ir.Val
     return list(leaves), seen
 
 
-def _key(work: Workspace, product: ir.Node, reader: _Reader) -> Any:
+def _key(work: Workspace, product: ir.Node, reader: Reader) -> Any:
     """Equal for rewrites of equal structure."""
     values = (*product.inputs, *reader.node.inputs[1:], *reader.node.outputs)
     factors = [(step.node, step.node.inputs[1 - step.slot]) for step in reader.steps]

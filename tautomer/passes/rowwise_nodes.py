@@ -86,6 +86,14 @@ def stands_for(call: Call) -> Definition | None:
     return found[0] if found is not None and found[0].rows in ("", "trailing", "axis") else None
 
 
+def is_pointwise(node: ir.Node, version: int) -> bool:
+    """Whether a node computes each element from those at its place, and a body can have it."""
+    if node.domain in ("", "ai.onnx") and node.op_type in POINTWISE:
+        return True
+    definition = stands_for(call_of(node, version))
+    return definition is not None and not definition.rows
+
+
 def may_stand(node: ir.Node, version: int) -> bool:
     """Whether an operator is one that regions are made of, whatever it reads."""
     if node.domain in ("", "ai.onnx") and node.op_type in (MOVES | CHANNELS | POINTWISE | REDUCTIONS.keys()):

@@ -1,10 +1,12 @@
 """sums of products: sum over j of a[n, j] C[o, j]  ->  a C^T, for a constant C: a matrix product.
 
     reduce_sum(a[:, None, ...] * C, the axes behind the first two) = reshape(a) reshape(C)^T
+    sum over j of max(a[n, j] C[o, j], 0) = max(a, 0) max(C, 0)^T + max(-a, 0) max(-C, 0)^T
 
 Condition: nobody else reads the product by elements, which is never made then: it has as many elements as a
-has, times the channels. KAN layers of Fourier series are written like this, as are those whose parameter is a
-factor (SKAN).
+has, times the channels. For the second line a is bounded, as a norm or a tanh is: the other side of an
+infinity would be 0 times it. KAN layers of Fourier series are written like this, as are those whose parameter
+is a factor (SKAN).
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.fact import Shape
 from tautomer.graph.naming import label
 from tautomer.graph.semantics.reductions import axes_of
+from tautomer.passes.bounded_values import is_bounded
 from tautomer.passes.weight_check import expression_behind
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
@@ -53,6 +57,7 @@ class _Site:
 
     Attributes:
         product: the Mul.
+        bend: the node between it and the sum that takes the larger of a product and 0; None where none does.
         varying: a, with one channel.
         constant: C.
         channels: how many C has.
@@ -60,6 +65,7 @@ class _Site:
     """
 
     product: ir.Node
+    bend: ir.Node | None
     varying: ir.Value
     constant: ir.Value
     channels: int
@@ -69,6 +75,10 @@ class _Site:
 def _site(work: Workspace, node: ir.Node) -> _Site | None:
     """What a sum is, if it is one of products with a constant."""
     product = node.inputs[0].producer() if node.inputs[0] is not None else None
+    bend = product if product is not None and _is_relu(work, product) else None
+    if bend is not None:
+        assert bend.inputs[0] is not None
+        product = bend.inputs[0].producer()
     if (
         product is None
         or product.op_type != "Mul"
@@ -92,15 +102,31 @@ def _site(work: Workspace, node: ir.Node) -> _Site | None:
         shape = work.facts.get(c).shape or ()
         alike = (1,) * (len(whole) - len(shape)) + shape == (1, channels, *summed)
         if alike and channels > 1 and work.facts.get(a).shape == (whole[0], 1, *summed):
-            return _Site(product, a, c, channels, summed)
+            return _Site(product, bend, a, c, channels, summed)
     return None
+
+
+def _is_relu(work: Workspace, node: ir.Node) -> bool:
+    """Whether a node gives max(x, 0)."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in ("Relu", "Clip"):
+        return False
+    call = call_of(node, work.version)
+    low, high = (node.inputs[i] if len(node.inputs) > i else None for i in (1, 2))
+    least = work.facts.get(low).array if low is not None else call.get("min")
+    bounded = high is not None or call.get("max") is not None
+    return node.op_type == "Relu" or (
+        not bounded and least is not None and bool(np.all(np.asarray(least) == 0))
+    )
 
 
 def _rewrite(work: Workspace, node: ir.Node, site: _Site) -> str:
     """Rewrites a sum; the reason why not, or ""."""
+    between = [site.product] if site.bend is None else [site.product, site.bend]
     value, old = site.product.outputs[0], node.outputs[0]
-    if len(value.uses()) != 1 or value.is_graph_output():
+    if any(len(each.outputs[0].uses()) != 1 or each.outputs[0].is_graph_output() for each in between):
         return "its products are read elsewhere, too"
+    if site.bend is not None and not is_bounded(work, site.varying):
+        return "what is multiplied may be infinite, and the side that is 0 would be 0 times infinity"
     found = expression_behind(work, site.constant)
     if isinstance(found, str):
         return found
@@ -111,14 +137,31 @@ def _rewrite(work: Workspace, node: ir.Node, site: _Site) -> str:
     b = work.builder(graph)
     flat = b.op("Reshape", site.varying, b.constant(np.array([-1, count], np.int64)))
     matrix = b.op("Reshape", site.constant, b.constant(np.array([site.channels, count], np.int64)))
-    new = b.op("MatMul", flat, b.op("Transpose", matrix, perm=[1, 0]))
-    key = (SumsOfProducts.name, site.channels, site.summed, work.facts.get(site.constant).shape)
+    new = _product(b, flat, matrix) if site.bend is None else _of_both_signs(b, flat, matrix)
+    key = (
+        SumsOfProducts.name,
+        site.bend is None,
+        site.channels,
+        site.summed,
+        work.facts.get(site.constant).shape,
+    )
     small = site.channels * count <= _SITE
     leaves = work.leaves([site.varying])
     reason = work.evidence.refuses(key, old, new, leaves, linear=True) if small else work.blind()
     if reason:
         b.discard()
         return reason
-    work.replace(old, new, b, [site.product, node])
+    work.replace(old, new, b, [*between, node])
     work.catch_up()
     return ""
+
+
+def _product(b: Builder, a: ir.Value, c: ir.Value) -> ir.Value:
+    """a C^T."""
+    return b.op("MatMul", a, b.op("Transpose", c, perm=[1, 0]))
+
+
+def _of_both_signs(b: Builder, a: ir.Value, c: ir.Value) -> ir.Value:
+    """max(a, 0) max(C, 0)^T + max(-a, 0) max(-C, 0)^T."""
+    positive = _product(b, b.op("Relu", a), b.op("Relu", c))
+    return b.op("Add", positive, _product(b, b.op("Relu", b.op("Neg", a)), b.op("Relu", b.op("Neg", c))))

@@ -1,10 +1,12 @@
-"""unstack: a sum over a new last axis of a few parameters  ->  the sum of its terms.
+"""unstack: a sum over a new last axis of a few elements  ->  the sum of its terms.
 
-    sum_i f(x[..., None], p)[..., i] = f(x, p_0) + f(x, p_1) + ...,    p constants, f pointwise
+    sum_i f(x[..., None], p)[..., i]   = f(x, p_0) + f(x, p_1) + ...,      p constants, f pointwise
+    sum_i f(stack(x_0, x_1, ...), p)_i = f(x_0, p_0) + f(x_1, p_1) + ...
 
-Condition: at most 8 terms, nobody else reads what is between, and the target fuses chains of pointwise
-operations. Series activations (PanGu-pi) are written so, and then are one pass over x in the place of several
-over a tensor that is as many times as large.
+Condition: at most 8 terms of the first form, 16 of the second; nobody else reads what is between; for the
+first one the target fuses chains of pointwise operations. Series activations (PanGu-pi) are written so, and
+then are one pass over x in the place of several over a tensor that is as many times as large. Polynomials
+by a Vandermonde matrix are of the second form; what becomes of them is recognised again.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.fact import Shape
 from tautomer.graph.naming import label
-from tautomer.passes.rowwise_nodes import POINTWISE, stands_for
+from tautomer.passes.rowwise_nodes import is_pointwise
+from tautomer.passes.slices import first_of
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 from tautomer.target import Target
 
 _MOST_TERMS = 8
+_MOST_PARTS = 16
 _MOST_NODES = 64  # of all terms together, as of a rowwise region
 
 
@@ -37,10 +41,14 @@ class Unstack:
 
     def __call__(self, work: Workspace) -> list[Remark]:
         """Rewrites in place; returns a remark for each sum."""
-        if not self.target.fuses_rowwise:
-            return []
         found = [_Stack.of(work, node) for node in list(work.model.graph) if node.op_type == "ReduceSum"]
-        return [self._rewritten(work, stack) for stack in found if stack is not None]
+        stacks = [
+            stack for stack in found if stack is not None and (stack.parts or self.target.fuses_rowwise)
+        ]
+        remarks = [self._rewritten(work, stack) for stack in stacks]
+        if any(stack.parts for stack in stacks) and any(remark.kind == "passed" for remark in remarks):
+            work.recognise_again()
+        return remarks
 
     def _rewritten(self, work: Workspace, stack: _Stack) -> Remark:
         graph, output = stack.reduction.graph, stack.reduction.outputs[0]
@@ -48,7 +56,7 @@ class Unstack:
         b = work.builder(graph)
         where = label(stack.reduction)
         new = stack.written(b)
-        leaves = {value: work.origin(value) for value in stack.bases.values()}
+        leaves = {value: work.origin(value) for value in stack.leaves}
         refusal = work.evidence.refuses((self.name, where), output, new, leaves)
         if refusal:
             b.discard()
@@ -60,7 +68,7 @@ class Unstack:
 
 @dataclass(frozen=True)
 class _Stack:
-    """A sum over a last axis that was made by Unsqueeze.
+    """A sum over a last axis that was made by Unsqueeze, or by joining what has one element there.
 
     Attributes:
         reduction: the sum.
@@ -68,6 +76,7 @@ class _Stack:
         nodes: what is summed is computed by them, in topological order; each gives the axis.
         bases: a value with the new axis, of one element -> the value without it.
         constants: what has an element for each term, or one for all.
+        parts: a value that was joined -> what it was joined from, without the axis, and where it begins.
     """
 
     reduction: ir.Node
@@ -75,7 +84,14 @@ class _Stack:
     nodes: tuple[ir.Node, ...]
     bases: dict[ir.Value, ir.Value]
     constants: dict[ir.Value, Shape]
+    parts: dict[ir.Value, tuple[tuple[ir.Value, ...], int]]
     version: int
+
+    @property
+    def leaves(self) -> list[ir.Value]:
+        """What the terms are computed from."""
+        joined = [part for parts, _ in self.parts.values() for part in parts]
+        return list(dict.fromkeys([*self.bases.values(), *joined]))
 
     @classmethod
     def of(cls, work: Workspace, reduction: ir.Node) -> _Stack | None:
@@ -87,11 +103,13 @@ class _Stack:
         count, rank = fact.shape[-1], len(fact.shape)
         given = work.facts.get(reduction.inputs[1]).array if len(reduction.inputs) > 1 else None
         axes = reduction.attributes.get_ints("axes") or ([] if given is None else given.reshape(-1).tolist())
-        if [axis % rank for axis in axes] != [rank - 1] or not 2 <= count <= _MOST_TERMS or not fact.static:
+        fixed = work.recognition.static(work.origin(summed), (rank - 1,))
+        if [axis % rank for axis in axes] != [rank - 1] or not 2 <= count <= _MOST_PARTS or not fixed:
             return None
         inside: dict[ir.Node, None] = {}
         bases: dict[ir.Value, ir.Value] = {}
         constants: dict[ir.Value, Shape] = {}
+        parts: dict[ir.Value, tuple[tuple[ir.Value, ...], int]] = {}
         waiting = [summed]
         while waiting:
             value = waiting.pop()
@@ -101,15 +119,18 @@ class _Stack:
             elif made is not None and made.op_type == "Unsqueeze" and _adds_the_last(work, made):
                 assert made.inputs[0] is not None
                 bases[value] = made.inputs[0]
+            elif (joined := _parts(work, value)) is not None:
+                parts[value] = joined
             elif made is None or not _is_term(work, made, value, (reduction, *inside)):
                 return None
             elif made not in inside:
                 inside[made] = None
                 waiting += [one for one in made.inputs if one is not None]
-        if not bases or not inside or count * len(inside) > _MOST_NODES:
+        most = _MOST_PARTS if parts and not bases else _MOST_TERMS
+        if not (bases or parts) or not inside or count > most or count * len(inside) > _MOST_NODES:
             return None
         nodes = tuple(node for node in work.model.graph if node in inside)
-        return cls(reduction, count, nodes, bases, constants, work.version)
+        return cls(reduction, count, nodes, bases, constants, parts, work.version)
 
     def written(self, b: Builder) -> ir.Value:
         """The terms and their sum."""
@@ -120,6 +141,7 @@ class _Stack:
 
     def _term(self, b: Builder, index: int) -> ir.Value:
         now: dict[ir.Value, ir.Value] = dict(self.bases)
+        now |= {value: parts[first + index] for value, (parts, first) in self.parts.items()}
         for value, shape in self.constants.items():
             place = b.constant(np.array(index if shape and shape[-1] == self.count else 0, np.int64))
             now[value] = b.op("Gather", value, place, axis=len(shape) - 1) if shape else value
@@ -135,10 +157,33 @@ def _adds_the_last(work: Workspace, node: ir.Node) -> bool:
     return before is not None and after == (*before, 1)
 
 
+def _parts(work: Workspace, value: ir.Value) -> tuple[tuple[ir.Value, ...], int] | None:
+    """What a value has been joined from along its last axis, one element each, without that axis.
+
+    With it where the value begins, which may be a slice of what was joined; None where nothing was.
+    """
+    node, shape = value.producer(), work.facts.get(value).shape
+    if node is None or not shape or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
+        return None
+    if node.op_type == "Slice":
+        whole, first = _parts(work, node.inputs[0]), first_of(work, node)
+        return None if whole is None or isinstance(first, str) else (whole[0], whole[1] + first)
+    if node.op_type != "Concat" or call_of(node, work.version).get("axis", 0) % len(shape) != len(shape) - 1:
+        return None
+    found: list[ir.Value] = []
+    for part in node.inputs:
+        made = None if part is None else part.producer()
+        if made is None or (inner := made.inputs[0]) is None:
+            return None
+        filled = made.op_type == "Expand" and work.facts.get(inner).size == 1
+        if not (filled or (made.op_type == "Unsqueeze" and _adds_the_last(work, made))):
+            return None
+        found.append(inner)
+    return tuple(found), 0
+
+
 def _is_term(work: Workspace, node: ir.Node, value: ir.Value, readers: tuple[ir.Node, ...]) -> bool:
     """Whether a node is pointwise, and read by the others only."""
     if node.domain not in ("", "ai.onnx") or value.is_graph_output() or len(node.outputs) != 1:
         return False
-    definition = stands_for(call_of(node, work.version))
-    pointwise = node.op_type in POINTWISE or (definition is not None and not definition.rows)
-    return pointwise and all(user in readers for user, _ in value.uses())
+    return is_pointwise(node, work.version) and all(user in readers for user, _ in value.uses())

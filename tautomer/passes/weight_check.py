@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.expression import Expression, expression_of
-from tautomer.graph.naming import printable
+from tautomer.graph.naming import label, printable
 from tautomer.passes.workspace import Workspace
 
 _QUANTIZED = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")
@@ -90,3 +90,25 @@ def largest_of(work: Workspace, value: ir.Value) -> float:
     expression = expression_behind(work, value)
     sources = () if isinstance(expression, str) else expression.sources
     return max((work.largest(name) for name in sources if not work.is_valueless(name)), default=1.0)
+
+
+def factors_of(work: Workspace, node: ir.Node, constant: ir.Value) -> tuple[float, float]:
+    """What a product or quotient with a constant multiplies by: the smallest, at most 1, and the largest.
+
+    Args:
+        work: holds the tensors.
+        node: the Mul, or the Div that divides by the constant.
+        constant: the other operand.
+    """
+    least, most = least_of(work, constant), max(largest_of(work, constant), 1.0)
+    return (least, most) if node.op_type == "Mul" else (1.0 / most, 1.0 / least)
+
+
+def no_divisor(work: Workspace, node: ir.Node, constant: ir.Value) -> str:
+    """Why a quotient is no product with finite numbers, or "": also for what is no quotient."""
+    if node.op_type != "Div":
+        return ""
+    array = work.facts.get(constant).array
+    if array is None:
+        return f"whether '{label(node)}' divides by zero is not known"
+    return "" if np.all(array) else f"'{label(node)}' divides by zero"

@@ -20,7 +20,7 @@ from tautomer.graph.stored_content import largest_element
 from tautomer.graph.valueless import ValuelessTensor
 from tautomer.passes.streams import Streams
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION
-from tautomer.patterns.recognise import Recognition
+from tautomer.patterns.recognise import Recognition, recognise_more
 from tautomer.patterns.recognised import Recognised
 
 
@@ -294,6 +294,10 @@ class Workspace:
             for op in self.recognition.operations
             if op.node.graph is not None
         ]
+
+    def recognise_again(self) -> None:
+        """Adds the operations that nodes which passes made are part of."""
+        self.recognition.operations += recognise_more(self.recognition, self.is_new)
 
     def declare(self, function: ir.Function) -> bool:
         """Puts a function of the domain `tautomer` into the file; False where its name is taken there.

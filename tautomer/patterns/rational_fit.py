@@ -27,7 +27,7 @@ _NEAR = 1e-8
 
 
 def fit_of_absolutes(program: Program) -> Parameters | Refusal | None:
-    """P / (offset + sum_j |b_j x^j|): the terms are known by their sizes only."""
+    """P / (offset + sum_j |b_j x^j|): the terms are known by their sizes only, and x^0 is the offset."""
     return _fitted(program, "A")
 
 
@@ -75,7 +75,7 @@ def _fitted(program: Program, version: str) -> Parameters | Refusal | None:
     elif version == "B" and len(inside) == 1:
         denominator = polynomial(POINTS, inside[0], numbers)
         offset = _constant(below - np.abs(inside[0]), numbers)
-    elif version == "A" and inside:
+    elif version == "A" and (inside := [one for one in inside if np.ptp(one) > 0.0]):
         terms = [polynomial(POINTS, one, numbers) for one in inside]
         if any(term is None or sum(map(bool, term)) != 1 for term in terms):
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -33,6 +33,7 @@ class Recognition:
         remarks: near misses, and constants that were read as another number than stored.
         evaluated: how many distinct sub-graphs were evaluated.
         cones: how many were proposed.
+        constants: how constants were read.
     """
 
     model: ir.Model
@@ -41,6 +42,7 @@ class Recognition:
     remarks: list[Remark] = field(default_factory=list)
     evaluated: int = 0
     cones: int = 0
+    constants: Mode = "exact"
     _other: Facts | None = None
 
     def elsewhere(self) -> Facts:
@@ -65,7 +67,7 @@ def recognise(model: ir.Model, *, constants: Mode = "exact") -> Recognition:
             numbers that somebody typed with few digits (1.4142).
     """
     facts = propagate(model, bind_symbols(model))
-    recognition = Recognition(model, facts)
+    recognition = Recognition(model, facts, constants=constants)
     operators, interner, confirm = ConeOperators.current(), Interner(), Confirmer(constants)
     versions = dict(model.graph.opset_imports)
     for graph in _graphs(model.graph):
@@ -82,6 +84,20 @@ def recognise(model: ir.Model, *, constants: Mode = "exact") -> Recognition:
         recognition.cones += covering.proposed
     recognition.evaluated = confirm.evaluated
     return recognition
+
+
+def recognise_more(recognition: Recognition, is_new: Callable[[ir.Node], bool]) -> list[Recognised]:
+    """The simple operations of the main graph that were not there when the model was looked at.
+
+    Args:
+        recognition: what was found then; its facts know the new values.
+        is_new: whether a node was made since.
+    """
+    graph = recognition.model.graph
+    versions = dict(graph.opset_imports)
+    finder = ConeFinder(graph, recognition.facts, versions, ConeOperators.current(), Interner())
+    covering = Covering(graph, finder, Confirmer(recognition.constants))
+    return [op for op in covering.operations() if any(map(is_new, op.nodes))]
 
 
 def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:

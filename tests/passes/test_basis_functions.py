@@ -14,7 +14,7 @@ from kan_models import DEGREE, IN, OUT, WIDTH, b_spline, knots, layer, positions
 from residual_models import residual_model
 
 import tautomer
-from tautomer.passes import basis_functions
+from tautomer.passes import basis_functions, basis_ranges
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.recognise import recognise
 from tautomer.runtime.evidence import Witness
@@ -89,8 +89,8 @@ def test_the_kernel_computes_what_the_recursion_does(tmp_path: Path) -> None:
 
 def test_a_neighbour_too_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant of the rule: its slices begin one knot later."""
-    begin = basis_functions._Cone._begin
-    monkeypatch.setattr(basis_functions._Cone, "_begin", lambda cone, node: max(begin(cone, node) - 1, 0))
+    begin = basis_ranges.Ranges._begin
+    monkeypatch.setattr(basis_ranges.Ranges, "_begin", lambda ranges, node: max(begin(ranges, node) - 1, 0))
     source = model(layer(*BASES["b-spline"]))
     evidence = Witness(source, source.clone)
     work = Workspace.of(source, recognise(source), evidence)

@@ -82,6 +82,26 @@ def test_a_bias_does_not_pass_padding() -> None:
     assert missed(result) == ["node 'Conv#h1' pads with zeros, to which it adds nothing"]
 
 
+NORMALISED = "d = Sub (x, b1a)\n z = Div (d, g2d)\n h = {conv} (z, {w}, c1)\n k = Sub (h, b2b)\n y = Relu (k)"
+
+
+def test_mean_and_deviation_of_images_go_into_the_convolution() -> None:
+    found = operators(optimized(NORMALISED.format(conv="Conv", w="p1")))
+    assert found == {"Conv": 1, "Relu": 1}
+
+
+def test_a_mean_does_not_pass_padding_and_a_deviation_does() -> None:
+    result = optimized(NORMALISED.format(conv=PADDED, w="w1"))
+    assert operators(result)["Div"] == 0 and operators(result)["Sub"] == 1
+    assert missed(result) == ["node 'Conv#h' pads with zeros, to which it adds nothing"]
+
+
+def test_an_image_that_is_divided_by_zero_stays() -> None:
+    body = "z = Div (x, s)\n h = Conv (z, p1)\n y = Relu (h)"
+    result = optimized(body, s=np.zeros(1, np.float32))
+    assert missed(result) == ["'Div#z' divides by zero"] and operators(result)["Div"] == 1
+
+
 def test_layer_scale_of_images_and_of_tokens() -> None:
     assert operators(optimized(f"h = {PADDED} (x, w1, c1)\n k = Mul (h, g2d)\n y = Add (k, x)"))["Mul"] == 0
     tokens = "h = MatMul (x, w)\n a = Add (h, c)\n k = Mul (a, g)\n y = Add (k, x)"
@@ -142,6 +162,35 @@ def test_a_number_behind_a_linear_map_goes_into_weight_and_bias() -> None:
     assert operators(result)["Mul"] == 0 and isinstance(result.model, ir.Model)
 
 
+@pytest.mark.parametrize("op", ["Mul", "Div"])
+def test_a_gain_in_front_of_linear_maps_goes_into_them(op: str) -> None:
+    """IA3 scales the activations of a feed-forward network."""
+    body = f"a = Tanh (x)\n z = {op} (a, g)\n p = MatMul (z, w)\n q = MatMul (z, v)\n y = Mul (p, q)"
+    found = operators(optimized(body, "float[2, 3, 6]"))
+    assert found["Mul"] == 1 and found["Div"] == 0 and found["MatMul"] == 2
+
+
+GAIN = "a = Tanh (x)\n z = Mul (a, g)\n p = MatMul (z, w)\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{GAIN} y = Add (p, z)",
+        GAIN.replace("g)", "s)") + " y = Tanh (p)",
+        "q = Mul (x, x)\n m = ReduceMean <axes = [-1]> (q)\n e = Add (m, s)\n r = Sqrt (e)\n n = Div (x, r)\n"
+        " z = Mul (n, g)\n y = MatMul (z, w)",
+    ],
+    ids=["read elsewhere", "a number", "of a norm"],
+)
+def test_other_gains_stay(body: str) -> None:
+    made = residual_model(
+        body, weights=WEIGHTS, inputs="float[2, 3, 6] x", outputs="float[2, 3, 6] y", opset=17,
+        replace={"s": np.array([1e-5], np.float32)},
+    )  # fmt: skip
+    assert not [each for each in tautomer.optimize(made, norm="ln").remarks if each.rule == "fold gain"]
+
+
 HEAD = "h = MatMul (x, w)\n a = Add (h, c)\n k = Div (a, s)\n y = Softmax <axis = -1> (k)"
 TOKENS = "float[2, 3, 6]"
 
@@ -175,11 +224,20 @@ def test_temperatures_that_weights_cannot_take_stay(name: str) -> None:
     assert operators(result)["Div"] == 1 and any(reason in each for each in missed(result))
 
 
+SCORES = (
+    "h = MatMul (x, w)\n t1 = Transpose <perm = [0, 2, 1]> (h)\n p = MatMul (x, t1)\n k = {op} (p, s)\n"
+    " y = Softmax (k)"
+)
+
+
+def test_a_factor_of_scores_stays_as_a_divisor_does() -> None:
+    assert operators(optimized(SCORES.format(op="Mul"), TOKENS))["Mul"] == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        "h = MatMul (x, w)\n t1 = Transpose <perm = [0, 2, 1]> (h)\n p = MatMul (x, t1)\n k = Div (p, s)\n"
-        " y = Softmax (k)",
+        SCORES.format(op="Div"),
         "h = MatMul (x, w)\n k = Div (s, h)\n y = Softmax (k)",
         "h = MatMul (x, w)\n k = Div (h, s)\n l = Tanh (h)\n y = Add (k, l)",
     ],

@@ -22,6 +22,7 @@ WEIGHTS: dict[str, tuple[int, ...]] = {
     "c": (OUT,),
     "a": (IN, RANK),
     "b": (RANK, OUT),
+    "lam": (RANK,),
     "a2": (IN, 2),
     "b2": (2, OUT),
     "d": (OUT,),
@@ -66,6 +67,15 @@ SPELLINGS = {
         k2 = Mul (s2, l2)
         y = Add (y1, k2)""",
     "dora": DORA,
+    "vera": f"""{BASE}
+        h = MatMul (x, a)
+        z = Mul (lam, h)
+        l = MatMul (z, b)
+        k = Mul (g, l)
+        y = Add (y0, k)""",
+    "rank in the graph": LORA.replace("Mul (l, s)", "Mul (l, sr)").replace(
+        "h =", "q = Sqrt (rank)\n sr = Div (s, q)\n h ="
+    ),
     "gemm": """
         f = Reshape (x, flat)
         m = Gemm <transB = 1> (f, v, c)
@@ -84,10 +94,11 @@ def model(
         "flat": np.array([-1, IN], np.int64),
         "zero": np.array([0], np.int64),
         "one": np.array(1.0, dtype),
+        "rank": np.array(RANK, dtype),
         **options.pop("replace", {}),
     }
     outputs = "float[rows, 10] y" if "flat" in body else "float[batch, 4, 10] y"
-    weights = {**WEIGHTS, "flat": (2,), "zero": (1,), "one": (), "t": (4, 1), "wq": (IN, OUT)}
+    weights = {**WEIGHTS, "flat": (2,), "zero": (1,), "one": (), "t": (4, 1), "wq": (IN, OUT), "rank": ()}
     weights = {name: shape for name, shape in weights.items() if f"{name} =" not in body.split("\n")[0]}
     return residual_model(
         body, weights=weights, inputs=inputs, outputs=options.pop("outputs", outputs), dtype=dtype,
@@ -158,22 +169,93 @@ def test_near_misses_stay_and_say_why(miss: str) -> None:
     assert operators(result)["MatMul"] >= 3 and said in missed(result)[0]
 
 
-def test_an_adapter_in_another_type_stays() -> None:
-    body = """
-        m = MatMul (x, w)
-        y0 = Cast <to = 1> (m)
-        wide = Cast <to = 1> (x)
-        h = MatMul (wide, a)
-        l = MatMul (h, b)
-        k = Add (y0, l)
-        y = Cast <to = 10> (k)
-    """
-    source = residual_model(
+WIDE = """
+    m = MatMul (x, w)
+    y0 = Cast <to = 1> (m)
+    wide = Cast <to = 1> (x)
+    h = MatMul (wide, a)
+    l = MatMul (h, b)
+    k = Add (y0, l)
+    y = Cast <to = 10> (k)
+"""
+
+
+def mixed(body: str, kind: str = "float16") -> ir.Model:
+    w = np.random.default_rng(3).standard_normal((IN, OUT)).astype(np.float16)
+    return residual_model(
         body, weights={"a": (IN, RANK), "b": (RANK, OUT), "w": (IN, OUT)}, inputs="float16[2, 12] x",
-        outputs="float16[2, 10] y", replace={"w": np.ones((IN, OUT), np.float16)},
+        outputs=f"{kind}[2, 10] y", replace={"w": w},
     )  # fmt: skip
-    result = tautomer.optimize(source)
-    assert not result.changed and "(Cast) rounds between its parts" in missed(result)[0]
+
+
+def test_an_adapter_in_a_wider_type_is_merged_and_rounded_to_that_of_its_matrix() -> None:
+    result, source = tautomer.optimize(mixed(WIDE)), mixed(WIDE).graph.initializers
+    assert operators(result) == {"MatMul": 1} and result.verification["verdict"] == "EQUAL"
+    w, a, b = (source[name].const_value.numpy().astype(np.float64) for name in "wab")
+    (merged,) = result.model.graph.initializers.values()
+    assert np.array_equal(merged.const_value.numpy(), (w + a @ b).astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (WIDE.replace("y = Cast <to = 10> (k)", "y = Identity (k)"), "float", "the sum stays in FLOAT"),
+        (
+            WIDE.replace("l = MatMul (h", "g = Cast <to = 10> (h)\n n = Cast <to = 1> (g)\n l = MatMul (n"),
+            "float16",
+            "(node 'Cast#g', Cast)",
+        ),
+    ],
+    ids=["no conversion back", "rounded inside"],
+)
+def test_sums_that_round_elsewhere_stay(body: str, kind: str, said: str) -> None:
+    result = tautomer.optimize(mixed(body, kind))
+    assert operators(result)["MatMul"] == 3 and said in missed(result)[0]
+
+
+ROWS = 14
+EMBEDDED = """
+    e = Gather <axis = 0> (table, ids)
+    turned = Transpose <perm = [1, 0]> (down)
+    h = Gather <axis = 0> (turned, ids)
+    l = MatMul (h, b)
+    k = Mul (l, s)
+    t = Add (e, k)
+    y = Tanh (t)
+"""
+
+
+def table(body: str, outputs: str = f"float[batch, 4, {OUT}] y") -> ir.Model:
+    return residual_model(
+        body, weights={"table": (ROWS, OUT), "down": (RANK, ROWS), "b": (RANK, OUT), "s": (), "w": (OUT, IN)},
+        inputs="int64[batch, 4] ids", outputs=outputs, replace={"s": REPLACE["s"]},
+    )  # fmt: skip
+
+
+def test_an_adapter_of_a_table_is_merged_into_it() -> None:
+    result = tautomer.optimize(table(EMBEDDED))
+    assert operators(result) == {"Gather": 1, "Tanh": 1} and result.verification["verdict"] == "EQUAL"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            EMBEDDED.replace("y = ", "v = ")
+            + "head = Transpose <perm = [1, 0]> (table)\n y = MatMul (v, head)",
+            "would be stored twice",
+        ),
+        (
+            EMBEDDED.replace("(turned, ids)", "(turned, more)").replace("h =", "more = Mul (ids, ids)\n h ="),
+            "linear in different tensors",
+        ),
+    ],
+    ids=["tied to a head", "of other indices"],
+)
+def test_tables_that_stay(body: str, said: str) -> None:
+    outputs = f"float[batch, 4, {ROWS if 'head' in body else OUT}] y"
+    result = tautomer.optimize(table(body, outputs), norm="ln")
+    assert operators(result)["Gather"] == 2 and said in missed(result)[0]
 
 
 def test_half_precision_is_merged_in_double() -> None:

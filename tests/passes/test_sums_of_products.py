@@ -80,6 +80,47 @@ def test_other_sums_stay(old: str, new: str) -> None:
     assert found.count("ReduceSum") == 1
 
 
+BENT = """
+    n = Tanh (x)
+    u = Unsqueeze (n, one)
+    p = Mul (u, k)
+    r = {bend}
+    y = ReduceSum <keepdims = 0> (r, two)
+"""
+
+
+def bent(body: str, bend: str) -> ir.Model:
+    rows = {"one": np.array([1]), "two": np.array([2]), "k": np.random.default_rng(5).normal(size=(OUT, IN))}
+    constants = {**rows, "k": rows["k"].astype(np.float32), "zero": np.float32(0.0), "half": np.float32(0.5)}
+    weights = {name: np.shape(array) for name, array in constants.items()}
+    inputs, outputs = f"float[batch, {IN}] x", f"float[batch, {OUT}] y"
+    made = body.format(bend=bend)
+    return residual_model(made, weights=weights, inputs=inputs, outputs=outputs, replace=constants)
+
+
+@pytest.mark.parametrize("bend", ["Relu (p)", "Clip (p, zero)"])
+def test_a_sum_of_rectified_products_is_two_products(bend: str) -> None:
+    result = tautomer.optimize(bent(BENT, bend))
+    found = Counter(node.op_type for node in result.model.graph)
+    assert found["MatMul"] == found["Relu"] == 2 and found["ReduceSum"] == 0
+    assert result.verification["verdict"] == "EQUAL"
+
+
+@pytest.mark.parametrize(
+    ("body", "bend", "said"),
+    [
+        (BENT.replace("Tanh (x)", "Identity (x)"), "Relu (p)", ["what is multiplied may be infinite"]),
+        (BENT, "Clip (p, half)", []),
+        (BENT, "Clip (p, zero, half)", []),
+    ],
+    ids=["of what may be infinite", "another bound", "bounded above"],
+)
+def test_other_bends_stay(body: str, bend: str, said: list[str]) -> None:
+    result = tautomer.optimize(bent(body, bend))
+    assert [reason.partition(",")[0] for reason in missed(result)] == said
+    assert [node.op_type for node in result.model.graph].count("ReduceSum") == 1
+
+
 def test_a_torch_layer_whose_parameters_are_factors() -> None:
     class Skan(nn.Module):
         def __init__(self) -> None:

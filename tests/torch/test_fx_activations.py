@@ -74,6 +74,47 @@ class Rational(nn.Module):
         return above / (1 + sum((self.below[j] * x ** (j + 1)).abs() for j in range(4)))
 
 
+class ByMatrix(Rational):
+    """Its powers as the columns of a matrix, as the reference code computes them without its own kernels."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__()
+        self.version = version
+        self.below.data[0] = 0.15  # 0.1 is the number that version C adds
+
+    def powers(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.vander(x, len(self.above), increasing=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        powers = self.powers(x.view(-1))
+        above = powers.mul(self.above).sum(1)
+        if self.version == "A":
+            weights = torch.cat([torch.tensor([1.0]), self.below, torch.zeros(1)])
+            return (above / powers.mul(weights).abs().sum(1)).view(x.shape)
+        if self.version == "C":
+            return (above / (0.1 + powers[:, :4].mul(self.below).sum(1).abs())).view(x.shape)
+        return (above / (1 + powers[:, 1:5].mul(self.below).sum(1).abs())).view(x.shape)
+
+
+class Stacked(ByMatrix):
+    """Its powers one after the other."""
+
+    def powers(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x**i for i in range(len(self.above))], dim=-1)
+
+
+class Looped(Rational):
+    """A sum that a loop makes, from x^0 on."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        above, below = torch.zeros(()), torch.zeros(())
+        for i in range(len(self.above)):
+            above = above + self.above[i] * x.pow(i)
+        for j in range(len(self.below)):
+            below = below + self.below[j] * x.pow(j + 1)
+        return above / (1 + below.abs())
+
+
 class Function(nn.Module):
     def __init__(self, function) -> None:  # type: ignore[no-untyped-def]
         super().__init__()
@@ -113,3 +154,31 @@ def test_a_rational_module_is_written_by_horners_rule() -> None:
     assert "aten.pow.Tensor_Scalar" not in result.after
     # Horner's rule and powers round differently, by a few ulp of the terms
     torch.testing.assert_close(result.model(x), module(x), rtol=1e-5, atol=1e-6)
+
+
+MATRICES = {
+    **{f"vander, {version}": lambda version=version: ByMatrix(version) for version in "ABC"},
+    "stack": lambda: Stacked("B"),
+    "loop": Looped,
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_powers_in_a_matrix_are_written_by_horners_rule(name: str) -> None:
+    module, x = MATRICES[name]().eval(), torch.randn(ROWS)
+    result = tautomer.optimize(module, (x,))
+    assert result.verification["verdict"] == "EQUAL"
+    assert any((r.kind, r.rule, r.op) == ("passed", "raise", "Rational") for r in result.remarks)
+    left = [op.split(".")[1] for op in result.after]
+    assert not {"vander", "stack", "sum", "pow"} & set(left)
+    torch.testing.assert_close(result.model(x), module(x), rtol=1e-5, atol=1e-6)  # as above
+
+
+def test_a_matrix_of_powers_that_can_divide_by_zero_stays() -> None:
+    class Vanishing(ByMatrix):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            powers = self.powers(x.view(-1))
+            return (powers.mul(self.above).sum(1) / powers[:, 1:5].mul(self.below).sum(1).abs()).view(x.shape)
+
+    remarks = tautomer.explain(Vanishing("B").eval(), (torch.randn(ROWS),))
+    assert not [r for r in remarks if (r.kind, r.op) == ("passed", "Rational")]

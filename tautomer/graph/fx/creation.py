@@ -56,6 +56,25 @@ def progression(site: Site) -> ir.Value:
     return site.op("Range", bound("start", 0), bound("end", 0), bound("step", 1))
 
 
+@reads("aten.vander.default", "aten.linalg_vander.default")
+def powers(site: Site) -> ir.Value:
+    """1, x, x x and so on along a new last axis, each the one before times x; or the other way round."""
+    site.of_floats()
+    site.of_one_type("x")
+    count = site.shape[-1]
+    if not isinstance(count, int) or count < 2:
+        raise Opaque("the number of its powers is open, or below 2")
+    x, last = site.tensor("x"), site.constant([-1])
+    each = [site.op("Expand", site.constant(1.0, _dtype(site)), site.sizes([*site.shape[:-1], 1]))]
+    power: Operand | ir.Value = x
+    for _ in range(count - 2):
+        each.append(site.op("Unsqueeze", power, last))
+        power = site.op("Mul", power, x)
+    each.append(site.op("Unsqueeze", power, last))
+    increasing = "linalg" in str(site.fx.target) or site.number("increasing")
+    return site.op("Concat", *(each if increasing else reversed(each)), axis=-1)
+
+
 @reads("aten.tril.default", "aten.triu.default")
 def triangle(site: Site) -> ir.Value:
     """One side of a diagonal, and 0 on the other."""

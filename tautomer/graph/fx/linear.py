@@ -84,6 +84,15 @@ def convolution(site: Site) -> ir.Value:
     )
 
 
+@reads("aten.einsum.default")
+def einsum(site: Site) -> ir.Value:
+    """Einstein's summation."""
+    site.of_floats()
+    if any(each.meta["val"].dtype != site.result.dtype for each in site.given("tensors")):
+        raise Opaque("it joins tensors of several kinds")
+    return site.op("Einsum", *site.tensors("tensors").values(), equation=site.given("equation"))
+
+
 @reads("aten.eye.default")
 def identity_matrix(site: Site) -> ir.Value:
     """Ones on the diagonal: adapters are multiplied by it to get the product of their matrices."""

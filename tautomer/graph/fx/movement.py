@@ -101,6 +101,17 @@ def concatenate(site: Site) -> ir.Value:
     return site.op("Concat", *tensors.values(), axis=site.axis("dim", len(site.shape)))
 
 
+@reads("aten.stack.default")
+def stack(site: Site) -> ir.Value:
+    """Concat along a new axis."""
+    tensors = site.tensors("tensors")
+    if any(each.meta["val"].dtype != site.result.dtype for each in site.given("tensors")):
+        raise Opaque("it joins tensors of several kinds")
+    axis = site.axis("dim", len(site.shape))
+    each = [site.op("Unsqueeze", one, site.constant([axis])) for one in tensors.values()]
+    return site.op("Concat", *each, axis=axis)
+
+
 @reads("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default")
 def split(site: Site) -> Sequence[ir.Value]:
     """Split into parts of these sizes."""

@@ -16,7 +16,7 @@ SELU = (1.6732632423543772, 1.0507009873554805)  # alpha and gamma, as torch com
 
 rows(
     *(
-        Row(f"aten.{name}.{form}", op, _TWO, fixed, number=True, floats=name == "div")
+        Row(f"aten.{name}.{form}", op, _TWO, fixed, number=True, widens=True, floats=name == "div")
         for name, op, fixed in (
             ("add", "Add", {"alpha": 1}),
             ("sub", "Sub", {"alpha": 1}),

@@ -162,6 +162,24 @@ class Site:
         if self.result.dtype == torch.bool:
             raise Opaque("it is logic, written as arithmetic")
 
+    def widened(self, name: str) -> Operand | ir.Value:
+        """A tensor argument in the type of the result, as torch converts it before it computes.
+
+        Raises:
+            Opaque: that type does not hold every number of its own.
+        """
+        import torch
+
+        held = self.given(name)
+        if not isinstance(held, torch.fx.Node) or self.meta(name).dtype == self.result.dtype:
+            return self.tensor(name)
+        own, wide = self.meta(name).dtype, self.result.dtype
+        if own not in (torch.float16, torch.bfloat16) or wide != torch.float32:
+            self.of_one_type(name)
+        dtype = element_type(wide)
+        assert dtype is not None
+        return self.op("Cast", self.tensor(name), to=int(dtype))
+
     def of_floats(self) -> None:
         """Raises Opaque unless the result is of a float type."""
         if not self.result.dtype.is_floating_point:

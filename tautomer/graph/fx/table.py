@@ -41,6 +41,7 @@ class Row:
         attributes: ONNX attribute -> the schema's name of the argument.
         constant: ONNX attributes with a value of their own.
         number: whether the last operand may be a Python number in torch.
+        widens: whether operands of half precision are read beside wider ones, as what torch makes of them.
         floats: whether it is the same on floats only.
         written: whether it is used to write, too.
     """
@@ -52,17 +53,19 @@ class Row:
     attributes: Mapping[str, str] = field(default_factory=dict)
     constant: Mapping[str, Any] = field(default_factory=dict)
     number: bool = False
+    widens: bool = False
     floats: bool = True
     written: bool = True
 
     def read(self, site: Site) -> ir.Value:
         """The node as ONNX has it."""
         site.expect(**self.fixed)
-        site.of_one_type(*self.inputs)
+        site.of_one_type(*(() if self.widens else self.inputs))
         if self.floats:
             site.of_floats()
         own = {name: site.number(argument) for name, argument in self.attributes.items()}
-        return site.op(self.onnx, *(site.tensor(name) for name in self.inputs), **own, **self.constant)
+        operands = [site.widened(name) if self.widens else site.tensor(name) for name in self.inputs]
+        return site.op(self.onnx, *operands, **own, **self.constant)
 
     def writes(self, node: ir.Node) -> bool:
         """Whether a node can be written so: it has the attributes that this operator fixes."""
