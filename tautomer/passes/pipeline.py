@@ -22,6 +22,7 @@ from tautomer.passes.fold_scale import FoldScale
 from tautomer.passes.fuse_attention import FuseAttention, Kernels
 from tautomer.passes.fuse_rowwise import FuseRowwise
 from tautomer.passes.join_norms import JoinNorms
+from tautomer.passes.lower_einsum import LowerEinsum
 from tautomer.passes.lower_joins import LowerJoins
 from tautomer.passes.lower_tanh import LowerTanh
 from tautomer.passes.masked_write import MaskedWrite
@@ -118,6 +119,7 @@ def rewrite(
     adapters = () if choices.sites_only or choices.weights == "every run" else merged
     attention = FuseAttention(target, choices.attention)
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
+        LowerEinsum(),
         *adapters,
         attention,
         *(() if choices.sites_only else (Reassociate(),)),

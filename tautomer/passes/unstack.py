@@ -2,6 +2,7 @@
 
     sum_i f(x[..., None], p)[..., i]   = f(x, p_0) + f(x, p_1) + ...,      p constants, f pointwise
     sum_i f(stack(x_0, x_1, ...), p)_i = f(x_0, p_0) + f(x_1, p_1) + ...
+    stack(x_0, x_1, ...) p             = x_0 p_0 + x_1 p_1 + ...               p a vector
 
 Condition: at most 8 terms of the first form, 16 of the second; nobody else reads what is between; for the
 first one the target fuses chains of pointwise operations. Series activations (PanGu-pi) are written so, and
@@ -41,7 +42,8 @@ class Unstack:
 
     def __call__(self, work: Workspace) -> list[Remark]:
         """Rewrites in place; returns a remark for each sum."""
-        found = [_Stack.of(work, node) for node in list(work.model.graph) if node.op_type == "ReduceSum"]
+        forms = {"ReduceSum": _Stack.of, "MatMul": _Stack.times_vector}
+        found = [forms[node.op_type](work, node) for node in list(work.model.graph) if node.op_type in forms]
         stacks = [
             stack for stack in found if stack is not None and (stack.parts or self.target.fuses_rowwise)
         ]
@@ -71,7 +73,7 @@ class _Stack:
     """A sum over a last axis that was made by Unsqueeze, or by joining what has one element there.
 
     Attributes:
-        reduction: the sum.
+        reduction: the sum, or the product with a vector.
         count: its terms.
         nodes: what is summed is computed by them, in topological order; each gives the axis.
         bases: a value with the new axis, of one element -> the value without it.
@@ -132,6 +134,18 @@ class _Stack:
         nodes = tuple(node for node in work.model.graph if node in inside)
         return cls(reduction, count, nodes, bases, constants, parts, work.version)
 
+    @classmethod
+    def times_vector(cls, work: Workspace, product: ir.Node) -> _Stack | None:
+        """The stack in front of a product with a constant vector, if it is one."""
+        stack, vector = product.inputs
+        fact = work.facts.get(vector)
+        if stack is None or vector is None or not fact.constant or len(fact.shape or ()) != 1:
+            return None
+        joined, count = _parts(work, stack), (fact.shape or (0,))[0]
+        if joined is None or not 2 <= count <= _MOST_PARTS:
+            return None
+        return cls(product, count, (), {}, {vector: (count,)}, {stack: joined}, work.version)
+
     def written(self, b: Builder) -> ir.Value:
         """The terms and their sum."""
         total = self._term(b, 0)
@@ -148,6 +162,8 @@ class _Stack:
         for node in self.nodes:
             inputs = [None if value is None else now[value] for value in node.inputs]
             now[node.outputs[0]] = b.op(node.op_type, *inputs, **call_of(node, self.version).attributes)
+        if not self.nodes:
+            return b.op("Mul", *(now[value] for value in self.reduction.inputs if value is not None))
         return now[self.nodes[-1].outputs[0]]
 
 

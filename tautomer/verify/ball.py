@@ -211,6 +211,7 @@ class Ball:
     erf, tanh = _elementwise(methodcaller("erf"), 1), _elementwise(methodcaller("tanh"), 1)
     sigmoid = _elementwise(_sigmoid, 1)
     sin, cos = _elementwise(methodcaller("sin"), 1), _elementwise(methodcaller("cos"), 1)
+    acos, atan = _elementwise(methodcaller("acos"), 1), _elementwise(methodcaller("atan"), 1)
     abs, sign = _elementwise(abs, 1), _elementwise(methodcaller("sgn"), 1)
     floor, ceil = _elementwise(methodcaller("floor"), 1), _elementwise(methodcaller("ceil"), 1)
     round = _elementwise(_rint, 1)

@@ -128,6 +128,7 @@ class Rounded:
     exp, log, expm1, log1p = _function("exp"), _function("log"), _function("expm1"), _function("log1p")
     sqrt, rsqrt, reciprocal = _function("sqrt"), _function("rsqrt"), _function("reciprocal")
     tanh, sigmoid, sin, cos = _function("tanh"), _function("sigmoid"), _function("sin"), _function("cos")
+    acos, atan = _function("acos"), _function("atan")
     abs, sign = _function("abs"), _function("sign")
     floor, ceil, round = _function("floor"), _function("ceil"), _function("round")
     power, maximum, minimum = _function("power", 2), _function("maximum", 2), _function("minimum", 2)

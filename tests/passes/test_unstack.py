@@ -21,8 +21,11 @@ def model(body: str, outputs: str = "float[2, 5] y") -> onnx.ModelProto:
     proto = parser.parse_model(
         f'<ir_version: 9, opset_import: ["" : 20]> g (float[2, 5] x) => ({outputs}) {{ {body} }}'
     )
-    stored = {"a": A, "b": B, "c": C, "last": np.array([-1])}
-    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in stored.items())
+    stored = {"a": A, "b": B, "c": C, "last": np.array([-1]), "four": np.append(A, A[:1]), "uneven": A[:1]}
+    read = {name for node in proto.graph.node for name in node.input}
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(stored[name], name) for name in stored if name in read
+    )
     return proto
 
 
@@ -52,3 +55,41 @@ def test_others_stay(body: str, outputs: str) -> None:
         body, outputs = f"zero = {second} {first}", "float[2, 3] y"
     remarks = tautomer.explain(model(body, outputs or "float[2, 5] y"), target="kernels")
     assert not [one for one in remarks if one.rule == "unstack" and one.kind == "passed"]
+
+
+RATIONAL = """
+    p = Mul (x, x) q = Mul (p, x) u = Unsqueeze (x, last) v = Unsqueeze (p, last) w = Unsqueeze (q, last)
+    s = Concat <axis = -1> (u, v, w)
+    {above} m = Mul (s, b) n = ReduceSum <keepdims = 0> (m, last) o = Abs (n) d = Add (one, o) y = Div (t, d)
+    """
+SUMMED = "k = Mul (s, a) t = ReduceSum <keepdims = 0> (k, last)"
+PRODUCT = "t = MatMul (s, a)"
+
+
+@pytest.mark.parametrize("above", [SUMMED, PRODUCT])
+def test_a_rational_function_of_a_stack_of_powers_is_written_by_horners_rule(above: str) -> None:
+    body = "one = Constant <value_float = 1.0> ()" + RATIONAL.format(above=above)
+    result = tautomer.optimize(model(body))
+    assert result.verification["verdict"] == "EQUAL"
+    left = {node.op_type for node in as_model(result.model).graph}
+    assert left <= {"Abs", "Add", "Constant", "Div", "Mul"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outputs"),
+    [
+        ("Unsqueeze (q, last)", "Concat <axis = -1> (v, v)", ""),
+        ("Concat <axis = -1> (u, v, w)", "Concat <axis = 1> (u, v, w)", "float[2, 15] y"),
+        ("Abs (n)", "Abs (n)", "float[2, 5] y, float[2, 5, 3] m"),
+    ],
+    ids=["a part of two", "another axis", "read elsewhere"],
+)
+def test_other_stacks_stay(old: str, new: str, outputs: str) -> None:
+    assert old in RATIONAL
+    body = "one = Constant <value_float = 1.0> ()" + RATIONAL.replace(old, new).format(above=SUMMED)
+    weights = "four" if "(v, v)" in new else "uneven" if "axis = 1" in new else ""
+    if weights:
+        body = body.replace("(s, a)", f"(s, {weights})").replace("(s, b)", f"(s, {weights})")
+    remarks = tautomer.explain(model(body, outputs or "float[2, 5] y"))
+    passed = [one for one in remarks if (one.rule, one.kind) == ("unstack", "passed")]
+    assert len(passed) == (old == new) and not [r for r in remarks if r.op == "Rational"]

@@ -44,6 +44,8 @@ rows(
             "tanh": "Tanh",
             "sin": "Sin",
             "cos": "Cos",
+            "acos": "Acos",
+            "atan": "Atan",
             "sigmoid": "Sigmoid",
             "relu": "Relu",
             "mish": "Mish",

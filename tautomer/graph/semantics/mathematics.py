@@ -109,6 +109,16 @@ class Float64(Arrays):
         return np.cos(x)
 
     @_silent
+    def acos(self, x: Any) -> Any:
+        """The angle between 0 and pi whose cosine is x."""
+        return np.arccos(x)
+
+    @_silent
+    def atan(self, x: Any) -> Any:
+        """The angle between -pi / 2 and pi / 2 whose tangent is x."""
+        return np.arctan(x)
+
+    @_silent
     def floor(self, x: Any) -> Any:
         """The largest whole number not above x."""
         return np.floor(x)

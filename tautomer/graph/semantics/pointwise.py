@@ -33,6 +33,8 @@ for _op, _method in (
     ("Sigmoid", "sigmoid"),
     ("Sin", "sin"),
     ("Cos", "cos"),
+    ("Acos", "acos"),
+    ("Atan", "atan"),
     ("Abs", "abs"),
     ("Sign", "sign"),
     ("Floor", "floor"),

@@ -99,6 +99,14 @@ class Functions(Arithmetic):
         """Opaque and even."""
         return self._opaque("Cos", x, odd=False)
 
+    def acos(self, x: Any) -> Residues:
+        """Opaque."""
+        return self._opaque("Acos", x)
+
+    def atan(self, x: Any) -> Residues:
+        """Opaque and odd."""
+        return self._opaque("Atan", x, odd=True)
+
     def floor(self, x: Any) -> Residues:
         """Opaque, but of constants."""
         return self._rounded("floor", x)
