@@ -102,6 +102,14 @@ REWRITES = (
         "passes/sums_of_products.py",
     ),
     Rewrite(
+        "layers of Chebyshev and Jacobi polynomials, linear maps written with letters",
+        "einsum('b i d, i o d -> b o', a, C) = reshape(a) reshape(C^T)",
+        "C constant; it is summed over the last axes of a; no letter of both stays",
+        "github.com/SynodicMonth/ChebyKAN, github.com/SpaceLearner/JacobiKAN",
+        "lower einsum",
+        "passes/lower_einsum.py",
+    ),
+    Rewrite(
         "series activations; rational ones by a Vandermonde matrix",
         "sum_i f(x[..., None], p)[..., i] = f(x, p_0) + f(x, p_1) + ...; of stack(x_0, x_1, ...) alike",
         "`--target kernels` for the first, 8 terms at most; 16 of a stack; then Rational is looked for again",

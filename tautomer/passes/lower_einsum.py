@@ -71,17 +71,18 @@ def _rewrite(work: Workspace, node: ir.Node, where: int) -> str:
     found = expression_behind(work, constant)
     if isinstance(found, str):
         return found
-    graph, extent = node.graph, [prod(sizes[c] for c in letters) for letters in (summed, columns)]
+    graph = node.graph
+    extent = [prod(sizes[c] for c in letters) for letters in (summed, columns) if letters]
     assert isinstance(graph, ir.Graph)
     b = work.builder(graph)
     order = [held.index(c) for c in summed + columns]
     turned = constant if order == sorted(order) else b.op("Transpose", constant, perm=order)
     matrix = turned
-    if len(held) != 2:
+    if len(held) != len(extent):
         matrix = b.op("Reshape", turned, b.constant(np.array(extent, np.int64)))
     flat = x if len(summed) == 1 else b.op("Reshape", x, b.constant(np.array([-1, extent[0]], np.int64)))
     new = b.op("MatMul", flat, matrix)
-    if len(columns) != 1:
+    if len(columns) > 1:
         new = b.op("Reshape", new, b.constant(np.array([-1, *(sizes[c] for c in columns)], np.int64)))
     key = (LowerEinsum.name, equation, *shapes)
     small, leaves = (work.facts.get(constant).size or 0) <= _SITE, work.leaves([x])

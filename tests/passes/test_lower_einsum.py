@@ -35,6 +35,8 @@ SUMS = {
     "a linear map": ("bsi,io->bso", "bsi", "io", "bso"),
     "turned": ("bsi,oi->bso", "bsi", "oi", "bso"),
     "the constant first": ("oid,bid->bo", "bid", "oid", "bo"),
+    "with a vector": ("i,bsi->bs", "bsi", "i", "bs"),
+    "to a number per row": ("bid,id->b", "bid", "id", "b"),
     "to heads": ("bi,iod->bod", "bi", "iod", "bod"),
 }
 
