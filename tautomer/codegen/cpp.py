@@ -18,15 +18,14 @@ class Writer:
 
     Args:
         segments: the operands of one number per part of a row.
-        groups: the operands of one number per row of an example.
 
     Attributes:
         functions: names for `vector_math`.
         helpers: names for `scalar_helpers`.
     """
 
-    def __init__(self, segments: Collection[str] = (), groups: Collection[str] = ()) -> None:
-        self.segments, self.groups = segments, groups
+    def __init__(self, segments: Collection[str] = ()) -> None:
+        self.segments = segments
         self.functions: set[str] = set()
         self.helpers: set[str] = set()
         self._known: set[str] = set()
@@ -55,12 +54,10 @@ class Writer:
         return lines + ["const double count = (double)columns;" for node in nodes if node.op == "count"]
 
     def inputs_per_row(self, nodes: list[Node]) -> list[str]:
-        """Statements for the operands of one number per row, as far as they are used."""
+        """Statements for the numbers that operands have for a row, as far as they are used."""
         return [
-            f"const double {node.name} = "
-            f"{_one(node.name, ' + row % groups' if node.name in self.groups else ' + row')};"
-            for node in nodes
-            if node.op == "column"
+            f"const double {name} = {_one(name, f' + row / {name}_period % {name}_count')};"
+            for name in (node.name for node in nodes if node.op == "column")
         ]
 
     def loaded(self, name: str, at: str = "") -> str:

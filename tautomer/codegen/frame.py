@@ -14,7 +14,12 @@ _SIGNATURE = (
     "            int64_t first, int64_t last, int64_t columns) {\n"
 )
 # where a row's part of an operand begins; one that is not here is a number that the loops read
-_OFFSETS = {"full": " + row * columns", "row": "", "segment": " + row % groups * segments"}
+_OFFSETS = {
+    "full": " + row * columns",
+    "row": "",
+    "block": " + row / {0}_period % {0}_count * columns",
+    "segment": " + row % groups * segments",
+}
 
 
 def indented(lines: list[str], by: int) -> str:
@@ -45,12 +50,16 @@ def function(program: Program, loops: Loops, row_type: str = "S") -> str:
     pointers += [
         f"const int64_t {name} = (int64_t)parameters[{program.parameters.index(name)}];"
         for name in WHOLE_PARAMETERS
-        if name in program.parameters and (name == "groups" or program.of_kind("segment"))
+        if name in program.parameters and program.of_kind("segment")
+    ]
+    pointers += [
+        f"const int64_t {name} = (int64_t)parameters[{number}];"
+        for number, name in enumerate(program.places, len(program.parameters))
     ]
     if program.of_kind("segment"):
         pointers.append("const int64_t length = columns / segments;")
     at_row = [
-        f"const {of}* const {name}_row = {name}_all{_OFFSETS[kind]};"
+        f"const {of}* const {name}_row = {name}_all{_OFFSETS[kind].format(name)};"
         for (name, of), kind in zip(inputs, ("full", *program.kinds), strict=True)
         if kind in _OFFSETS
     ]

@@ -4,8 +4,10 @@
                            int64_t first, int64_t last, int64_t columns);
 
 computes the rows [first, last) of `columns` contiguous elements each, or for a pointwise operation the
-elements [first, last). inputs[0] is x, the operands follow. It allocates nothing, keeps nothing between calls
-and starts no threads: the caller gives different rows to different threads. x may be the result.
+elements [first, last). inputs[0] is x, the operands follow. The parameters are followed by the period and
+count of each operand that has a place among the rows, see `patterns.rowwise_places`. It allocates nothing,
+keeps nothing between calls and starts no threads: the caller gives different rows to different threads. x may
+be the result.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def by_definition(program: Program, isa: Isa, dtype: str, stream: bool) -> Loops
         dtype: what is stored.
         stream: whether the result is stored past the caches.
     """
-    plan, write = schedule(program), Writer(program.of_kind("segment"), program.of_kind("group"))
+    plan, write = schedule(program), Writer(program.of_kind("segment"))
     # narrow types would round what is kept; a result that is streamed is not to be read again
     kept = plan.kept if dtype == "float32" and not stream else None
     stored = dict(zip(program.names, program.results, strict=True))

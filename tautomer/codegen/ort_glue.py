@@ -60,7 +60,7 @@ struct Description {
   int row_axes;  // how many last axes make a row; 0: none, the operator is pointwise
   bool grouped;  // the axes but the first are cut into rows
   List<const char*> inputs;
-  const char* kinds;  // how inputs go with x: the first letters of full, row, column, number, group, segment
+  const char* kinds;  // how inputs go with x: the first letters of full, row, block, column, number, segment
   const char* results;  // the same of outputs: full or column
   size_t outputs;
   List<Kernel> kernels;
@@ -207,14 +207,41 @@ bool broadcasts_over(const Tensor& tensor, const Tensor& x, size_t first, size_t
   return true;
 }
 
-bool goes_with(char kind, const Tensor& tensor, const Tensor& x, const Rows& rows) {
+// Whether a tensor has x's sizes on neighbouring axes before a row, and 1 on the others; and of the axes of a
+// row all or none. Row r of x then goes with its number or row r / period % count.
+bool placed(const Tensor& tensor, const Tensor& x, size_t axis, bool whole, double place[2]) {
+  if (tensor.rank > x.rank) return false;
+  const size_t lead = x.rank - tensor.rank;
+  double period = 1.0, count = 1.0;
+  bool ended = false;
+  for (size_t i = x.rank; i-- > 0;) {
+    const int64_t size = i < lead ? 1 : tensor.sizes[i - lead];
+    if (i >= axis) {
+      if (size != (whole ? x.sizes[i] : 1)) return false;
+    } else if (size != 1) {
+      if (size != x.sizes[i] || ended) return false;
+      count *= double(size);
+    } else if (x.sizes[i] != 1) {
+      ended = count > 1.0;
+      if (!ended) period *= double(x.sizes[i]);
+    }
+  }
+  place[0] = period, place[1] = count;
+  return true;
+}
+
+bool goes_with(char kind, bool grouped, const Tensor& tensor, const Tensor& x, const Rows& rows,
+               double place[2]) {
   const size_t axis = x.rank - rows.axes;
   switch (kind) {
     case 'f': return same_shape(x, tensor);
     case 'r': return broadcasts_over(tensor, x, axis, x.rank);
     case 'n': return broadcasts_over(tensor, x, 0, 0);
-    case 'c': return rows.groups > 1 ? tensor.count == rows.rows : broadcasts_over(tensor, x, 0, axis);
-    case 'g': return tensor.count == rows.groups;
+    case 'b': return placed(tensor, x, axis, true, place);
+    case 'c':
+      if (!grouped) return placed(tensor, x, axis, false, place);
+      place[0] = 1.0, place[1] = double(tensor.count);
+      return tensor.count == rows.rows || tensor.count == rows.groups;
     default: return tensor.count == rows.groups * rows.segments;
   }
 }
@@ -224,8 +251,8 @@ const char* shape_of(char kind) {
     case 'f': return "of the shape of x";
     case 'r': return "of the shape of a row";
     case 'n': return "one number";
-    case 'c': return "one number for each row";
-    case 'g': return "one number for each group";
+    case 'b': return "of the shape of a row, for some of the axes before";
+    case 'c': return "one number for each row, or for some of the axes before";
     default: return "one number for each part of a group";
   }
 }
@@ -237,13 +264,13 @@ struct Operands {
 };
 
 Status* operand(const Op* op, const KernelContext* context, size_t i, const Tensor& x, const Rows& rows,
-                Operands* operands) {
+                Operands* operands, double* place) {
   const Description* what = op->what;
   const char kind = what->kinds[i];
   Tensor tensor;
   RETURN_IF(input(op, context, i, &tensor));
   operands->data[i] = tensor.data;
-  if (goes_with(kind, tensor, x, rows)) return nullptr;
+  if (goes_with(kind, what->grouped, tensor, x, rows, place)) return nullptr;
   if (kind != 'r' || tensor.count != 1)
     return refuse(op, "%s is not %s", what->inputs.first[i], shape_of(kind));
   operands->spreads[i].reset(spread(tensor.data, what->element_size, rows.columns));
@@ -331,14 +358,20 @@ Status* compute(void* data, KernelContext* context) {
   if (x.count == 0 && (rows.rows == 0 || !std::strchr(what->results, 'c'))) return nullptr;
   Operands operands;
   operands.data[0] = x.data;
-  for (size_t i = 1; i < what->inputs.size; ++i) RETURN_IF(operand(op, context, i, x, rows, &operands));
+  double parameters[MOST_PARAMETERS];
+  std::memcpy(parameters, state.parameters, sizeof state.parameters);
+  double* place = parameters + state.kernel->parameters.size;
+  for (size_t i = 1; i < what->inputs.size; ++i) {
+    RETURN_IF(operand(op, context, i, x, rows, &operands, place));
+    if (what->kinds[i] == 'b' || what->kinds[i] == 'c') place += 2;
+  }
   const bool in_place = x.data == outputs[0];
   const int64_t bytes = x.count * what->element_size * (in_place ? 1 : 2);
   const int64_t piece = rows.axes ? rows.columns / rows.segments : x.count;  // of x, written as one
   const Variant* variant = variant_for(*state.kernel, bytes, piece, in_place);
   const Run run = variant ? variant->run : state.kernel->run;
   const int64_t row_bytes = rows.columns * what->element_size;
-  Job job{run, operands.data, outputs, state.parameters, rows.rows, 0, rows.columns};
+  Job job{run, operands.data, outputs, parameters, rows.rows, 0, rows.columns};
   if (variant && variant->partial && job.rows < FEW_ROWS && row_bytes >= 4 * TASK_BYTES)
     return in_parts(op->api, context, variant, job, what->element_size);
   return in_tasks(op->api, context, job, row_bytes);

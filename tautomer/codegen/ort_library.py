@@ -22,6 +22,7 @@ from tautomer.codegen.ort_register import REGISTER
 from tautomer.errors import InternalError
 from tautomer.machine import Variant
 from tautomer.patterns.operation import KINDS, WHOLE_PARAMETERS
+from tautomer.patterns.rowwise_places import place_names
 
 _INCLUDES = ("atomic", "cmath", "cstdarg", "cstdint", "cstdio", "cstdlib", "cstring", "memory", "new")
 _ARGUMENTS = "const void* const*, void* const*, const double*, int64_t, int64_t, int64_t"
@@ -215,7 +216,9 @@ def _check(entry: OrtKernel) -> None:
 
 def _limits(entries: Sequence[OrtKernel], others: Sequence[OrtOther]) -> str:
     """Constants of the glue."""
-    parameters = max((1, *(len(entry.parameters) for entry in entries)))
+    parameters = max(
+        (1, *(len(entry.parameters) + len(place_names(entry.operands, entry.kinds)) for entry in entries))
+    )
     inputs = max((1, *(1 + len(entry.operands) for entry in entries), *(len(one.inputs) for one in others)))
     outputs = max((1, *(len(entry.results) for entry in entries)))
     return (

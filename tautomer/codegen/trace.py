@@ -13,11 +13,12 @@ from tautomer.errors import InputError, TautomerError
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.patterns.operation import Definition
 from tautomer.patterns.rows import apply_all
+from tautomer.patterns.rowwise_places import place_names
 from tautomer.patterns.rowwise_reading import small_power
 
 _WITHOUT_ROWS = ("full", "number")
 # the nodes of operands that are not read element by element
-_OPERANDS = {"column": "column", "group": "column", "number": "single"}
+_OPERANDS = {"column": "column", "number": "single"}
 _ROOTS = {0.5: "sqrt", -0.5: "rsqrt"}
 _UNARY = ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "erf", "tanh", "sigmoid", "abs")
 
@@ -50,6 +51,11 @@ class Program:
     def folded(self) -> bool:
         """Whether all results are one number per row."""
         return self.per_row == self.names
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names of the whole numbers that say where operands have what goes with a row."""
+        return place_names(self.operands, self.kinds)
 
     def of_kind(self, kind: str) -> tuple[str, ...]:
         """The operands that go with x in this way."""

@@ -93,7 +93,7 @@ def _written(program: Program, form: Form) -> TritonKernel:
     tensors = ("x", *program.operands, *program.names, *(("partial", "counter") * (form in EXCHANGING)))
     sizes = ("elements",) if form == "pointwise" else ("rows", "columns")
     numbers = (*(name for name in program.parameters if name not in WHOLE_PARAMETERS), *sizes)
-    numbers += tuple(name for name in WHOLE_PARAMETERS if name in program.parameters)
+    numbers += (*(name for name in WHOLE_PARAMETERS if name in program.parameters), *program.places)
     constants: tuple[str, ...] = ("BLOCK",) if form == "pointwise" else ("ROWS", "BLOCK")
     constants += ("PARTS",) if form in EXCHANGING else ()
     constants += tuple(name for name in ("TOGETHER", "TURNS") if name in "".join(lines))

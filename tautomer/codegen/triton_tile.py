@@ -16,13 +16,14 @@ TILE = ("in_rows = row < rows", "start = row.to(tl.int64) * columns")
 _PLACES = {
     "full": "{0}_ptr + start + column, mask=inside, other=0.0",
     "row": "{0}_ptr + column, mask=column < columns, other=0.0",
-    "column": "{0}_ptr + row, mask=in_rows, other=0.0",
-    "group": "{0}_ptr + row % groups, mask=in_rows, other=0.0",
+    "block": "{0}_ptr + (row // {0}_period % {0}_count).to(tl.int64) * columns + column, "
+    "mask=inside, other=0.0",
+    "column": "{0}_ptr + row // {0}_period % {0}_count, mask=in_rows, other=0.0",
     "segment": "{0}_ptr + row % groups * segments + column // (columns // segments), mask=inside, other=0.0",
     "number": "{0}_ptr",
 }
-PER_CALL, PER_ROW = ("number",), ("column", "group")
-PER_COLUMN, PER_ELEMENT = ("row",), ("full", "segment")
+PER_CALL, PER_ROW = ("number",), ("column",)
+PER_COLUMN, PER_ELEMENT = ("row",), ("full", "block", "segment")
 
 
 def reads(

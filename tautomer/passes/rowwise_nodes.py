@@ -7,7 +7,7 @@ with them as the operand of a kernel does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import onnx_ir as ir
@@ -16,9 +16,10 @@ from tautomer.graph.call import Call, call_of
 from tautomer.graph.fact import Shape
 from tautomer.graph.facts import Fact, Facts
 from tautomer.graph.semantics.reductions import axes_of
-from tautomer.passes.rowwise_shapes import Cut, spread
+from tautomer.passes.rowwise_shapes import Cut, Way
 from tautomer.patterns.meaning import named
 from tautomer.patterns.operation import Definition
+from tautomer.patterns.rowwise_places import PLACED, Place, spread
 from tautomer.patterns.rowwise_reading import POINTWISE as READ_AS_THEY_ARE
 from tautomer.patterns.rowwise_reading import REDUCTIONS, small_power
 
@@ -48,13 +49,15 @@ class Read:
 
     Attributes:
         value: the tensor.
-        kind: how it goes with what is computed, see `patterns.operation.kind_of`; "truth" for a condition.
+        kind: how it goes with what is computed, see `patterns.rowwise`; "truth" for a condition.
         segments: of a segment, how many a row has.
+        places: period and count of a column or a block, for either choice of numbers.
     """
 
     value: ir.Value
     kind: str
     segments: int = 0
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,13 +169,14 @@ class _Reading:
         if self._full(value) and self._full(result):
             return Read(value, "full")
         if self._per_row(value):
+            of_each = tuple((1, cut.rows) for cut in self.cuts)
             if self._per_row(result):
-                return Read(value, "column")
+                return Read(value, "column", places=of_each)
             there = self.sizes.shapes(value)
             if self.node.op_type == "Expand" and all(
                 spread(there[i], self.out[i]) == (self.cuts[i].columns, self.cuts[i].rows) for i in _BOTH
             ):
-                return Read(value, "column")
+                return Read(value, "column", places=of_each)
         raise Unfit("it moves elements across rows")
 
     def _reduced(self) -> Read:
@@ -230,34 +234,36 @@ class _Reading:
             raise Unfit(f"it reads '{value.name}', which is of integers")
         shapes = self.sizes.shapes(value)
         if all(prod(self.out[i]) == self.cuts[i].size for i in _BOTH):
-            kinds = {self.cuts[i].kind(shapes[i], self.out[i]) for i in _BOTH}
+            ways = [self.cuts[i].way(shapes[i], self.out[i]) for i in _BOTH]
         elif all(prod(self.out[i]) == self.cuts[i].rows for i in _BOTH):
-            kinds = {self._beside_rows(shapes[i], self.out[i], self.cuts[i]) for i in _BOTH}
+            ways = [_beside_rows(shapes[i], self.out[i]) for i in _BOTH]
         else:
             raise Unfit("it computes a tensor of another size")
-        kind, segments = kinds.pop()
-        if kinds or not kind:
-            raise Unfit(f"'{value.name}' is broadcast as no operand of a kernel is")
+        read = self._agreed(value, ways)
         if fact.dtype == ir.DataType.BOOL:
-            if kind not in ("full", "column"):
+            if read.kind not in ("full", "column"):
                 raise Unfit(f"the condition '{value.name}' is broadcast")
-            return Read(value, "truth")
-        return Read(value, kind, segments)
+            return replace(read, kind="truth")
+        return read
+
+    @staticmethod
+    def _agreed(value: ir.Value, ways: Sequence[Way]) -> Read:
+        """How a value goes with a result, if it does so alike for either choice of numbers."""
+        a, b = ways
+        if not a.kind or (a.kind, a.segments) != (b.kind, b.segments):
+            raise Unfit(f"'{value.name}' is broadcast as no operand of a kernel is")
+        return Read(value, a.kind, a.segments, (a.place, b.place) if a.kind in PLACED else ())
 
     def _repeated(self, value: ir.Value) -> ir.Value:
-        """The number that a tensor repeats, as a gain of ones does; else the tensor itself."""
+        """The tensor of which a value holds copies: a number, as of a gain of ones, or rows, as of a mask."""
         made = value.producer()
         if made is None or made.op_type != "Expand" or made.inputs[0] is None:
             return value
         fact = self.sizes.fact(made.inputs[0])
-        return made.inputs[0] if fact.constant and fact.size == 1 else value
-
-    @staticmethod
-    def _beside_rows(shape: Shape, onto: Shape, cut: Cut) -> tuple[str, int]:
-        found = spread(shape, onto)
-        if found is None:
-            return "", 0
-        return ("number" if found[1] == 1 else "column" if found == (1, cut.rows) else ""), 0
+        if fact.constant and fact.size == 1:
+            return made.inputs[0]
+        here = self.cuts[0].way(fact.shape or (), self.out[0]).kind
+        return made.inputs[0] if here in ("row", "block") else value
 
     def _channels(self) -> list[Read]:
         """x, and one number for each channel: the second axis."""
@@ -271,6 +277,8 @@ class _Reading:
         if call.op_type == "GroupNormalization" and 0 < call.version < 21:
             raise Unfit("its gains are those of groups")
         if call.op_type == "InstanceNormalization":
+            if not self.cuts[0].layout.grouped:
+                raise Unfit("its rows are those of groups")
             self._over(x, [tuple(range(2, len(shape))) for shape in shapes])
         if call.op_type == "GroupNormalization":
             for i in _BOTH:
@@ -280,9 +288,16 @@ class _Reading:
         for value in rest:
             ones = tuple((1,) * (len(shape) - 2) for shape in shapes)
             per = self.sizes.shapes(value)
-            kinds = {self.cuts[i].kind(per[i] + ones[i], shapes[i]) for i in _BOTH}
-            kind, segments = kinds.pop()
-            if kinds or kind not in (("group",) if call.op_type[0] == "I" else ("row", "group", "segment")):
+            read = self._agreed(value, [self.cuts[i].way(per[i] + ones[i], shapes[i]) for i in _BOTH])
+            if call.op_type == "InstanceNormalization" and read.kind != "column":
                 raise Unfit(f"'{value.name}' is broadcast as no operand of a kernel is")
-            found.append(Read(value, kind, segments))
+            found.append(read)
         return found
+
+
+def _beside_rows(shape: Shape, onto: Shape) -> Way:
+    """How a tensor goes with one of one number per row."""
+    found = spread(shape, onto)
+    if found is None:
+        return Way()
+    return Way("number") if found[1] == 1 else Way("column", place=found)

@@ -18,6 +18,7 @@ from tautomer.passes.rowwise_nodes import MOVES, Read, Sizes, Unfit, may_stand, 
 from tautomer.passes.rowwise_shapes import Cut
 from tautomer.passes.runtime_fusions import SLOW_REDUCTIONS
 from tautomer.patterns.rowwise import Layout
+from tautomer.patterns.rowwise_places import PLACED
 from tautomer.patterns.rowwise_reading import REDUCTIONS
 
 MOST_NODES = 64  # of a kernel: what the compiler still keeps in registers, mostly
@@ -273,6 +274,8 @@ class Regions:
             for read in inside[node]:
                 value, kind = read.value, read.kind
                 if value.producer() in inside:
+                    if not self._as_computed(read, cuts):
+                        return node, f"'{value.name}' is broadcast along other axes than it is computed on"
                     continue
                 if kind == "number" and _is_number(self.sizes, value):
                     numbers[value] = None
@@ -314,6 +317,13 @@ class Regions:
             total += node.op_type == "Expand"
         return total
 
+    def _as_computed(self, read: Read, cuts: tuple[Cut, Cut]) -> bool:
+        """Whether a value of the region is read element by element, or number by number of the rows."""
+        if self.sizes.fact(read.value).size == cuts[0].size:
+            return read.kind in ("full", "truth")
+        of_each = tuple((1, cut.rows) for cut in cuts)
+        return read.kind == "number" or (read.kind in ("column", "truth") and read.places == of_each)
+
     def _obstacle(self, read: Read, cuts: tuple[Cut, Cut], dtype: ir.DataType) -> str:
         """Why a value from outside cannot be an operand, or ""."""
         value, kind = read.value, read.kind
@@ -323,16 +333,19 @@ class Regions:
         if own != dtype:
             return f"'{name}' is {own.name if own else 'of an unknown type'}, and the result {dtype.name}"
         shapes = self.sizes.shapes(value)
-        for cut, shape in zip(cuts, shapes, strict=True):
+        for cut, shape, place in zip(cuts, shapes, read.places or ((1, 1), (1, 1)), strict=True):
             if len(shape) > len(cut.shape):
                 return f"'{name}' has more axes than the result"
             if kind == "full" and shape != cut.shape:
                 return f"'{name}' has another shape than the result"
-            grouped = cut.layout.grouped
-            if not grouped and kind in ("row", "column") and cut.kind(shape, cut.shape)[0] != kind:
+            alike = True
+            if cut.layout.grouped and kind == "column":
+                alike = place in ((1, cut.rows), (1, cut.groups))
+            elif kind in ("row", *PLACED):
+                way = cut.way(shape, cut.shape)
+                alike = (way.kind, way.place) == (kind, place)
+            if not alike:
                 return f"'{name}' does not go with the result as it goes with what is computed from it"
-            if grouped and kind == "row":
-                return f"'{name}' is of the shape of a row, and rows are cut into groups"
         return ""
 
 

@@ -1,8 +1,7 @@
 """How a tensor goes with another that it is broadcast to: what a kernel over rows can read, and what not.
 
-A tensor of shape s that is broadcast to t holds, for the element i of t in memory order, its own element
-(i / inner) mod middle, where the axes that s has are next to each other in t. All kinds of operands of a
-kernel are of this form.
+What it holds for a row follows from the axes before the row, see `patterns.rowwise_places`; and in the row it
+has all elements, one number, or one number for each part of equal length.
 """
 
 from __future__ import annotations
@@ -12,6 +11,22 @@ from math import prod
 
 from tautomer.graph.fact import Shape
 from tautomer.patterns.rowwise import Layout
+from tautomer.patterns.rowwise_places import Place, place_of, spread
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a tensor goes with another.
+
+    Attributes:
+        kind: of an operand, see `patterns.rowwise`; "" for none.
+        segments: of a segment, how many a row has.
+        place: period and count of a column or a block.
+    """
+
+    kind: str = ""
+    segments: int = 0
+    place: Place = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -46,42 +61,36 @@ class Cut:
         """How many rows there are."""
         return self.size // max(self.columns, 1)
 
-    def kind(self, shape: Shape, onto: Shape) -> tuple[str, int]:
-        """How a tensor goes with one of full size that it is broadcast to.
+    def way(self, shape: Shape, onto: Shape) -> Way:
+        """How a tensor goes with one of full size that it is broadcast to."""
+        if prod(onto) != self.size:
+            return Way()
+        return self._in_groups(shape, onto) if self.layout.grouped else self._in_rows(shape, onto)
 
-        Returns:
-            The kind, "" for none; and for a segment, how many of them a row has.
-        """
+    def _in_rows(self, shape: Shape, onto: Shape) -> Way:
+        axes = next((n for n in range(1, len(onto) + 1) if prod(onto[-n:]) == self.columns), 0)
+        place = place_of(shape, onto, axes) if axes else None
+        if place is None:
+            return Way()
+        own = ((1,) * axes + shape)[-axes:]
+        if own == onto[-axes:]:
+            if prod(shape) == self.size:
+                return Way("full")
+            return Way("row") if place[1] == 1 else Way("block", place=place)
+        if prod(own) != 1:
+            return Way()
+        return Way("number") if place[1] == 1 else Way("column", place=place)
+
+    def _in_groups(self, shape: Shape, onto: Shape) -> Way:
         found = spread(shape, onto)
-        if found is None or prod(onto) != self.size:
-            return "", 0
+        if found is None:
+            return Way()
         inner, middle = found
         if middle == 1:
-            return "number", 0
+            return Way("number")
         if (inner, middle) == (1, self.size):
-            return "full", 0
-        if (inner, middle) == (self.columns, self.rows):
-            return "column", 0
-        if self.layout.grouped and (inner, middle) == (self.columns, self.groups):
-            return "group", 0
-        if self.layout.grouped:
-            whole = inner * middle * self.shape[0] == self.size and self.columns % inner == 0
-            return ("segment", self.columns // inner) if whole else ("", 0)
-        return ("row", 0) if (inner, middle) == (1, self.columns) else ("", 0)
-
-
-def spread(shape: Shape, onto: Shape) -> tuple[int, int] | None:
-    """(inner, middle) of a broadcast; None where its axes are not next to each other."""
-    lead = len(onto) - len(shape)
-    if lead < 0:
-        shape, lead = shape[-lead:] if prod(shape[:-lead]) == 1 else (0,), 0
-    sizes = (1,) * lead + shape
-    if len(sizes) != len(onto) or any(a not in (1, b) for a, b in zip(sizes, onto, strict=True)):
-        return None
-    there = [axis for axis, size in enumerate(sizes) if size != 1]
-    if not there:
-        return prod(onto), 1
-    first, last = there[0], there[-1] + 1
-    if sizes[first:last] != onto[first:last]:
-        return None
-    return prod(onto[last:]), prod(onto[first:last])
+            return Way("full")
+        if inner == self.columns and middle in (self.rows, self.groups):
+            return Way("column", place=(1, middle))
+        whole = inner * middle * self.shape[0] == self.size and self.columns % inner == 0
+        return Way("segment", self.columns // inner) if whole else Way()

@@ -25,7 +25,7 @@ ROW_OPERANDS = ("scale", "bias")  # of the shape of a row, the same for every ro
 FULL_OPERANDS = ("gate", "residual")  # of the shape of x
 WHOLE_PARAMETERS = ("groups", "segments")  # how x is cut into rows, see patterns.rowwise
 PER_ROW = "per_row"  # how the name of a result begins that is one number per row, beside others
-KINDS = ("full", "row", "column", "number", "group", "segment")
+KINDS = ("full", "row", "block", "column", "number", "segment")
 _MOST_SCALARS = 2  # every choice of them among a graph's numbers is tried
 _OF_A_KIND = re.compile(rf"({'|'.join(KINDS)})[0-9]+")
 
@@ -106,8 +106,8 @@ class Definition:
 def kind_of(operand: str) -> str:
     """What the name of an operand says of how it goes with x: one of KINDS, or "".
 
-    full: of the shape of x. row: of the shape of a row, the same for every row. column: one number per row.
-    number: one number. group, segment: see patterns.rowwise.
+    full: of the shape of x. row: of the shape of a row, the same for every row. number: one number. The
+    others: see patterns.rowwise.
     """
     if operand in FULL_OPERANDS:
         return "full"

@@ -7,9 +7,9 @@ say by their names how they go with x:
 
     full    of the shape of x
     row     of the shape of a row, the same for every row
-    column  one number per row
+    block   of the shape of a row, for some of the axes before: [B, 1, D] beside [B, T, D]
+    column  one number per row, or for some of the axes before
     number  one number
-    group   one number for each row of an example, the same for all examples
     segment one number for each part of each row of an example: for the channels of an image
 
 Rows lie along the last axes of x (attribute `axis`, as of LayerNormalization). Or every element of the first
@@ -109,7 +109,6 @@ class Body:
         first, rest, one = (b.constant(np.array([size])) for size in (0, -1, 1))
         shapes = {
             "full": b.op("Concat", first, groups, segments, rest, axis=0),
-            "group": b.op("Concat", groups, one, one, axis=0),
             "segment": b.op("Concat", groups, segments, one, axis=0),
             "column": b.op("Concat", rest, groups, one, one, axis=0),
         }

@@ -51,7 +51,7 @@ TWICE = frozenset({"ReduceLogSumExp"})
 _LARGEST_POWER = 64
 _MOST_NODES = 500
 _MOST_AXES = 64
-_OF_ELEMENTS = ("full", "row", "segment")
+_OF_ELEMENTS = ("full", "row", "block", "segment")
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -109,10 +109,9 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
             found[step.gives] = step.function(m, [found[value] for value in step.reads])
         return found[middle[-1].outputs[0]]
 
-    by_group = layout.grouped and ("segment" in kinds or "group" in kinds)
     in_rows = reader.reduces or any(kind not in ("full", "number") for kind in kinds)
     rows: Rows = "" if not in_rows else "groups" if layout.grouped else "folded" if per_row else "trailing"
-    parameters = dict.fromkeys(WHOLE_PARAMETERS, 1.0) if by_group else {}
+    parameters = dict.fromkeys(WHOLE_PARAMETERS, 1.0) if layout.grouped and "segment" in kinds else {}
     return Definition(
         function.name,
         evaluate_body,
@@ -189,9 +188,9 @@ class _Reader:
         self._layout, self._version, self._where = layout, version, where
         self._known = dict.fromkeys(values)
         goes_with = dict(zip(values, ("full", *kinds), strict=True))
+        self._columns = [value for value, kind in goes_with.items() if kind == "column"]
         self.elements = {value: None for value, kind in goes_with.items() if kind in _OF_ELEMENTS}
         self.of_all_rows = {value: None for value, kind in goes_with.items() if kind == "full"}
-        self._of_groups = [value for value, kind in zip(values[1:], kinds, strict=True) if kind == "group"]
         self._flat: dict[ir.Value, ir.Value] = {}
         self._axes: dict[ir.Value, list[int]] = {}
         self.numbers: dict[ir.Value, NDArray[Any]] = {}
@@ -229,11 +228,11 @@ class _Reader:
         return _Step(function, reads, node.outputs[0])
 
     def _normalized(self, node: ir.Node) -> _Step | None:
-        """InstanceNormalization, whose gain and shift are operands of the kind group as vectors."""
+        """InstanceNormalization, whose gain and shift are operands of the kind column as vectors."""
         first, *rest = node.inputs
         if node.op_type == "Reshape":
             minus_one = len(rest) == 1 and rest[0] is not None and self._axes.get(rest[0]) == [-1]
-            if not minus_one or first not in self._of_groups or len(node.attributes):
+            if not minus_one or first not in self._columns or len(node.attributes):
                 raise self._refused(node)
             self._flat[node.outputs[0]] = first
             return None

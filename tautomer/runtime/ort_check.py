@@ -16,6 +16,7 @@ from tautomer.codegen.ort_library import ATTENTION, GATE, OrtKernel, OrtOther
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.patterns.rows import apply_all
+from tautomer.patterns.rowwise_places import places
 from tautomer.runtime import attention_check, ort_gate, ort_sparse
 from tautomer.runtime.first_run import Trial, first_run
 from tautomer.runtime.kernel_cache import Check
@@ -64,7 +65,8 @@ class _Rows:
     """The shapes that a kernel is tried on, so that they broadcast against each other.
 
     Attributes:
-        grouped: whether rows are those of groups: [examples, groups, segments, the rest].
+        grouped: whether rows are those of groups: [examples, groups, segments, the rest]; otherwise x is
+            [examples, some of each, columns].
         columns: of a row; of a part of it where rows are those of groups.
     """
 
@@ -83,15 +85,24 @@ class _Rows:
 
     def shape(self, kind: str) -> tuple[int, ...]:
         """The shape of a tensor that goes with x like this."""
+        examples = _ROWS // _GROUPS
         if self.grouped:
-            examples = _ROWS // _GROUPS
             return {
                 "full": (examples, _GROUPS, _SEGMENTS, self.columns),
                 "column": (examples, _GROUPS, 1, 1),
-                "group": (_GROUPS, 1, 1),
                 "segment": (_GROUPS, _SEGMENTS, 1),
             }.get(kind, (1,))
-        return {"full": (_ROWS, self.columns), "column": (_ROWS, 1), "row": (self.columns,)}.get(kind, (1,))
+        return {
+            "full": (examples, _GROUPS, self.columns),
+            "block": (examples, 1, self.columns),
+            "column": (examples, _GROUPS, 1),
+            "row": (self.columns,),
+        }.get(kind, (1,))
+
+    def places(self, kinds: Sequence[str]) -> tuple[int, ...]:
+        """Where operands of these kinds have what goes with a row."""
+        x, *shapes = ((_ROWS, *self.shape(kind)[2:]) if self.grouped else self.shape(kind) for kind in kinds)
+        return places(kinds[1:], shapes, x, 1)
 
 
 def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, columns: int) -> str | None:
@@ -145,5 +156,6 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
     size = (_ROWS, elements // _ROWS) if definition.rows else (elements, 1)
     outputs = [((_ROWS, elements // _ROWS if kind == "full" else 1), dtype) for kind in kernel.results]
     may_be_nan = bool(np.isnan(expected).any())
-    trial = Trial(symbol, inputs, outputs, [*parameters.values()], *size, may_be_nan)
+    given = [*parameters.values(), *rows.places(("full", *kernel.kinds))]
+    trial = Trial(symbol, inputs, outputs, given, *size, may_be_nan)
     return first_run(library, trial, compare)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tautomer.codegen.kernel import AVX2, PORTABLE, Isa, Kernel, kernel_for
 from tautomer.patterns.operation import Definition
 from tautomer.patterns.rowwise import Body, Layout
+from tautomer.patterns.rowwise_places import places
 from tautomer.patterns.rowwise_reading import definition_in
 
 Array = NDArray[np.generic]
@@ -54,26 +55,39 @@ def wanted(x: Array, operands: list[Array], form: str) -> NDArray[np.float64]:
     return y.max(-1, keepdims=True) * 0.75 if form == "per row" else y * 0.75
 
 
-PLAIN = (("full", "row", "column"), ("column", "number", "full"), ("row", "column", "number"), ("number",))
+PLAIN = (
+    ("full", "row", "column"),
+    ("column", "number", "full"),
+    ("row", "column", "number"),
+    ("block", "full", "column"),
+    ("number",),
+)
 GROUPED = (
     ("segment", "segment", "column"),
-    ("group", "segment", "full"),
-    ("full", "group"),
+    ("column", "segment", "full"),
+    ("full", "column"),
     ("full", "segment", "number"),
     ("column", "full"),
 )
 
 
-def shape_of(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an operand beside x as the formula sees it."""
+def shape_of(kind: str, shape: tuple[int, ...], first: bool) -> tuple[int, ...]:
+    """The shape of an operand beside x as the formula sees it; the first has no number for each row."""
     if kind == "number":
         return ()
     if kind == "full":
         return shape
     if len(shape) == 4:
-        groups = {"segment": (3, 2, 1), "group": (3, 1, 1), "column": (shape[0], 3, 1, 1)}
-        return groups[kind]
-    return shape[-1:] if kind == "row" else (shape[0], 1)
+        return {"segment": (3, 2, 1), "column": (3, 1, 1) if first else (shape[0], 3, 1, 1)}[kind]
+    if kind == "column":
+        return (shape[0], 1, 1) if first else (*shape[:-1], 1)
+    return shape[-1:] if kind == "row" else (shape[0], 1, shape[-1])
+
+
+def operands_of(kinds: tuple[str, ...], shape: tuple[int, ...], random: np.random.Generator) -> list[Array]:
+    """Operands of these kinds beside x."""
+    shapes = (shape_of(kind, shape, index == 0) for index, kind in enumerate(kinds))
+    return [np.asarray(random.standard_normal(one)) for one in shapes]
 
 
 def isas() -> list[Isa]:
@@ -126,20 +140,19 @@ def test_a_kernel_computes_its_body(
     grouped = form == "groups"
     random = np.random.default_rng(case)
     for size in LENGTHS if grouped else COLUMNS:
-        shape = (2, 3, 2, size) if grouped else (5, size)
-        x, *operands = (
-            random.standard_normal(shape_of(kind, shape)).astype(NUMPY_TYPES[dtype])
-            for kind in ("full", *kinds)
-        )
-        y = np.full((5, 1) if form == "per row" else shape, np.nan, NUMPY_TYPES[dtype])
-        rows, columns = (6, 2 * size) if grouped else shape
+        shape = (2, 3, 2, size) if grouped else (2, 3, size)
+        made = (random.standard_normal(shape), *operands_of(kinds, shape, random))
+        x, *operands = (one.astype(NUMPY_TYPES[dtype]) for one in made)
+        y = np.full((2, 3, 1) if form == "per row" else shape, np.nan, NUMPY_TYPES[dtype])
+        rows, columns = 6, 2 * size if grouped else size
+        where = places(kinds, [one.shape for one in operands], shape, 2 if grouped else 1)
         inputs = [np.ascontiguousarray(one) for one in (x, *operands)]
         parameters = {"groups": 3.0, "segments": 2.0}
         for first, last in ((0, 2), (2, rows)):  # rows are given out to threads in pieces
             function(
                 (ctypes.c_void_p * len(inputs))(*(one.ctypes.data for one in inputs)),
                 (ctypes.c_void_p * 1)(y.ctypes.data),
-                (ctypes.c_double * 2)(*(parameters[name] for name in kernel.parameters)),
+                (ctypes.c_double * 8)(*(parameters[name] for name in kernel.parameters), *where),
                 ctypes.c_int64(first),
                 ctypes.c_int64(last),
                 ctypes.c_int64(columns),

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
-from test_rowwise_kernels import GROUPED, PLAIN, mixed, shape_of, wanted
+from test_rowwise_kernels import GROUPED, PLAIN, mixed, operands_of, wanted
 
 from tautomer.codegen.gradient import gradient
 from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
@@ -106,15 +106,13 @@ def rowwise(kinds: tuple[str, ...], form: str, chosen: Configuration | None) -> 
     """Every way in which an operand goes with x."""
     grouped = form == "groups"
     random = np.random.default_rng(0)
-    shape = (2, 3, 2, 5) if grouped else (ROWS, COLUMNS)
+    shape = (2, 3, 2, 5) if grouped else (2, 3, COLUMNS)
     x = random.standard_normal(shape).astype(np.float32)
-    operands = [np.asarray(random.standard_normal(shape_of(kind, shape)), np.float32) for kind in kinds]
+    operands = [one.astype(np.float32) for one in operands_of(kinds, shape, random)]
     made = mixed(kinds, form)
-    rows = (6, 10) if grouped else shape
-    tensors = [torch.from_numpy(x).reshape(rows)]
-    for kind, operand in zip(kinds, operands, strict=True):
-        flat = torch.from_numpy(operand).reshape(-1)
-        tensors.append(flat.reshape(rows) if kind == "full" else flat)
+    tensors = [torch.from_numpy(one) for one in (x, *operands)]
+    if grouped:  # rows are the last axis
+        tensors = [one.flatten(-2) if one.ndim > 1 else one for one in tensors]
     sizes = {"groups": 3.0, "segments": 2.0}
     (result,) = run(trace(made), tensors, [sizes[name] for name in made.parameters], chosen=chosen)
     return off(result, wanted(x, operands, form).reshape(result.shape), SINGLE)
@@ -238,7 +236,7 @@ def cases() -> dict[str, Case]:
     found["groups, block by block"] = partial(rowwise, GROUPED[0], "groups", LOOPED)
     for chosen in (None, LOOPED):
         name = f"numbers per row, {'block by block' if chosen else 'whole rows'}"
-        found[name] = partial(rowwise, PLAIN[0], "per row", chosen)
+        found[name] = partial(rowwise, PLAIN[3], "per row", chosen)
     found["absent operands"], found["rows with gaps"] = absent, apart
     backward_of_norm = rows_trial(backward(operator_of("rms_norm")), Configuration(1, 64, 1), 48, "bfloat16")
     found["the first run of a gradient"] = partial(tried, backward_of_norm)

@@ -23,6 +23,7 @@ from tautomer.codegen.triton_exchange import steps
 from tautomer.codegen.triton_kernel import EXCHANGING, TritonKernel, triton_kernel
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
+from tautomer.patterns.rowwise_places import places
 from tautomer.runtime.triton.device import device_here
 from tautomer.runtime.triton.grid import Launch, launch
 from tautomer.runtime.triton.tuned import key_of, recalled
@@ -46,8 +47,8 @@ def run(
 
     Args:
         program: what to compute.
-        tensors: x and the operands, on one device, of float32, float16 or bfloat16; those that are not
-            contiguous are copied.
+        tensors: x and the operands, which broadcast to it, on one device, of float32, float16 or bfloat16;
+            those that are not contiguous are copied.
         numbers: the parameters.
         chosen: how to launch it; by default as was measured on the device, or as `configuration` says.
         traced: whether the launch is to be recorded in a graph.
@@ -80,7 +81,9 @@ def run(
     kernel = triton_kernel(program, found.form)
     programs, scratch = _shared(program, found, rows, columns, x)
     given = [tensor.contiguous() for tensor in tensors]
-    arguments = (*given, *whole, *scratch, *_numbers(kernel, numbers, rows, columns))
+    shapes = [tuple(one.shape) for one in tensors[1:]]
+    where = places(program.kinds, shapes, tuple(x.shape), 1) if program.places else ()
+    arguments = (*given, *whole, *scratch, *_numbers(kernel, (*numbers, *where), rows, columns))
     how = Launch(kernel.name, kernel.text, programs, kernel.tile(found), found.warps)
     launch(how, arguments, x.device, traced=traced)
     return (*whole, *(one.sum(0) for one in scratch[: len(program.totals)]))
@@ -152,7 +155,8 @@ def forget() -> None:
 
 def _numbers(kernel: TritonKernel, numbers: Sequence[float], rows: Any, columns: Any) -> list[Any]:
     sizes = {"elements": rows, "rows": rows, "columns": columns}
-    by_name = dict(zip(kernel.program.parameters, numbers, strict=True))
-    whole = {name: int(by_name[name]) for name in WHOLE_PARAMETERS if name in by_name}
+    program = kernel.program
+    by_name = dict(zip((*program.parameters, *program.places), numbers, strict=True))
+    whole = {name: int(by_name[name]) for name in (*WHOLE_PARAMETERS, *program.places) if name in by_name}
     known: dict[str, Any] = {**by_name, **sizes, **whole}
     return [known[name] for name in kernel.numbers]
