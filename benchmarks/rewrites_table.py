@@ -157,6 +157,14 @@ REWRITES = (
         "linear cross-entropy",
         "runtime/torch/cross_entropy_use.py",
     ),
+    Rewrite(
+        "heads of a vocabulary: log-probabilities of given tokens, cross-entropy, spherical Z-loss",
+        "f(x W + b)[i] = f(x[i] W + b), f of rows: a loop over chunks of rows",
+        "ONNX, from 2^24 logits on, or where rows are open 2^22 weights; little is kept of a row",
+        "arXiv 2411.09009, 1604.08859",
+        "rows in chunks",
+        "passes/rows_in_chunks.py",
+    ),
 )
 
 

@@ -42,6 +42,8 @@ class Target:
         fuses_rowwise: whether kernels of ours run what pointwise operations and row reductions make together.
         sparse_from: elements of a matrix from which on it gains to skip the rows whose factor is zero; None
             where no kernel does.
+        chunked_from: elements of a product from which on it gains to make it in chunks of rows, of as many
+            elements at most, where little is kept of it; None where it does not.
         attention: score function, or `OF_THE_RUNTIME` -> how many times faster a kernel of ours is, as pairs
             of keys and ratio.
     """
@@ -56,6 +58,7 @@ class Target:
     slow_tanh: bool = False
     fuses_rowwise: bool = False
     sparse_from: int | None = None
+    chunked_from: int | None = None
     attention: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
 
     def forms_of(self, op: str) -> tuple[Form, ...]:
@@ -141,6 +144,7 @@ ONNXRUNTIME = Target(
         "row means": 0.2,
     },
     fuses_joins=True,
+    chunked_from=1 << 24,
 )
 
 # Generated kernels against what onnxruntime runs instead, on one thread in float32: the ratios that

@@ -120,6 +120,13 @@ def _gathered(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
     return None, axis - along
 
 
+def _picked(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
+    """An index for every element of the result; along the other axes it may take a part of the first ones."""
+    if axis == int(call.get("axis", 0)) % len(out) or known(x, 0)[axis] != out[axis]:
+        raise NotLocal
+    return axis, axis
+
+
 def _product(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
     a, b = len(known(x, 0)), len(known(x, 1))
     if a < 2 and b < 2:
@@ -130,6 +137,12 @@ def _product(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
         return a - 2, None
     matrices = out if a >= 2 and b >= 2 else (*out, 1)  # batches are counted from before the matrix
     return _meets(x, 0, matrices, axis), _meets(x, 1, matrices, axis)
+
+
+def _triangle(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
+    if axis >= len(out) - 2:
+        raise NotLocal
+    return _first(call, x, out, axis)
 
 
 def _affine(call: Call, x: Inputs, out: Shape, axis: int) -> Axes:
@@ -152,9 +165,11 @@ _RULES: dict[str, Rule] = {
     "Concat": _joined,
     "Expand": _expanded,
     "Gather": _gathered,
+    "GatherElements": _picked,
     "Gemm": _affine,
     "MatMul": _product,
     "Slice": _sliced,
     "TopK": _chosen,
     "Transpose": _turned,
+    "Trilu": _triangle,
 }

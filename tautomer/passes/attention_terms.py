@@ -135,9 +135,15 @@ class Terms:
 
     def _zeroes(self, value: ir.Value) -> None:
         """Numbers 0 and 1 that multiply weights before they are summed."""
+        if self._op.weights.function.kind == "pointwise":
+            raise Unfit(
+                f"'{value.name}' multiplies weights by 0, which keeps NaN where a mask removes it: tril or"
+                " where in its place do not"
+            )
         contents = self._masks.contents(value)
-        assert contents is not None
-        found = self._masks.by_position(value, (contents[0] != 0, contents[1] != 0), self._shapes)
+        found = None
+        if contents is not None:
+            found = self._masks.by_position(value, (contents[0] != 0, contents[1] != 0), self._shapes)
         if found is None or not self._place(found, -math.inf):
             raise Unfit(f"'{value.name}' multiplies weights, and is not a mask by positions")
 

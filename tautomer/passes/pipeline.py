@@ -33,6 +33,7 @@ from tautomer.passes.merge_products import MergeProducts
 from tautomer.passes.raise_operations import Raise
 from tautomer.passes.reassociate import Reassociate
 from tautomer.passes.recentre import Norm, Recentre
+from tautomer.passes.rows_in_chunks import RowsInChunks
 from tautomer.passes.safe_softmax import SafeSoftmax
 from tautomer.passes.select_experts import SelectExperts
 from tautomer.passes.sparse_linear import SparseLinear
@@ -133,6 +134,7 @@ def rewrite(
         Raise(target),
         *(() if choices.sites_only else streams),
         SparseLinear(target),
+        RowsInChunks(target),
         SafeSoftmax(target),
         JoinNorms(target),
         LowerTanh(target),

@@ -23,7 +23,7 @@ from tautomer.patterns.attention_operands import Walked, walk_heads, walk_key, w
 from tautomer.patterns.attention_weights import Leaf, Role, Weights, weights_in
 from tautomer.patterns.computation_type import rounding_cast
 from tautomer.patterns.cones import Cone, ConeFinder, is_content
-from tautomer.patterns.evaluation import FAILURES, LARGEST, compile_cone
+from tautomer.patterns.evaluation import FAILURES, LARGEST, compile_cone, is_rearranging
 from tautomer.patterns.operation import Definition
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognised import Recognised
@@ -71,7 +71,7 @@ class RecognisedAttention(Recognised):
         left: the first operand of that product.
         values: the second operand of the other one.
         inner: the nodes from that product to the one with v.
-        causal: what the node itself says of positions; what masks say is among the leaves.
+        causal: what its nodes themselves say of positions; what masks say is among the leaves.
     """
 
     heads: tuple[Walked, Walked, Walked] = ()  # type: ignore[assignment]
@@ -116,9 +116,11 @@ def find_attention(
         if cone is None:
             continue
         cone = _with_sizes(cone, finder, elsewhere)
+        truths = tuple(_is_truth(leaf, finder) for leaf in cone.leaves)
+        cone = replace(cone, key=hash((cone.key, truths))) if any(truths) else cone
         weights = known.get(cone.key)
         if weights is None:
-            weights = known[cone.key] = _weights(cone, finder, mode)
+            weights = known[cone.key] = _weights(cone, truths, finder, mode)
         found = _assemble(node, cone, weights, finder, graph) if isinstance(weights, Weights) else weights
         if isinstance(found, Recognised):
             result.found.append(found)
@@ -175,7 +177,19 @@ def _scores(weights: ir.Value, finder: ConeFinder) -> ir.Value | None:
     return scores if shape is not None and len(shape) >= 2 else None
 
 
-def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> Weights | str:
+def _is_truth(value: ir.Value, finder: ConeFinder) -> bool:
+    """Whether all elements of a float tensor are 0 or 1, as those of a boolean are that was cast."""
+    kind, node = finder.fact(value).dtype, value.producer()
+    if kind is None or not kind.is_floating_point():
+        return False
+    before = node.inputs[0] if node is not None and node.op_type == "Cast" else None
+    if before is not None and finder.fact(before).dtype == ir.DataType.BOOL:
+        return True
+    content = finder.content(value)
+    return content is not None and bool(np.isin(content, (0.0, 1.0)).all())
+
+
+def _weights(cone: Cone, truths: tuple[bool, ...], finder: ConeFinder, mode: Mode) -> Weights | str:
     shape = finder.fact(cone.source).shape
     weights_shape = finder.fact(cone.output).shape
     if shape is None or weights_shape is None or math.prod(weights_shape) != math.prod(shape):
@@ -187,24 +201,36 @@ def _weights(cone: Cone, finder: ConeFinder, mode: Mode) -> Weights | str:
     rounding = rounding_cast(cone, finder)
     if rounding is not None:
         return f"node '{label(rounding)}' (Cast) rounds the scores or weights to a narrower type"
+    other = next((node for node in cone.nodes if _is_other_triangle(node, finder)), None)
+    if other is not None:
+        return f"node '{label(other)}' (Trilu) keeps other keys than those up to the place of each query"
     try:
         program = compile_cone(cone, finder, mode)
-        cut = _CUT if not program.moves else max(shape, default=0)
+        moves = any(map(is_rearranging, cone.nodes))  # a corner of a triangle is one
+        cut = _CUT if not moves else max(shape, default=0)
         shape = tuple(min(size, cut) for size in shape)
         if math.prod(shape) > _MAX_SCORES or math.prod(shape) == 0:
             return f"the scores have shape {list(shape)}: too large or too small to be evaluated"
-        if program.moves and program.largest > LARGEST:
+        if moves and program.largest > LARGEST:
             return "what happens between the products is too large to be evaluated"
         tensors = []
-        for leaf, fact, kind in zip(cone.leaves, leaves, kinds, strict=True):
+        for truth, fact, kind in zip(truths, leaves, kinds, strict=True):
             assert kind is not None and fact.shape is not None
-            tensors.append(Leaf(kind, tuple(min(size, cut) for size in fact.shape), finder.content(leaf)))
-        if not program.moves:
+            tensors.append(Leaf(kind, tuple(min(size, cut) for size in fact.shape), truth))
+        if not moves:
             program = replace(program, source_shape=shape, shapes=(shape,))
         weights = weights_in(program, tensors, shape, weights_shape[-1])
     except FAILURES as error:
         return f"the weights cannot be evaluated on their own: {error}"
     return weights or "what happens between the two products is no score function that is known"
+
+
+def _is_other_triangle(node: ir.Node, finder: ConeFinder) -> bool:
+    """Whether a node is a Trilu that is not of the keys j <= i of query i."""
+    if node.op_type != "Trilu":
+        return False
+    diagonal = finder.fact(node.inputs[1]).array if len(node.inputs) > 1 and node.inputs[1] else np.zeros(1)
+    return bool(finder.call(node).get("upper", 1)) or diagonal is None or bool(np.any(diagonal))
 
 
 def _assemble(node: ir.Node, cone: Cone, weights: Weights, finder: ConeFinder, graph: ir.Graph) -> Recognised:
@@ -222,6 +248,7 @@ def _assemble(node: ir.Node, cone: Cone, weights: Weights, finder: ConeFinder, g
     attributes |= {name: number for name in ("bias", "softcap") if (number := getattr(weights, name))}
     attributes |= {"factor": weights.factor} if weights.factor != 1.0 else {}
     attributes |= {"power": weights.power} if weights.power else {}
+    attributes |= {"is_causal": 1} if weights.triangle else {}
     q_shape, k_shape = finder.fact(q.value).shape, finder.fact(k.value).shape
     if q_shape and k_shape and len(q_shape) == len(k_shape) == 4:
         attributes |= {"q_num_heads": q_shape[1], "kv_num_heads": k_shape[k.layout.index("h") + 1]}
@@ -247,6 +274,7 @@ def _assemble(node: ir.Node, cone: Cone, weights: Weights, finder: ConeFinder, g
         left=left,
         values=values,
         inner=(product, *cone.nodes, node),
+        causal="start" if weights.triangle else "",
         key=cone.key,
     )
 

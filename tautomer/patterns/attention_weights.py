@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from tautomer.patterns.evaluation import FLOAT64, Program
 from tautomer.patterns.score_functions import SCORE_FUNCTIONS, ScoreFunction, weights_of
@@ -62,6 +61,7 @@ class Weights:
         power: of the second weight, where there is one.
         fill: the score of a key that a boolean removes.
         guarded: whether weights that are not a number become 0.
+        triangle: whether a lower triangle is cut out on the way, so that query i sees the keys j <= i.
     """
 
     score: str
@@ -73,6 +73,7 @@ class Weights:
     power: int = 0
     fill: float = -math.inf
     guarded: bool = False
+    triangle: bool = False
 
     @property
     def function(self) -> ScoreFunction:
@@ -82,11 +83,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tensor that enters a cone: its type, its shape, and its content where it is known."""
+    """A tensor that enters a cone: its type, its shape, and whether it is known to hold 0 and 1 only."""
 
     kind: ir.DataType
     shape: tuple[int, ...]
-    content: NDArray[Any] | None = None
+    truths: bool = False
 
     def roles(self, program: Program) -> tuple[Role, ...]:
         """The parts that it may play."""
@@ -94,9 +95,8 @@ class Leaf:
             return ("keeps", "removes")
         ops = [call.op_type for call in program.calls]
         column = not self.shape or self.shape[-1] == 1
-        truths = not column and self.content is not None and bool(np.isin(self.content, (0.0, 1.0)).all())
         there: dict[Role, bool] = {
-            "zeroes": truths,
+            "zeroes": self.truths and not column,
             "sink": column and "Concat" in ops,
             "adds": True,
             "subtracts": "Sub" in ops,
@@ -150,7 +150,7 @@ class _Search:
     def proposals(self) -> Iterator[Weights]:
         """What agrees on one row."""
         program = self._program
-        caps = [0.0]
+        caps, triangle = [0.0], any(call.op_type == "Trilu" for call in program.calls)
         if any(call.op_type == "Tanh" for call in program.calls):
             caps = [x for x in self._numbers if x > 0.0]
         reducing = sum(
@@ -167,7 +167,9 @@ class _Search:
                     continue
                 for cap in caps:
                     for power in self._powers() if function.second is not None else (0,):
-                        asked = Weights(function.name, softcap=cap, roles=roles, power=power)
+                        asked = Weights(
+                            function.name, softcap=cap, roles=roles, power=power, triangle=triangle
+                        )
                         yield from self._agreeing(asked)
 
     def _powers(self) -> list[int]:
@@ -279,6 +281,8 @@ class _Trial:
         for role in ("keeps", "removes", "zeroes"):
             for x in parts(role):
                 total = np.where(x != 0, total, -np.inf)
+        if weights.triangle:
+            total = np.where(part(np.tri(*self._shape[-2:], dtype=bool)), total, -np.inf)
         with np.errstate(all="ignore"):
             found = weights_of(
                 FLOAT64,

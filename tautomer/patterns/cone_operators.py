@@ -1,4 +1,7 @@
-"""Which operators may stand inside a cone: pointwise, row reductions, and pure movement of elements."""
+"""Which operators may stand inside a cone: pointwise, row reductions, and pure movement of elements.
+
+What looks at where an element is may stand between scores and weights, and in no other cone.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ MOVEMENT = frozenset(
         "Pad",
     }
 )
+BY_PLACE = frozenset({"Trilu"})
 _LINEAR = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Cast", "CastLike", "Sum", "Mean", "Dropout", "BatchNormalization"}
 )
@@ -118,7 +122,8 @@ class ConeOperators:
         if node.domain not in _DOMAINS:
             return False
         op = node.op_type
-        if op not in MOVEMENT and op not in _LINEAR and op not in self.pointwise and op not in self.reducing:
+        families = MOVEMENT, BY_PLACE, _LINEAR, self.pointwise, self.reducing
+        if not any(op in family for family in families):
             return False
         return not any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:])
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tautomer.graph.call import Call, call_of
 from tautomer.graph.facts import Fact, Facts
 from tautomer.graph.whole_content import whole_content
-from tautomer.patterns.cone_operators import ConeOperators
+from tautomer.patterns.cone_operators import BY_PLACE, ConeOperators
 
 MAX_NODES = 64  # the largest spelling seen in exports has 24
 MAX_CHAIN = 24
@@ -132,6 +132,10 @@ class ConeFinder:
         """True when the node may stand inside a cone of this graph."""
         return node in self._calls
 
+    def _passes(self, node: ir.Node | None) -> bool:
+        """True when proposals go through the node, and not only cones between given values."""
+        return node in self._calls and node is not None and node.op_type not in BY_PLACE
+
     def cones(self) -> Iterator[Cone]:
         """All proposals, by source, in topological order of their outputs."""
         for source, outputs in self._pairs().items():
@@ -142,7 +146,7 @@ class ConeFinder:
         tree = self._dominators()
         pairs: dict[ir.Value, list[ir.Value]] = {}
         for node in self.nodes:
-            if node not in self._calls or node.op_type == "Transpose":
+            if not self._passes(node) or node.op_type == "Transpose":
                 continue
             output = node.outputs[0]
             sources: list[ir.Value] = []
@@ -160,12 +164,12 @@ class ConeFinder:
     def _dominators(self) -> dict[ir.Value, Any]:
         graph = nx.DiGraph()
         for node in self.nodes:
-            if node not in self._calls:
+            if not self._passes(node):
                 continue
             output = node.outputs[0]
             sources = self._full_operands(node)
             for source in sources:
-                if source.producer() not in self._calls:
+                if not self._passes(source.producer()):
                     graph.add_edge(_ROOT, source)
                 graph.add_edge(source, output)
             if not sources:
@@ -212,7 +216,7 @@ class ConeFinder:
                 if value is None or value in seen or not self._varies(value):
                     continue
                 seen[value] = None
-                if value.producer() in self._calls:
+                if self._passes(value.producer()):
                     stack.append(value)
                 else:
                     inputs[value] = None

@@ -14,7 +14,7 @@ from tautomer.graph.call import Call
 from tautomer.graph.facts import Fact
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.graph.semantics.table import Unsupported
-from tautomer.patterns.cone_operators import MOVEMENT
+from tautomer.patterns.cone_operators import BY_PLACE, is_movement
 from tautomer.patterns.cones import Cone, ConeFinder, is_content
 from tautomer.patterns.meaning import compute, named, row_axes
 from tautomer.patterns.probe import ROWS as PROBE_ROWS
@@ -84,7 +84,7 @@ class Program:
         cone: what it was made from.
         readings: the scalar constants of the cone, in order of first use.
         reduces: whether any node mixes the elements of a row.
-        moves: whether any node moves elements.
+        moves: whether any node moves elements, or looks at where they are.
         source_shape: the source's shape under the binding.
         output_shape: the output's.
         leaf_shapes: those of the side inputs.
@@ -206,7 +206,7 @@ def compile_cone(cone: Cone, finder: ConeFinder, mode: Mode) -> Program:
         cone,
         tuple(readings),
         any(operators.reduces(node) for node in cone.nodes),
-        any(is_rearranging(node) for node in cone.nodes),
+        any(is_rearranging(node) or node.op_type in BY_PLACE for node in cone.nodes),
         tuple(steps),
         tuple(constants),
         len(slots) + 1,
@@ -249,4 +249,4 @@ def _reduced_axes(program: Program, rank: int) -> set[int] | None:
 
 def is_rearranging(node: ir.Node) -> bool:
     """True when the node changes where an element is or what the shape is."""
-    return node.op_type in MOVEMENT and node.op_type != "Identity"
+    return is_movement(node) and node.op_type != "Identity"

@@ -68,8 +68,7 @@ def verify_models(
         usual = [each for each in CLASSES if not each.special]
         grid = [] if inputs is not None or is_wide(original) else usual
         unusual = [varied for _, varied in of_classes(original, sizes, made[0], grid, seeds[0])]
-    cuts = inputs is None and not more and not is_wide(original)
-    few, cut = _few(original, other, sizes, made) if cuts else ([], [])
+    few, cut = _few(original, other, sizes, made) if inputs is None and not more else ([], [])
     exactly = partial(algebra_leg, domains=choose_exact(original), provenance=provenance, roundings=unusual)
     algebra, failed = exactly(original, other, few or [*made, *more])
     if few and algebra.passed is not True:  # what holds of this number of rows only is no difference
@@ -103,7 +102,8 @@ def _few(
 ) -> tuple[Sequence[dict[str, Any]], list[str]]:
     """The first few rows of inputs, where those are enough for exact arithmetic and all too many; or none."""
     fewer = []
-    for more, inputs in enumerate(made):
+    # what holds of one number of terms of a sum by chance does not hold of another
+    for more, inputs in enumerate(made if len(made) > 1 else [*made, *made]):
         shapes = few_inputs(original, other, sizes, more=more)
         if shapes is None:
             return [], []

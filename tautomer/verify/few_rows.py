@@ -5,14 +5,16 @@
 Where both sides of a rewrite have this form along an axis, each with one g for all i, they are the same
 function if g is; so a few indices are as much evidence as a thousand. So are a few terms of a sum over an
 axis, sum_i g(x[i, :]), on both sides, if two numbers of terms are tried: sum_i (x[i] - s / 16) is 0 for the
-sum s of 16 terms only. Axes that meet in an operator are one axis. An axis is kept whole where anything else
-reads along it, numbers it, stores something along it, or is not known to do none of these.
+sum s of 16 terms only. So it is with the logarithm of a sum of exponentials, and with a number that is picked
+out of many, which is a sum, too. Axes that meet in an operator are one axis. An axis is kept whole where
+anything else reads along it, numbers it, stores something along it, or is not known to do none of these.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -31,6 +33,7 @@ from tautomer.patterns.expert_gate import is_gate
 from tautomer.patterns.meaning import named, row_axes
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.shapes_of_ours import fact_of_attention
+from tautomer.verify.row_loops import RowLoop, read_around, row_loop
 
 _SIZES = (3, 2, 5, 7)  # few, and those of neighbours differ, so that axes that change places are seen
 _LAST = 16  # of the last axis of an input, where the classes of inputs put what is special
@@ -38,6 +41,9 @@ _LAST = 16  # of the last axis of an input, where the classes of inputs put what
 _AXES = 16  # more than any tensor has
 _LARGE = 1 << 18  # elements of a value, beyond which ball arithmetic takes minutes
 _ASKING, _STORING = ("Shape", "Size"), ("Expand", "Reshape", "ConstantOfShape", "Resize")
+
+_SUMS = ("ReduceSum", "ReduceLogSumExp")
+_LOSSES = ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")
 
 _Axis = tuple[ir.Value, int]
 
@@ -102,10 +108,20 @@ def few_inputs(
     def kept(value: ir.Value | None) -> bool:
         return value is None or few.get(value) == known_facts.get(value).shape
 
+    def stores(node: ir.Node) -> bool:
+        """Whether a size of what is cut is written down there; -1 is what is left, 0 that of the operand."""
+        if node.op_type not in _STORING or all(map(kept, node.outputs)):
+            return False
+        sizes = known_facts.get(node.inputs[-1]).array if node.op_type == "Reshape" else None
+        cut, whole = few.get(node.outputs[0]), known_facts.get(node.outputs[0]).shape
+        if sizes is None or cut is None or whole is None or len(sizes) != len(cut):
+            return True
+        return any(a != b and size > 0 for a, b, size in zip(cut, whole, sizes, strict=True))
+
     for node in (node for model in models for node in model.graph):
-        asks = node.op_type in _ASKING and not all(map(kept, node.inputs))
-        stores = node.op_type in _STORING and not all(map(kept, node.outputs))
-        if asks or stores or any(each.type == ir.AttributeType.GRAPH for each in node.attributes.values()):
+        asks = node.op_type in _ASKING and not all(map(kept, node.inputs)) and not _counts_chunks(node)
+        branches = any(each.type == ir.AttributeType.GRAPH for each in node.attributes.values())
+        if asks or stores(node) or (branches and row_loop(node) is None):
             return None
     inside = (node for model in models for function in model.functions.values() for node in function)
     if any(node.op_type in (*_ASKING, *_STORING) for node in inside):
@@ -129,7 +145,21 @@ def between(
             yield node
         else:
             stack.append((value, True))
-            stack += [(operand, False) for operand in node.inputs if operand is not None]
+            stack += [(operand, False) for operand in _operands_of(node)]
+
+
+def _counts_chunks(node: ir.Node) -> bool:
+    """Whether a node only helps to tell how many chunks of rows there are."""
+    uses = [use for output in node.outputs for use in output.uses()]
+    if any(output.is_graph_output() for output in node.outputs):
+        return False
+    return all((slot == 0 and row_loop(user) is not None) or _counts_chunks(user) for user, slot in uses)
+
+
+def _operands_of(node: ir.Node) -> list[ir.Value]:
+    """What decides about a node's results: of a loop over chunks of rows not how many chunks there are."""
+    given = node.inputs[2:] if row_loop(node) is not None else node.inputs
+    return [value for value in (*given, *read_around(node)) if value is not None]
 
 
 class _Axes:
@@ -141,15 +171,24 @@ class _Axes:
         self._facts = Facts({leaf: facts.get(origin) for leaf, origin in leaves.items()})
         self._joined, self._whole = UnionFind(), set[_Axis]()
 
-    def visit(self, node: ir.Node) -> None:
-        """Says of a node's operands and results which axes are one, and which it needs whole."""
+    def visit(self, node: ir.Node, *, in_loop: bool = False) -> None:
+        """Says of a node's operands and results which axes are one, and which it needs whole.
+
+        Args:
+            node: operands come before it.
+            in_loop: whether it stands in a loop over rows, so that its facts are those of a chunk.
+        """
+        loop = row_loop(node)
+        if loop is not None:
+            self._visit_rows(node, loop)
+            return
         for operand in node.inputs:
             if operand is not None and operand not in self._facts:
                 self._facts.set(operand, self._stored(operand))
                 self._whole.update(self._long(operand))
         call = call_of(node, self._model.opset_imports.get(node.domain, 0))
         x = [None if operand is None else self._facts.get(operand) for operand in node.inputs]
-        self._extend(node, call)
+        self._extend(node, call, in_loop)
         met: set[_Axis] = set()
         for output in node.outputs:
             for result in self._long(output):
@@ -169,6 +208,23 @@ class _Axes:
         for operand in node.inputs:
             if operand is not None:
                 self._whole.update(axis for axis in self._long(operand) if unknown or axis not in met)
+
+    def _visit_rows(self, node: ir.Node, loop: RowLoop) -> None:
+        """The same of a loop over chunks of rows, whose body is read as if it worked on all rows."""
+        for chunk, x in loop.chunks.items():
+            if x not in self._facts:
+                self._facts.set(x, self._stored(x))
+            self._same(chunk, x)
+        for inner in loop.nodes:
+            self.visit(inner, in_loop=True)
+        for output, rows in zip(node.outputs, loop.results, strict=True):
+            self._same(output, rows)
+
+    def _same(self, value: ir.Value, other: ir.Value) -> None:
+        """Says that a value has the shape and the axes of another."""
+        self._facts.set(value, replace(self._facts.get(other), array=None))
+        for axis in range(len(self._facts.get(other).shape or ())):
+            self._joined.union((value, axis), (other, axis))
 
     def visit_all(self, model: ir.Model) -> None:
         """The same of all that the outputs of a model need."""
@@ -217,9 +273,10 @@ class _Axes:
         array = np.asarray(tensor.numpy()) if read else None
         return Fact(tuple(tensor.shape.numpy()), tensor.dtype, array)
 
-    def _extend(self, node: ir.Node, call: Call) -> None:
+    def _extend(self, node: ir.Node, call: Call, in_loop: bool) -> None:
         """The facts of a node's results; a new one's are computed."""
-        if all(output in self._original for output in node.outputs):
+        known_here = (self._original.get(output).shape is not None for output in node.outputs)
+        if not in_loop and all(known_here):
             for output in node.outputs:
                 self._facts.set(output, self._original.get(output))
             return
@@ -244,8 +301,12 @@ def _summed(call: Call, x: Sequence[Fact | None]) -> list[list[tuple[int, int]]]
         return []
     if call.op_type == "MatMul" and min(ranks) >= 2:
         return [[(0, ranks[0] - 1), (1, ranks[1] - 2)]]
-    if call.op_type == "ReduceSum" and len(x) > 1 and x[1] is not None and x[1].array is not None:
+    if call.op_type in _SUMS and len(x) > 1 and x[1] is not None and x[1].array is not None:
         return [[(0, int(axis) % ranks[0])] for axis in x[1].array.reshape(-1)]
+    if call.op_type == "GatherElements":
+        return [[(0, int(call.get("axis", 0)) % ranks[0])]]
+    if call.op_type in _LOSSES and ranks[0] == 2 and len(x) == 2:
+        return [[(0, 0), (1, 0)], [(0, 1)]]
     return []
 
 
@@ -279,7 +340,8 @@ def _operands(call: Call, x: Sequence[Fact | None], out: Shape, axis: int) -> Se
         definition, attributes = found
         if definition.rows == "groups" or x[0] is None or x[0].shape != out:
             return None
-        if axis in row_axes(definition, attributes, call.version, len(out)):
+        along = axis in row_axes(definition, attributes, call.version, len(out))
+        if along and definition.op != "LogSoftmax":  # which subtracts a sum
             return None
         return operand_axes(Call("Sum", version=call.version), x, out, axis)
     except (NotLocal, Unknown, Unsupported):

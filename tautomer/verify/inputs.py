@@ -46,12 +46,15 @@ _TABLES = {
     ("", "GatherND", 1): 0,
     ("", "ScatterElements", 1): 0,
     ("", "ScatterND", 1): 0,
+    ("", "SoftmaxCrossEntropyLoss", 1): 0,
+    ("", "NegativeLogLikelihoodLoss", 1): 0,
     ("", "RotaryEmbedding", 3): 1,
     ("com.microsoft", "RotaryEmbedding", 1): 2,
     ("com.microsoft", "EmbedLayerNormalization", 0): 2,
     ("com.microsoft", "EmbedLayerNormalization", 1): 4,
     ("com.microsoft", "EmbedLayerNormalization", 8): 3,
 }
+_LOSSES = ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")  # of classes along axis 1
 _MASKING = {
     **dict.fromkeys(("Not", "And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual"), (0, 1)),
     **dict.fromkeys(("Less", "LessOrEqual"), (0, 1)),
@@ -105,7 +108,12 @@ def _made(value: ir.Value, sizes: Mapping[str, int], facts: Facts, rng: np.rando
     if not (dtype.is_floating_point() or dtype.is_integer() or dtype == ir.DataType.BOOL):
         raise _impossible(value, f"of type {dtype.name}")
     if role.high is not None and dtype.is_integer():
-        return rng.integers(role.low, max(role.high, role.low + 1), shape).astype(dtype.numpy())
+        made = rng.integers(role.low, max(role.high, role.low + 1), shape).astype(dtype.numpy())
+        if role.ignored is not None:
+            kept = rng.random(shape) < _KEPT
+            kept[..., :1] = True
+            made = np.where(kept, made, np.asarray(role.ignored, made.dtype))
+        return made
     if role.mask or dtype == ir.DataType.BOOL:
         kept = rng.random(shape) < _KEPT
         if kept.ndim:
@@ -136,10 +144,14 @@ def _shape(value: ir.Value, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
 
 @dataclass
 class _Role:
-    """What the graph does with an input: the range that its indices must keep, a mask, a maker of shapes."""
+    """What the graph does with an input: the range that its indices must keep, a mask, a maker of shapes.
+
+    Also the index that a loss ignores.
+    """
 
     low: int = 0
     high: int | None = None
+    ignored: int | None = None
     mask: bool = False
     data: bool = False
     shaping: bool = False
@@ -156,6 +168,8 @@ def _role(value: ir.Value, facts: Facts) -> _Role:
             table = _TABLES.get((domain, node.op_type, slot))
             if table is not None:
                 length = _length(node, table, facts)
+                if node.op_type in _LOSSES and not (least or most):
+                    role.ignored = node.attributes.get_int("ignore_index", None)
                 role.low, role.high = max(role.low, -least), min(role.high or length - most, length - most)
             elif slot in _MASKING.get(node.op_type, ()) or _negates(node, slot, facts) or _to_bool(node):
                 role.mask = role.mask or not (domain == "" and node.op_type == "Attention")
@@ -185,7 +199,7 @@ def _length(node: ir.Node, slot: int, facts: Facts) -> int:
         index_shape = facts.get(node.inputs[1]).shape
         first = node.attributes["batch_dims"].as_int() if "batch_dims" in node.attributes else 0
         return min(shape[first : first + (index_shape[-1] if index_shape else 1)], default=_FEW)
-    return shape[node.attributes["axis"].as_int() if "axis" in node.attributes else 0]
+    return shape[node.attributes.get_int("axis", int(node.op_type in _LOSSES))]
 
 
 def _to_bool(node: ir.Node) -> bool:

@@ -23,7 +23,7 @@ from tautomer.patterns.meaning import compute
 from tautomer.verify.attention_meaning import meaning_here
 from tautomer.verify.control_flow import bodies_of, decided, is_constant, last_reads, loop, needed, scan
 
-__all__ = ["Alter", "Constants", "Observe", "Rows", "Unsupported", "run", "run_function"]
+__all__ = ["Alter", "Constants", "Observe", "Rows", "Unsupported", "run", "run_function", "run_loop"]
 
 Constants = Callable[[ir.Value], Any]
 """Gives the value that stands for a stored constant, concrete or of the domain; None keeps the stored one."""
@@ -99,6 +99,25 @@ def run_function(
 ) -> Sequence[Any]:
     """Evaluates the body of one of a model's functions for a call of it; raises as `run` does."""
     return _Walk(model, m, None, None, None).function(function, call, list(inputs))
+
+
+def run_loop(
+    model: ir.Model, m: Mathematics, node: ir.Node, call: Call, around: Mapping[ir.Value, Any]
+) -> Sequence[Any]:
+    """Evaluates a node of the main graph that has bodies; raises as `run` does.
+
+    Args:
+        model: the model.
+        m: the domain.
+        node: the node.
+        call: its call.
+        around: what it and its bodies read, by value.
+    """
+    versions = dict(model.opset_imports)
+    versions.setdefault("", versions.get("ai.onnx", 0))
+    walk = _Walk(model, m, None, None, None)
+    scope = _Scope(versions, {}, None, dict(around))
+    return walk.control(node, call, [walk.read(value, scope) for value in node.inputs], scope)
 
 
 def _wanted(graph: ir.Graph, names: Sequence[str] | None) -> list[ir.Value]:

@@ -35,9 +35,10 @@ from tautomer.verify.ball import Ball
 from tautomer.verify.classes import CLASSES
 from tautomer.verify.exact import BallArithmetic, Outcome, compare_values
 from tautomer.verify.few_rows import between, few_rows
-from tautomer.verify.interpreter import run_function
+from tautomer.verify.interpreter import run_function, run_loop
 from tautomer.verify.numerics import filled, judge
 from tautomer.verify.provenance import weight
+from tautomer.verify.row_loops import read_around, row_loop
 from tautomer.verify.single import Float32
 
 _SMALL = (2, 3, 5, 7)  # for the symbols; every operation works on rows, and a few rows show what it does
@@ -48,6 +49,7 @@ _SIZED = ("Expand", "Reshape")  # a shape is an input
 _BY_THEIR_BODY = (is_rowwise, operator_named, is_gate)  # which of our operators are evaluated so
 _SEEDS = (1, 2)
 _SHRINK = 16.0  # from a positive tensor to the next
+_INDICES = 2  # of what is longer than 1, however few of it are looked at
 _MOSTLY = 0.7  # of the truths in a mask
 _DRAWS = (1, 4)  # perturbations; one may miss how much an input's rounding can do
 _OF_SOFTPLUS = 2.0**-28
@@ -134,7 +136,7 @@ class Neighbourhood:
                 told = self._facts.get(leaves[leaf]).array is not None
                 if content.dtype == bool:
                     content = content if keeps or told else ~content
-                elif not told:
+                elif content.dtype.kind == "f" and not told:
                     content = (1.0 + np.abs(content)) / _SHRINK**index if positive else content
                     content = content * _SMALL_SCORES if small else content
                 walk.values[leaf] = _lifted(exact.domain, content)
@@ -172,7 +174,9 @@ class Neighbourhood:
         known = self._facts.get(leaf)
         if known.array is not None and known.array.shape == shape:
             return known.array if known.array.dtype == bool else known.array.astype(np.float64)
-        if self._facts.get(leaf).dtype != ir.DataType.BOOL:
+        if known.dtype is not None and known.dtype.is_integer():
+            return rng.integers(0, _INDICES, shape)
+        if known.dtype != ir.DataType.BOOL:
             return rng.standard_normal(shape)
         truths = np.asarray(rng.random(shape) < _MOSTLY)
         if shape:
@@ -198,8 +202,8 @@ class Neighbourhood:
         single, double = Float32(), Float64()
         rng = np.random.default_rng(11)
         base = {str(i): self._random(leaves[x], shapes[x], rng) for i, x in enumerate(leaves)}
-        base = {name: x if x.dtype == bool else x.astype(np.float32) for name, x in base.items()}
-        varied = next((name for name, x in base.items() if x.dtype != bool and x.shape), None)
+        base = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in base.items()}
+        varied = next((name for name, x in base.items() if x.dtype.kind == "f" and x.shape), None)
         if varied is None:
             return ""
         suited = [each for each in CLASSES if not (each.scores and self._multiplies(old, leaves))]
@@ -285,7 +289,8 @@ class _Walk:
         node = value.producer()
         if node is None or self._content(value) is not None:
             return []
-        return [operand for operand in node.inputs if operand is not None and operand not in self.values]
+        read = (*node.inputs, *read_around(node))
+        return [operand for operand in read if operand is not None and operand not in self.values]
 
     def _make(self, value: ir.Value) -> None:
         node = value.producer()
@@ -306,6 +311,9 @@ class _Walk:
                 raise Unsupported(node.op_type, "a function of the model")
             if function is not None and any(known(node.op_type) for known in _BY_THEIR_BODY):
                 results = run_function(self._model, self._m, function, call, inputs)
+            elif row_loop(node) is not None:
+                around = {x: self.values[x] for x in (*node.inputs, *read_around(node)) if x is not None}
+                results = run_loop(self._model, self._m, node, call, around)
             elif (special := meaning_here(call)) is not None:
                 with np.errstate(all="ignore"):
                     results = special(self._m, call, inputs)
@@ -316,8 +324,8 @@ class _Walk:
 
 
 def _lifted(m: Mathematics, x: Any) -> Any:
-    """Truths as they are, numbers as values of a domain."""
-    return x if np.asarray(x).dtype == bool else m.constant(x)
+    """Truths and indices as they are, numbers as values of a domain."""
+    return m.constant(x) if np.asarray(x).dtype.kind == "f" else x
 
 
 def _agree(exact: np.ndarray[Any, Any], other: np.ndarray[Any, Any], same: float = _SAME) -> bool:

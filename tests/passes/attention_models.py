@@ -68,9 +68,14 @@ def causal(s: Sketch, x: str) -> str:
     return s.Where(s.const(TRIANGLE), x, -np.inf)
 
 
-def softplus_shares(s: Sketch, x: str) -> str:
+def softplus_shares(s: Sketch, x: str, kept: str = "") -> str:
     """log(1 + e^s) of the keys before, divided by their sum."""
-    a = s.Mul(s.Softplus(x), s.const(TRIANGLE.astype(np.float32)))
+    a = s.Mul(s.Softplus(x), kept or s.const(TRIANGLE.astype(np.float32)))
+    return s.Div(a, s.ReduceSum(a, s.const([-1])))
+
+
+def triangle_shares(s: Sketch, x: str) -> str:
+    a = s.Trilu(s.Softplus(x), upper=0)
     return s.Div(a, s.ReduceSum(a, s.const([-1])))
 
 
@@ -126,6 +131,16 @@ WRITTEN: dict[str, tuple[Weights, str]] = {
     "sigmoid by rows": (lambda s, x: s.Mul(s.const(1.0 / COUNTS), s.Sigmoid(x)), "sigmoid"),
     "masked relu over n": (lambda s, x: s.Div(s.Relu(added(s, x)), float(LENGTH)), "relu_additive"),
     "squared relu over n": (lambda s, x: s.Div(s.Pow(s.Relu(x), 2.0), float(LENGTH)), "relu2"),
+    "relu of a triangle": (lambda s, x: s.Relu(s.Trilu(x, upper=0)), "relu_causalstart"),
+    "a triangle of relu over rows": (
+        lambda s, x: s.Div(s.Trilu(s.Relu(x), upper=0), s.const(COUNTS + 1.0)),
+        "relu_causalstart",
+    ),
+    "a triangle of squared relu": (
+        lambda s, x: s.Trilu(s.Div(s.Pow(s.Relu(x), 2.0), float(LENGTH)), s.const(0, "int64"), upper=0),
+        "relu2_causalstart",
+    ),
+    "shares of a triangle of softplus": (triangle_shares, "softplus_causalstart"),
     "softplus of scaled scores": (with_lengths, "softplus_causal"),
     "softplus reweighted": (reweighted, "softplus_reweighted3_causal"),
     "causal by a sum": (
@@ -195,6 +210,25 @@ MISSES = {
     "two masks by numbers": Miss(_causal_and_keys, "two masks put a number into scores"),
     "a mask after the softmax": Miss(
         lambda s, x: s.Mul(softmax(s, x), s.Cast(allowed(s), to="float32")), "no score function"
+    ),
+    "a triangle of a softmax": Miss(lambda s, x: s.Trilu(softmax(s, x), upper=0), "no score function"),
+    "a triangle with the next key": Miss(
+        lambda s, x: s.Trilu(s.Relu(x), s.const(1, "int64"), upper=0), "(Trilu) keeps other keys"
+    ),
+    "the upper triangle": Miss(lambda s, x: s.Trilu(s.Relu(x), upper=1), "(Trilu) keeps other keys"),
+    "half of the keys behind": Miss(
+        lambda s, x: s.Mul(s.Relu(x), s.const(np.where(TRIANGLE, 1.0, 0.5).astype(np.float32))),
+        "no score function",
+    ),
+    "sigmoid times a triangle": Miss(
+        lambda s, x: s.Mul(s.Sigmoid(x), s.const(TRIANGLE.astype(np.float32))),
+        "keeps NaN where a mask removes",
+    ),
+    "relu times a boolean": Miss(
+        lambda s, x: s.Mul(s.Relu(x), s.Cast(allowed(s), to="float32")), "keeps NaN where a mask removes"
+    ),
+    "shares times a boolean": Miss(
+        lambda s, x: softplus_shares(s, x, s.Cast(allowed(s), to="float32")), "is not a mask by positions"
     ),
     "a divisor that may be zero": Miss(
         lambda s, x: s.Div(s.Relu(x), s.input("d", (LENGTH, 1))), "has zeros is not known"

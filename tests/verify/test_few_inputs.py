@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
 
 import tautomer
 from tautomer.graph.reader import as_model
+from tautomer.target import ONNXRUNTIME
 from tautomer.verify.few_rows import few_inputs
 from tests.verify.test_new_sums import QUADRATIC, REASSOCIATED
 
@@ -32,6 +35,22 @@ def test_few_rows_and_terms_of_both_models() -> None:
     first, second = (as_model(model(body)) for body in (QUADRATIC, REASSOCIATED))
     assert few_inputs(first, second, {}) == {"a": (3, 16), "b": (16, 16), "c": (16, 16)}
     assert few_inputs(first, second, {}, more=1) == {"a": (4, 17), "b": (17, 17), "c": (17, 17)}
+
+
+def test_a_loop_over_chunks_of_rows_is_read_as_what_it_does_to_rows() -> None:
+    source = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 18]>
+    m (float[900, 6] x, float[6] s, int64[900] t) => (float y)
+    { m = Mul (x, s) \n z = MatMul (m, w) \n y = SoftmaxCrossEntropyLoss <ignore_index = 1> (z, t) }""")
+    w = np.random.default_rng(0).standard_normal((6, 700)).astype(np.float32)
+    source.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    target = replace(ONNXRUNTIME, chunked_from=10000)
+    other = tautomer.optimize(source, target=target, verify=False).model
+    (loop,) = (node for node in other.graph if node.op_type == "Loop")
+    assert few_inputs(as_model(source), other, {}) == {"x": (3, 6), "s": (6,), "t": (3,)}
+    body = loop.attributes["body"].as_graph()
+    start = next(node for node in body if node.op_type == "Mul")
+    start.op_type = "Add"  # then it is no place of a chunk
+    assert few_inputs(as_model(source), other, {}) is None
 
 
 # what one side reads whole
