@@ -128,7 +128,7 @@ REWRITES = (
     Rewrite(
         "gates of mixtures of experts, in one kernel",
         "softmax, the k largest, their share; or the k largest and their softmax",
-        "`--target kernels`; 512 experts at most, 16 chosen, nothing else reads what lies between",
+        "`--target kernels`; 512 experts at most, 32 chosen, nothing else reads what lies between",
         "arXiv 2401.04088 (Mixtral)",
         "expert gates",
         "passes/expert_gates.py",

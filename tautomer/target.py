@@ -181,7 +181,7 @@ _ATTENTION = {
     "softplus_reweighted": (1.32, 1.79, 1.83, 2.08, 1.98),
 }
 # The same of gates of mixtures of experts, the least of what `python -m benchmarks.expert_gates` found.
-_GAINS["ExpertGate"] = ((8, 1.07), (64, 1.07), (512, 1.3), (4096, 2.3), (1 << 18, 4.0), (1 << 20, 2.0))
+_GAINS["ExpertGate"] = ((8, 1.07), (64, 1.07), (512, 1.6), (4096, 2.2), (1 << 14, 1.7), (1 << 20, 2.6))
 # onnxruntime with the kernels that `tautomer.session` registers. Without them the function bodies run.
 KERNELS = replace(
     ONNXRUNTIME,

@@ -19,8 +19,8 @@ from tautomer.codegen.isa import Isa
 from tautomer.codegen.kernel import FLAGS
 from tautomer.codegen.storage import storage
 from tautomer.codegen.vector_math import vector_math
-from tautomer.codegen.vector_type import vector_type
-from tautomer.patterns.expert_gate import FORMULAS, LOGITS, MOST_EXPERTS, SHARES
+from tautomer.codegen.vector_type import reductions, vector_type
+from tautomer.patterns.expert_gate import FORMULAS, LOGITS, MOST_CHOSEN, MOST_EXPERTS, SHARES
 
 FORMS = tuple(FORMULAS)
 """The second parameter is the place of an operator here."""
@@ -44,11 +44,12 @@ class GateKernel:
 def gate_kernel(isa: Isa) -> GateKernel:
     """The kernel of all three operators, in float32."""
     constants = (
-        f"constexpr int64_t MOST_EXPERTS = {MOST_EXPERTS};\n"
+        f"constexpr int64_t MOST_EXPERTS = {MOST_EXPERTS}, MOST_CHOSEN = {MOST_CHOSEN};\n"
         f"constexpr int SHARES = {FORMS.index(SHARES)}, LOGITS = {FORMS.index(LOGITS)};\n"
     )
-    parts = (vector_type(isa), storage("float32", isa), vector_math({"exp_relative"}, isa))
-    body = "\n".join((*parts, constants, _CHOICE, _SOFTMAX, _GATE))
+    parts = (vector_type(isa), storage("float32", isa), reductions({"Sum", "Max"}, isa))
+    math = vector_math({"exp_relative"}, isa)
+    body = "\n".join((*parts, math, constants, _CHOICE, _WEIGHTS, _GATES))
     flags = (*FLAGS, *isa.flags)
     digest = hashlib.sha256("\0".join((isa.name, *flags, body)).encode()).hexdigest()[:32]
     return GateKernel(f"tautomer_{digest}", unit(isa, digest, body), flags)
@@ -85,65 +86,119 @@ INLINE void choose(const V* x, int64_t columns, int64_t k, I* keys, I* places) {
 """
 
 # The largest starts at the smallest finite number: see `codegen.softmax_parts`.
-_SOFTMAX = """\
-// In the place of numbers, in each lane.
-INLINE void softmax(V* x, int64_t columns) {
+_WEIGHTS = """\
+// In the place of numbers: of each lane, or across all of them.
+template <bool across>
+INLINE void softmax(V* x, int64_t count) {
   V top = all(-0x1.fffffep127f), sums[4] = {};
-  for (int64_t j = 0; j < columns; ++j) top = x[j] > top ? x[j] : top;
+  for (int64_t j = 0; j < count; ++j) top = x[j] > top ? x[j] : top;
+  if (across) top = all(largest(top));
   int64_t j = 0;
-  for (; j + 4 <= columns; j += 4)
+  for (; j + 4 <= count; j += 4)
 #pragma GCC unroll 4
     for (int64_t n = 0; n < 4; ++n) sums[n] += x[j + n] = exp_relative(x[j + n] - top);
-  for (; j < columns; ++j) sums[0] += x[j] = exp_relative(x[j] - top);
-  const V factor = 1.0f / ((sums[0] + sums[1]) + (sums[2] + sums[3]));
-  for (j = 0; j < columns; ++j) x[j] *= factor;
+  for (; j < count; ++j) sums[0] += x[j] = exp_relative(x[j] - top);
+  V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  if (across) sum = all(total(sum));
+  const V factor = 1.0f / sum;
+  for (j = 0; j < count; ++j) x[j] *= factor;
+}
+
+// What becomes of the chosen numbers.
+template <int form, bool across>
+INLINE void weigh(V* chosen, int64_t count) {
+  if (form == LOGITS) softmax<across>(chosen, count);
+  if (form != SHARES) return;
+  V sum = {};
+  for (int64_t n = 0; n < count; ++n) sum += chosen[n];
+  if (across) sum = all(total(sum));
+  for (int64_t n = 0; n < count; ++n) chosen[n] /= sum;
 }
 """
 
-_GATE = """\
+_GATES = """\
 typedef float Number __attribute__((may_alias));
 typedef int32_t Place __attribute__((may_alias));
 
-// As many rows as there are lanes, or fewer; the last one is in all lanes that are left.
+INLINE void choose_any(const V* x, int64_t count, int64_t k, I* keys, I* places) {
+  switch (k) {
+    case 1: choose<1>(x, count, k, keys, places); break;
+    case 2: choose<2>(x, count, k, keys, places); break;
+    case 4: choose<4>(x, count, k, keys, places); break;
+    case 8: choose<8>(x, count, k, keys, places); break;
+    default: choose<0>(x, count, k, keys, places);
+  }
+}
+
+// As many rows as there are lanes.
 template <int form>
-void gate(const S* x, S* w, int64_t* i, int64_t k, int64_t rows, int64_t columns) {
+void gate_rows(const S* x, S* w, int64_t* i, int64_t k, int64_t columns) {
   V lanes[MOST_EXPERTS];
-  I keys[MOST_EXPERTS], places[MOST_EXPERTS];
-  const S* at[LANES];
-  for (int64_t r = 0; r < LANES; ++r) at[r] = x + (r < rows ? r : rows - 1) * columns;
+  I keys[MOST_CHOSEN], places[MOST_CHOSEN];
   for (int64_t j = 0; j < columns; ++j) {
     V one = {};
 #pragma GCC unroll 16
-    for (int r = 0; r < LANES; ++r) one[r] = at[r][j];
+    for (int r = 0; r < LANES; ++r) one[r] = x[r * columns + j];
     lanes[j] = one;
   }
-  if (form != LOGITS) softmax(lanes, columns);
-  switch (k) {
-    case 1: choose<1>(lanes, columns, k, keys, places); break;
-    case 2: choose<2>(lanes, columns, k, keys, places); break;
-    case 4: choose<4>(lanes, columns, k, keys, places); break;
-    case 8: choose<8>(lanes, columns, k, keys, places); break;
-    default: choose<0>(lanes, columns, k, keys, places);
-  }
-  V sum = {};
-  for (int64_t n = 0; n < k; ++n) sum += lanes[n] = number_of(keys[n]);
-  if (form == LOGITS) softmax(lanes, k);
-  for (int64_t n = 0; n < k && form == SHARES; ++n) lanes[n] /= sum;
-  for (int64_t r = 0; r < rows; ++r)
+  if (form != LOGITS) softmax<false>(lanes, columns);
+  choose_any(lanes, columns, k, keys, places);
+  for (int64_t n = 0; n < k; ++n) lanes[n] = number_of(keys[n]);
+  weigh<form, false>(lanes, k);
+  for (int64_t r = 0; r < LANES; ++r)
     for (int64_t n = 0; n < k; ++n) {
       w[r * k + n] = ((const Number*)lanes)[n * LANES + r];
       i[r * k + n] = ((const Place*)places)[n * LANES + r];
     }
 }
 
+// One row: the k largest of each lane, then of these. -infinity fills the last vector, and comes last.
+template <int form>
+void gate_row(const S* x, S* w, int64_t* i, int64_t k, int64_t columns) {
+  V lanes[MOST_EXPERTS / LANES], chosen[MOST_CHOSEN / LANES];
+  I keys[MOST_CHOSEN], places[MOST_CHOSEN];
+  const int64_t whole = columns / LANES, left = columns % LANES, vectors = whole + (left > 0);
+  for (int64_t j = 0; j < whole; ++j) lanes[j] = load(x + j * LANES);
+  const V lowest = all(-__builtin_inff());
+  if (left) lanes[whole] = pick(first_lanes(left), load_part(x + whole * LANES, left), lowest);
+  if (form != LOGITS) softmax<true>(lanes, vectors);
+  const int64_t most = k < vectors ? k : vectors;
+  choose_any(lanes, vectors, most, keys, places);
+  const Place *const key = (const Place*)keys, *const place = (const Place*)places;
+  int64_t next[LANES] = {};
+  const int64_t last = (k - 1) / LANES;
+  chosen[last] = as_float(key_of(all(form == LOGITS ? -__builtin_inff() : 0.0f)));  // behind them
+  for (int64_t n = 0; n < k; ++n) {
+    int64_t best = -1, best_place = 0;
+    for (int64_t lane = 0; lane < LANES; ++lane) {
+      if (next[lane] == most) continue;
+      const int64_t here = next[lane] * LANES + lane, its_place = place[here] * LANES + lane;
+      const int64_t there = best < 0 ? here : next[best] * LANES + best;
+      const bool before = key[here] > key[there] || (key[here] == key[there] && its_place < best_place);
+      if (best < 0 || before) best = lane, best_place = its_place;
+    }
+    ((Place*)chosen)[n] = key[next[best]++ * LANES + best];
+    i[n] = best_place;
+  }
+  for (int64_t n = 0; n <= last; ++n) chosen[n] = number_of(as_bits(chosen[n]));
+  weigh<form, true>(chosen, last + 1);
+  std::memcpy(w, chosen, (size_t)k * sizeof(float));
+}
+
+template <int form>
+void gates(const S* x, S* w, int64_t* i, int64_t k, int64_t first, int64_t last, int64_t columns) {
+  for (int64_t row = first, done; row < last; row += done) {
+    done = last - row < LANES ? 1 : LANES;
+    (done > 1 ? gate_rows<form> : gate_row<form>)(x + row * columns, w + row * k, i + row * k, k, columns);
+  }
+}
+
 extern "C" __attribute__((visibility("default")))
 void SYMBOL(const void* const* inputs, void* const* outputs, const double* parameters, int64_t first,
             int64_t last, int64_t columns) {
-  const int64_t k = (int64_t)parameters[0];
   const int form = (int)parameters[1];
-  const auto run = form == SHARES ? gate<SHARES> : form == LOGITS ? gate<LOGITS> : gate<-1>;
-  for (int64_t row = first; row < last; row += LANES)
-    run((const S*)inputs[0] + row * columns, (S*)outputs[0] + row * k, (int64_t*)outputs[1] + row * k, k,
-        last - row < LANES ? last - row : LANES, columns);
+  const auto run = form == SHARES ? gates<SHARES> : form == LOGITS ? gates<LOGITS> : gates<-1>;
+  const int64_t k = (int64_t)parameters[0];
+  run((const S*)inputs[0], (S*)outputs[0], (int64_t*)outputs[1], k, first, last, columns);
 }
 """

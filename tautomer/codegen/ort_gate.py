@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tautomer.patterns.expert_gate import MOST_EXPERTS
+from tautomer.patterns.expert_gate import MOST_CHOSEN, MOST_EXPERTS
 
 PARTS = ("",)
-GLUE = """\
+_LIMITS = f"constexpr int64_t MOST_EXPERTS = {MOST_EXPERTS}, MOST_CHOSEN = {MOST_CHOSEN};\n"
+GLUE = (
+    _LIMITS
+    + """\
 struct GateDetails {
   Run run;
   int form;
@@ -29,11 +32,11 @@ Status* gate_compute(void* data, KernelContext* context) {
   RETURN_IF(input(op, context, 1, &k));
   if (x.rank == 0) return refuse(op, "a number has no experts");
   const int64_t columns = x.sizes[x.rank - 1];
-  if (columns > MOST) return refuse(op, "there are %lld experts, more than MOST", (long long)columns);
+  if (columns > MOST_EXPERTS) return refuse(op, "there are %lld experts", (long long)columns);
   if (k.count != 1) return refuse(op, "k is not one number");
   int64_t count;
   std::memcpy(&count, k.data, sizeof count);
-  if (count < 0 || count > columns)
+  if (count < 0 || count > columns || count > MOST_CHOSEN)
     return refuse(op, "%lld of %lld experts are to be chosen", (long long)count, (long long)columns);
   const int64_t rows = columns ? x.count / columns : 0;
   x.sizes[x.rank - 1] = count;
@@ -53,4 +56,5 @@ Status* gate_compute(void* data, KernelContext* context) {
 
 const Family GATE = {gate_create, gate_compute,
                      [](void* state) { delete static_cast<GateState*>(state); }, nullptr, nullptr};
-""".replace("MOST", str(MOST_EXPERTS))
+"""
+)

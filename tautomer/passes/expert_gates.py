@@ -7,7 +7,7 @@
 The function of the operator is what stood there. Its kernel compares rounded probabilities, as the graph
 does: of those that are equal after rounding the first is chosen, and scores that differ by a rounding come in
 either order. Condition: nobody else reads p, v or u; the largest are wanted, in order; how many experts there
-are is known, at most 512, and few are chosen, for each goes through those that were chosen before it.
+are is known, at most 512, and few are chosen: each is compared with all that were chosen before it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tautomer.passes.workspace import Workspace
 from tautomer.patterns.expert_gate import (
     FAMILY,
     LOGITS,
+    MOST_CHOSEN,
     MOST_EXPERTS,
     PROBABILITIES,
     SHARES,
@@ -43,8 +44,6 @@ from tautomer.patterns.expert_gate import (
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.remarks import Remark
 from tautomer.target import Target
-
-_MOST_CHOSEN = 16
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,8 @@ def _misfit(work: Workspace, gate: _Gate, target: Target) -> str:
     if experts > MOST_EXPERTS:
         return f"it chooses among {experts}: the kernel keeps rows of up to {MOST_EXPERTS}"
     chosen = int(np.asarray(k).reshape(()))
-    if not 0 < chosen <= min(experts, _MOST_CHOSEN):
-        return f"it chooses {chosen} of {experts}: the kernel is for up to {_MOST_CHOSEN}"
+    if not 0 < chosen <= min(experts, MOST_CHOSEN):
+        return f"it chooses {chosen} of {experts}: the kernel is for up to {MOST_CHOSEN}"
     elements = prod(size for size, is_fixed in zip(fact.shape, fixed, strict=True) if is_fixed)
     gain = target.gain(FAMILY, elements)
     if gain is not None and gain < 1.0:

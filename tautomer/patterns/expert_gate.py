@@ -34,8 +34,8 @@ FORMULAS = {
 }
 INPUTS = ("x", "k")
 SOURCE = "arXiv 2401.04088 (Mixtral)"
-MOST_EXPERTS = 512
-"""A row with its probabilities and their order stay in the nearest cache, in memory of a fixed size."""
+MOST_EXPERTS, MOST_CHOSEN = 512, 32
+"""Of a kernel, which has memory of a fixed size, and goes through the chosen for each expert."""
 
 SINCE = 13
 """The opset from which on Softmax works on one axis."""

@@ -19,7 +19,7 @@ from tautomer.runtime.first_run import Trial, first_run
 
 knows = is_gate
 ELEMENT_TYPES = ("FLOAT",)
-_ROWS = 12
+_ROWS = 36  # in two calls: of each, the last two rows fill no vector
 # experts, and how many of them are chosen: less than a vector, a whole one, a tail, all of them
 _SIZES = ((3, 3), (8, 1), (37, 5))
 _OFF = 1e-5  # relative to the weight: sums of a row are a few roundings off, a kernel that is wrong is more
@@ -78,13 +78,15 @@ def _scores(experts: int) -> NDArray[np.float32]:
     """Scores far enough apart for their order to be certain, equal ones, and some that are no numbers."""
     random = np.random.default_rng(0)
     x = random.permuted(np.tile(np.arange(experts, dtype=np.float32) / 32, (_ROWS, 1)), axis=1)
-    x[1] = x[0] // 0.5  # many are equal
-    x[2] = -2.0
-    x[3, ::2] = -np.inf
-    x[4] = -np.inf
-    x[5, experts // 2] = np.nan
-    x[6, experts - 1] = np.inf
-    x[7] = np.where(np.arange(experts) == experts // 2, 150.0, -x[7])  # the others' probabilities are zero
+    for row in (1, 16):
+        x[row] = x[0] // 0.5  # many are equal
+    for row in (2, 17):
+        x[row, ::2] = -np.inf
+    for row in (3, 34):
+        x[row, experts // 2] = np.nan
+    for row in (4, 35):
+        x[row] = np.where(np.arange(experts) == experts // 2, 150.0, -x[0])  # the others' are zero
+    x[5], x[6], x[7, experts - 1] = -2.0, -np.inf, np.inf
     return x
 
 

@@ -16,7 +16,14 @@ from tautomer.codegen.gate_kernel import FORMS, gate_kernel
 from tautomer.codegen.isa import PORTABLE
 from tautomer.graph.reader import read_bytes
 from tautomer.graph.writer import write_model
-from tautomer.patterns.expert_gate import LOGITS, MOST_EXPERTS, PROBABILITIES, SHARES, function_of_gate
+from tautomer.patterns.expert_gate import (
+    LOGITS,
+    MOST_CHOSEN,
+    MOST_EXPERTS,
+    PROBABILITIES,
+    SHARES,
+    function_of_gate,
+)
 from tautomer.runtime import compiler, ort_gate
 from tautomer.runtime.ort_kernels import kernels_for
 
@@ -62,8 +69,8 @@ def apart(rows: int, experts: int) -> NDArray[np.float32]:
     return RANDOM.permuted(np.tile(np.arange(experts, dtype=np.float32) / 16, (rows, 1)), axis=1)
 
 
-SIZES = [(0, 8, 2), (1, 1, 1), (1, 8, 8), (5, 7, 2), (3, 9, 9), (64, 16, 4), (300, 64, 8), (2, 33, 33)]
-LARGE = [(2, 255, 8), (2, 256, 1), (3, MOST_EXPERTS, 4)]
+SIZES = [(0, 8, 2), (1, 1, 1), (1, 8, 8), (5, 7, 2), (3, 9, 9), (64, 16, 4), (300, 64, 8)]
+LARGE = [(9, 32, 32), (7, 33, 5), (2, 255, 8), (2, 256, 1), (11, MOST_EXPERTS, 4)]
 
 
 @pytest.mark.parametrize(("tokens", "experts", "k"), [*SIZES, *LARGE])
@@ -80,11 +87,12 @@ def test_every_size_chooses_what_onnxruntime_chooses(
 
 @pytest.mark.parametrize("experts", [8, 37, 64])
 def test_of_equals_the_first_is_chosen(sessions: Any, experts: int) -> None:
-    x = np.zeros((4, experts), np.float32)
+    x = np.zeros((24, experts), np.float32)
     x[1] = np.arange(experts) % 3
     x[2, ::2] = -np.inf  # masked: probability 0, and chosen last
     x[3] = -np.arange(experts) % 2 * 0.0  # 0 and -0 are equal
-    for k in (3, experts):
+    x[16:20] = x[:4]
+    for k in (3, min(experts, MOST_CHOSEN)):
         ours, theirs = (run(session, x, k) for session in sessions)
         for op in FORMS:
             assert np.array_equal(ours[op][1], theirs[op][1]), (op, k)
@@ -105,14 +113,14 @@ def test_rows_without_probabilities(sessions: Any) -> None:
     x = apart(4, 11)
     x[0, 4], x[1, 10], x[2] = np.nan, np.inf, -np.inf
     x[3, 2] = -np.float32(np.nan)
-    found = run(sessions[0], x, 3)
+    found = run(sessions[0], np.tile(x, (5, 1)), 3)  # by vectors, and the last rows each alone
     for op in (SHARES, PROBABILITIES):
         assert np.isnan(found[op][0]).all() and (found[op][1] == [0, 1, 2]).all()
     weights, experts = found[LOGITS]
-    assert np.isnan(weights).all() and experts[:, 0].tolist() == [4, 10, 0, 2]
+    assert np.isnan(weights).all() and experts[:, 0].tolist() == [4, 10, 0, 2] * 5
 
 
-@pytest.mark.parametrize(("k", "experts", "said"), [(9, 8, "9 of 8"), (1, MOST_EXPERTS + 1, "more than 512")])
+@pytest.mark.parametrize(("k", "experts", "said"), [(9, 8, "9 of 8"), (1, MOST_EXPERTS + 1, "513 experts")])
 def test_what_cannot_be_chosen_is_an_error(sessions: Any, k: int, experts: int, said: str) -> None:
     with pytest.raises(Exception, match=said):
         run(sessions[0], apart(2, experts), k)
@@ -134,10 +142,13 @@ WRONG_KERNELS = {
     "places stay behind": ("places[n] = before ? places[n - 1] :", "places[n] = before ? place :"),
     "no order of negative numbers": ("ordered = bits ^ ((bits >> 31) & INT32_MAX)", "ordered = bits"),
     "NaN below all": ("ordered : I{} + INT32_MAX", "ordered : I{} + INT32_MIN"),
-    "no shares": ("n < k && form == SHARES", "n < k && form == -7"),
-    "shares where none are": ("n < k && form == SHARES", "n < k && form != LOGITS"),
-    "a sum without its tail": ("for (; j < columns; ++j) sums[0] +=", "for (; j < columns; ++j)"),
-    "one row too few": ("r < rows ? r : rows - 1", "r < rows - 1 ? r : 0"),
+    "no shares": ("if (form != SHARES) return;", "return;"),
+    "shares where none are": ("if (form != SHARES) return;", ""),
+    "a sum without its tail": ("for (; j < count; ++j) sums[0] +=", "for (; j < count; ++j)"),
+    "the rows of a vector in one": ("one[r] = x[r * columns + j]", "one[r] = x[j]"),
+    "of equals in two lanes the last": ("its_place < best_place", "its_place > best_place"),
+    "a lane that is exhausted": ("if (next[lane] == most) continue;", ""),
+    "shares of a vector": ("if (across) sum = all(total(sum));\n  for", "for"),
 }
 
 
