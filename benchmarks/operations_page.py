@@ -53,11 +53,12 @@ of the runtime: numbers per row have no kernel, and its form in d^2 operations, 
 ## What there is for them
 
 Spellings and near misses are the cases of the tests: graphs that are recognised, and graphs that look alike
-and are refused. Lines is the length of the definition, with its first line and docstring. Kernels:
-those that are generated from the definition; "gradient" is torch's operator, with its backward kernel.
-`python -m benchmarks.operations_page --named` lists the other modules of the package that know an operation
-by its name, which a definition alone does not need. What works on the channels of images has no place in this
-table's matrix; [benchmarks.md](benchmarks.md) has what was measured of it.
+and are refused; "by" names the rewrite that makes what no model spells out. Lines is the length of the
+definition, with its first line and docstring. Kernels: those that are generated from the definition;
+"gradient" is torch's operator, with its backward kernel. `python -m benchmarks.operations_page --named` lists
+the other modules of the package that know an operation by its name, which a definition alone does not need.
+What works on the channels of images has no place in this table's matrix; [benchmarks.md](benchmarks.md) has
+what was measured of it.
 
 Measured at 1024 x 1024, float32, one thread, processor time: the time of the other in times of ours, the
 median and quartiles over turns of one run; in bold where the other is faster. torch is its own function,
@@ -68,6 +69,16 @@ operator, or the function body.
 
 {facts}
 """
+
+
+MADE = {
+    "AddLayerNormalizationWithSum": "join norms",
+    "AddRMSNormalizationWithSum": "join norms",
+    "CRMSNormalization": "compress",
+    "OrthonormalCRMSNormalization": "compress",
+    "SafeSoftmax": "safe softmax",
+}
+"""What no model spells out: operations that a rewrite makes, by the name of the rewrite."""
 
 
 def kernels(definition: Definition) -> str:
@@ -107,7 +118,9 @@ def row(definition: Definition, kept: Mapping[str, Any]) -> list[str]:
     """A line of the second table."""
     spelled = sum(_of(definition, case.op, case.attributes) for case in SPELLINGS)
     missed = sum(case.looks_like == definition.op for case in NEAR_MISSES)
-    cells = [definition.key, spelled, missed, lines(definition), kernels(definition)]
+    made = MADE.get(definition.op)
+    counts = (f"by {made}", "-") if made else (spelled, missed)
+    cells = [definition.key, *counts, lines(definition), kernels(definition)]
     found = kept.get(definition.key)
     times = (
         [f"{found['microseconds']:.0f}", *(markdown.ratio(found[p]) if p in found else "-" for p in PEERS)]

@@ -119,7 +119,9 @@ class AffineMaps:
             rows = table.constant and table.shape is not None and len(table.shape) == 2
             by_row = rows and call_of(node, self.work.version).get("axis", 0) == 0
             return varying if by_row else f"{where} reads no rows of a constant table"
-        if len(varying) != 1 or (node.op_type == "Dropout" and len(given) > 1):
+        if node.op_type == "Dropout" and self._drops(node):
+            return f"{where} drops elements, as in training: export the model for inference"
+        if len(varying) != 1:
             return f"{where} is not linear"
         if node.op_type in _PRODUCTS:
             weight = facts.get(node.inputs[1])
@@ -139,6 +141,12 @@ class AffineMaps:
         return (
             varying if self._is_row(node, other) else f"{where} reads a constant that varies with the token"
         )
+
+    def _drops(self, node: ir.Node) -> bool:
+        """Whether a dropout may be one of training."""
+        training = node.inputs[2] if len(node.inputs) > 2 else None
+        array = None if training is None else self.work.facts.get(training).array
+        return training is not None and (array is None or bool(array.any()))
 
     def _is_row(self, node: ir.Node, value: ir.Value) -> bool:
         """Whether a constant is a number, or has one number per channel of what the node gives."""

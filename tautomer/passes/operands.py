@@ -86,10 +86,12 @@ def _of_channels(
         if fact.size != shape[1]:
             return f"'{value.name}' is not one number for each channel"
         return b.op("Reshape", work.now(value), b.constant(np.array([-1], np.int64)))
-    sizes = fact.shape[-len(shape) :]
+    sizes, now = fact.shape[-len(shape) :], work.now(value)
+    if (factor := op.factors.get(name, 1.0)) != 1.0:
+        now = _scaled(now, factor, dtype, b, constant=fact.constant)
     if all(size in (1, own) for size, own in zip(sizes[::-1], shape[::-1], strict=False)):
-        return work.now(value)
-    return b.op("Reshape", work.now(value), b.constant(np.array([-1, *(1,) * (len(shape) - 2)], np.int64)))
+        return now
+    return b.op("Reshape", now, b.constant(np.array([-1, *(1,) * (len(shape) - 2)], np.int64)))
 
 
 def _fitted(work: Workspace, value: ir.Value, fact: Fact, row: Sequence[int], b: Builder) -> ir.Value | None:

@@ -16,6 +16,7 @@ from tautomer.patterns.cones import Cone, ConeFinder
 from tautomer.patterns.diagnose import diagnose
 from tautomer.patterns.evaluation import compile_cone
 from tautomer.patterns.match import Refusal
+from tautomer.patterns.misfits import misfits
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognised import Recognised
 from tautomer.remarks import Remark
@@ -42,6 +43,7 @@ def missed_candidates(
             told.update(map(id, refused.nodes))
             remarks.append(_remark(refused, refusal, refusal.nearest))
     remarks += _training(finder)
+    remarks += misfits(finder)
     for anchor, op in _anchors(finder, covered):
         if id(anchor) in told:
             continue
@@ -174,4 +176,4 @@ def _no_cone(anchor: ir.Node, finder: ConeFinder) -> tuple[str, str]:
 def _hint(refusal: Refusal) -> str:
     if "rounds to" in refusal.reason:
         return "export without the cast to lower precision inside the operation"
-    return ""
+    return refusal.hint

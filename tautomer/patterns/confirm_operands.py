@@ -67,28 +67,42 @@ def _confirm(program: Program, free: tuple[int, ...]) -> Match | Refusal:
         first = next(later, None)
         if first is None:
             return Refusal("has a tensor entering beside its input that is not broadcast to it")
-        runs = [first]
+        runs, misfit = [first], _OTHER
         cuts = _cuts(shape, first) if program.reduces else (0,)
         for definition in wanted:
-            if not _takes(definition, first, len(shape)):
+            odd = _misfit(definition, first, shape)
+            if odd and misfit.certain:
                 continue
             for trial in _trials(definition, program, free, cuts, shape):
                 if not trial.agrees(first):
                     continue
                 runs += later  # nearly all cones are refused by the first
                 if all(trial.agrees(run) for run in runs[1:]):
-                    return trial.match(first)
+                    if not odd:
+                        return trial.match(first)
+                    misfit = odd
+                    break
     except FAILURES as error:
         return Refusal(f"cannot be evaluated on its own: {error}")
-    return _OTHER
+    return misfit
 
 
-def _takes(definition: Definition, run: OperandRun, rank: int) -> bool:
-    """Whether operands may have such shapes: norms of ONNX's own take a number for each channel."""
-    if definition.domain or not definition.rows:
-        return True
-    shapes = [(1,) * (rank - leaf.ndim) + leaf.shape for leaf in run.leaves]
-    return all(size == 1 for shape in shapes for axis, size in enumerate(shape) if axis != 1)
+def _misfit(definition: Definition, run: OperandRun, shape: tuple[int, ...]) -> Refusal | None:
+    """Why operands may not have such shapes, or None: norms take one number for each channel."""
+    for i, given, leaf in zip(run.free, run.given, run.leaves, strict=True):
+        aligned = (1,) * (len(shape) - leaf.ndim) + leaf.shape
+        others = [axis for axis, size in enumerate(aligned) if axis != 1 and size > 1]
+        if given.size == leaf.size and not (definition.rows and others):
+            continue
+        name, op, channels = run.program.cone.leaves[i].name, definition.op, shape[1]
+        has = f"would be {op}, but '{name}' of shape {list(run.program.leaf_shapes[i])} has"
+        if given.size == leaf.size:
+            reason = f"{has} other numbers along axis {others[0]}, and it takes one for each channel"
+            return Refusal(reason, op, True, f"give '{name}' the shape {[channels, *[1] * (len(shape) - 2)]}")
+        reason = f"{has} one number for each group, and it takes one for each of {channels} channels"
+        hint = f"repeat each number of '{name}' for the {channels // given.size} channels of its group"
+        return Refusal(reason, op, True, hint)
+    return None
 
 
 def _cuts(shape: tuple[int, ...], run: OperandRun) -> tuple[int, ...]:

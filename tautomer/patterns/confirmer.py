@@ -56,9 +56,10 @@ class Confirmer:
         found = confirm_rows(program) if program.reduces else confirm_pointwise(program)
         if isinstance(found, Refusal) and found is not IDENTITY:
             other = confirm_operands(program)
-            found = other if isinstance(other, Match) else confirm_fitted(program) or found
+            known = isinstance(other, Match) or other.certain
+            found = other if known else confirm_fitted(program) or found
         if isinstance(found, Refusal):
-            found = _over_the_batch(program) or found
+            found = _over_the_batch(program, finder) or found
         if isinstance(found, Match):
             stash = computation_type(cone, found, finder)
             if isinstance(stash, str):
@@ -66,12 +67,16 @@ class Confirmer:
         return found
 
 
-def _over_the_batch(program: Program) -> Refusal | None:
+def _over_the_batch(program: Program, finder: ConeFinder) -> Refusal | None:
     """A reason that says more, where means are taken over the examples and the places of each channel."""
-    contents, rank = dict(program.constants), len(program.source_shape)
+    contents = dict(program.constants)
     for node, (call, operands) in zip(program.cone.nodes, program.steps, strict=True):
         axes = call.get("axes", contents.get(operands[1]) if len(operands) > 1 else None)
-        if call.op_type == "ReduceMean" and axes is not None and rank > 2:
+        x = node.inputs[0]
+        if call.op_type != "ReduceMean" or axes is None or x is None:
+            continue
+        rank = len(finder.fact(x).shape or ())
+        if rank > 2 and rank == len(program.source_shape):
             over = sorted({int(axis) % rank for axis in np.asarray(axes).reshape(-1)})
             if over[:1] == [0] and 1 < len(over) < rank:
                 like = (

@@ -147,12 +147,12 @@ class Program:
         """The output on one probe; raises whatever the arithmetic of a badly shaped probe raises."""
         return np.asarray(self._run(source, leaves)[self.result], dtype=np.float64)
 
-    def values_at(self, points: Array) -> list[list[Array]] | None:
-        """What each step of a cone without side inputs reads at some points; None where elements move."""
+    def values_at(self, points: Array, leaves: Sequence[Array] = ()) -> list[list[Array]] | None:
+        """What each step reads at some points, with numbers for side inputs; None where elements move."""
         if self.moves:
             return None
         rank = len(self.source_shape)
-        values = self._run(points.reshape((1,) * (rank - 1) + (-1,)) if rank else points, ())
+        values = self._run(points.reshape((1,) * (rank - 1) + (-1,)) if rank else points, leaves)
         return [
             [
                 np.broadcast_to(np.asarray(values[slot], np.float64).reshape(-1), points.shape)

@@ -57,8 +57,10 @@ class Refusal:
         reason: a sentence.
         nearest: the operation it came closest to, or "".
         certain: whether it is that operation but for the reason, which is then worth telling.
+        hint: what would make it one, or "".
     """
 
     reason: str
     nearest: str = ""
     certain: bool = False
+    hint: str = ""

@@ -56,10 +56,12 @@ def recognised(finder: ConeFinder, cone: Cone, match: Match) -> Recognised | Non
         if operand is None:
             inputs.append(None)
         elif operand.is_number:
-            number = _scalar_input(finder, cone, operand.factor)
+            number, sign = _scalar_input(finder, cone, operand.factor)
             if number is None:
                 return None
             inputs.append(number)
+            if sign < 0.0:
+                factors[name] = sign
         else:
             inputs.append(cone.leaves[operand.leaf])
             if operand.factor != 1.0:
@@ -97,19 +99,21 @@ def _numbers(finder: ConeFinder, cone: Cone) -> dict[float, ir.Value]:
     return found
 
 
-def _scalar_input(finder: ConeFinder, cone: Cone, number: float) -> ir.Value | None:
-    """The constant of a cone that was read as this number, the one nearest to the result.
+def _scalar_input(finder: ConeFinder, cone: Cone, number: float) -> tuple[ir.Value | None, float]:
+    """The constant of a cone that was read as this number, or as its negative, and its sign.
 
-    None where the cone has it in another form: of max(x + 0.5, 0) the shift is -0.5.
+    The one nearest to the result; of max(x + -0.5, 0) the shift is -1 times a constant. None where the cone
+    has it in another form.
     """
-    for node in reversed(cone.nodes):
-        for value in node.inputs:
-            if value is None or (array := finder.fact(value).array) is None or array.size != 1:
-                continue
-            _, reading = constant(finder.fact(value), "exact")
-            if reading is not None and abs(reading.value - number) <= 1e-6 * abs(number):
-                return value
-    return None
+    for sign in (1.0, -1.0):
+        for node in reversed(cone.nodes):
+            for value in node.inputs:
+                if value is None or (array := finder.fact(value).array) is None or array.size != 1:
+                    continue
+                _, reading = constant(finder.fact(value), "exact")
+                if reading is not None and abs(sign * reading.value - number) <= 1e-6 * abs(number):
+                    return value, sign
+    return None, 1.0
 
 
 def by_name(graph: ir.Graph, node: ir.Node, finder: ConeFinder) -> Recognised | None:

@@ -26,6 +26,7 @@ class OperandRun:
         x: blocks of the shape of the source [K, ...].
         leaves: the free ones, in shapes that are broadcast to x.
         y: the results.
+        given: the free ones as the cone takes them.
     """
 
     program: Program
@@ -33,6 +34,7 @@ class OperandRun:
     x: Array
     leaves: tuple[Array, ...]
     y: Array
+    given: tuple[Array, ...]
 
     @property
     def positive(self) -> bool:
@@ -41,18 +43,18 @@ class OperandRun:
 
     def again(self, x: Array) -> Array:
         """What the cone gives on another x, with the same side inputs."""
-        return _results(self.program, self.free, x, self.leaves)
+        return _results(self.program, self.free, x, self.given)
 
 
 def operand_runs(program: Program, shape: Shape, free: tuple[int, ...]) -> Iterator[OperandRun]:
     """Runs with side inputs that are positive, positive and small, and of either sign; none if one is odd."""
     for kind in ("positive", "small", "signed") if free else ("positive",):
-        drawn = [_aligned(_drawn(program.leaf_shapes[i], kind, i), shape) for i in free]
-        leaves = tuple(leaf for leaf in drawn if leaf is not None)
+        given = tuple(_drawn(program.leaf_shapes[i], kind, i) for i in free)
+        leaves = tuple(leaf for one in given if (leaf := _aligned(one, shape)) is not None)
         if len(leaves) < len(free):
             return
         x = _rows(shape) if program.reduces else _elements(program, shape, leaves)
-        yield OperandRun(program, free, x, leaves, _results(program, free, x, leaves))
+        yield OperandRun(program, free, x, leaves, _results(program, free, x, given), given)
 
 
 def touched(run: OperandRun) -> tuple[int, ...]:
@@ -79,8 +81,13 @@ def _drawn(shape: Shape, kind: str, seed: int) -> Array:
 
 
 def _aligned(leaf: Array, shape: Shape) -> Array | None:
-    """A side input as it meets x: by its last axes, or as numbers of channels, which are the second axis."""
-    for as_is in (leaf, leaf.reshape(-1, *(1,) * (len(shape) - 2))):
+    """A side input as it meets x: by its last axes, or as numbers of channels, which are the second axis.
+
+    Fewer numbers than there are channels are those of groups of neighbours. No operation takes them so.
+    """
+    column = (-1, *(1,) * (len(shape) - 2))
+    repeated = np.repeat(leaf, max(shape[1] // max(leaf.size, 1), 1))
+    for as_is in (leaf, leaf.reshape(column), repeated.reshape(column)):
         try:
             if np.broadcast_shapes(as_is.shape, shape) == shape:
                 return as_is
@@ -89,12 +96,12 @@ def _aligned(leaf: Array, shape: Shape) -> Array | None:
     return None
 
 
-def _results(program: Program, free: tuple[int, ...], x: Array, leaves: tuple[Array, ...]) -> Array:
-    given = [
-        leaves[free.index(i)].reshape(shape) if i in free else np.full(shape, program.leaf_numbers[i])
+def _results(program: Program, free: tuple[int, ...], x: Array, given: tuple[Array, ...]) -> Array:
+    leaves = [
+        given[free.index(i)] if i in free else np.full(shape, program.leaf_numbers[i])
         for i, shape in enumerate(program.leaf_shapes)
     ]
-    found = np.stack([program(block, given) for block in x])
+    found = np.stack([program(block, leaves) for block in x])
     if found.shape != x.shape:
         raise ValueError("it changes the shape of its input")
     return found

@@ -15,7 +15,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 from tautomer.patterns.evaluation import Program
 from tautomer.patterns.match import Refusal
-from tautomer.patterns.probe import Array
+from tautomer.patterns.probe import Array, tensor
 
 Parameters = Mapping[str, Any]
 HIGHEST = 12
@@ -64,7 +64,9 @@ def _fitted(program: Program, version: str) -> Parameters | Refusal | None:
     if parts is None:
         return None
     above, below, inside = parts
-    numbers = [0.0, *(sign * one.value for one in program.readings for sign in (1.0, -1.0))]
+    varying = _leaf_numbers(program)
+    known = [*(one.value for one in program.readings), *varying]
+    numbers = [0.0, *(sign * one for one in known for sign in (1.0, -1.0))]
     numerator = polynomial(POINTS, above, numbers)
     if numerator is None:
         return None
@@ -85,6 +87,8 @@ def _fitted(program: Program, version: str) -> Parameters | Refusal | None:
         offset = _constant(below - np.abs(np.stack(inside)).sum(0), numbers)
     if denominator is None or len(numerator) < 2 or len(denominator) < 2:
         return None
+    if varying:
+        return _of_tensors(program)
     if version == "N":
         return _nowhere_zero(numerator, denominator)
     if offset is None:
@@ -92,6 +96,19 @@ def _fitted(program: Program, version: str) -> Parameters | Refusal | None:
     if offset <= 0.0:
         return Refusal(f"divides by {offset:g} plus a size, which can be 0", "Rational", certain=True)
     return {"numerator": numerator, "denominator": denominator, "offset": offset}
+
+
+def _leaf_numbers(program: Program) -> list[float]:
+    """A number for each side input: what is one coefficient for each channel is tried as one for all."""
+    return [float(tensor((), index)) for index, _ in enumerate(program.leaf_shapes)]
+
+
+def _of_tensors(program: Program) -> Refusal:
+    """A rational function but for its coefficients."""
+    name, shape = program.cone.leaves[0].name, list(program.leaf_shapes[0])
+    reason = f"takes coefficients from '{name}' of shape {shape}, and each must be one constant number"
+    hint = "share the coefficients among the channels, or apply a rational function to each group of them"
+    return Refusal(reason, "Rational", certain=True, hint=hint)
 
 
 def _nowhere_zero(numerator: tuple[float, ...], denominator: tuple[float, ...]) -> Parameters | Refusal:
@@ -110,9 +127,9 @@ def _nowhere_zero(numerator: tuple[float, ...], denominator: tuple[float, ...]) 
 def _quotient(program: Program) -> tuple[Array, Array, list[Array]] | None:
     """Numerator, denominator, and what absolute values are taken of, at the points."""
     calls = program.calls
-    if len(program.leaf_shapes) or not calls or calls[-1].op_type not in ("Div", "Mul"):
+    if program.reduces or not calls or calls[-1].op_type not in ("Div", "Mul"):
         return None
-    values = program.values_at(POINTS)
+    values = program.values_at(POINTS, [np.asarray(one) for one in _leaf_numbers(program)])
     if values is None:
         return None
     (first, second), inside = (

@@ -31,6 +31,7 @@ _OFF = {"FLOAT": 1e-4, "FLOAT16": 4e-3, "BFLOAT16": 3e-2}
 # A formula may subtract what is nearly equal on some of the inputs. Beside that it may be off by so many
 # times what inputs that are off by one unit make of the row, for the roundings on the way.
 _ROUNDINGS = 8.0
+_SMALL = 0.01  # a parameter that adds to nothing what could be told from rounding
 
 
 def check_of(kernels: Sequence[tuple[Wanted, OrtKernel]], others: Sequence[OrtOther] = ()) -> Check:
@@ -118,8 +119,9 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
 
     rows = _Rows(definition.rows == "groups", columns)
     inputs = [numbers(*rows.shape(kind)) for kind in ("full", *kernel.kinds)]
-    # not the defaults: a kernel that ignores its parameters is wrong
-    parameters = {name: float(np.float32(value * 1.5 or 0.25)) for name, value in kernel.parameters}
+    # not the defaults: a kernel that ignores its parameters is wrong, and so is one with an epsilon elsewhere
+    changed = {name: value * 1.5 if abs(value) > _SMALL else 0.25 for name, value in kernel.parameters}
+    parameters = {name: float(np.float32(value)) for name, value in changed.items()}
     parameters |= {name: size for name, size in rows.parameters.items() if name in parameters}
 
     def exactly(arrays: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
@@ -129,14 +131,24 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
         found = apply_all(definition, Float64(), x, axes=axes, operands=given, parameters=parameters)
         return [np.asarray(one, np.float64).reshape(_ROWS, -1) for one in found]
 
-    expected = exactly(inputs)
+    def at_thresholds(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        # on which side a threshold is, only the threshold itself shows
+        x, *operands = arrays
+        x.reshape(-1)[: len(parameters)] = list(parameters.values())
+        for part, operand in zip(x[1:], operands, strict=False):
+            if operand.ndim <= part.ndim:
+                part[..., : columns // 2] = operand[..., : columns // 2]
+        return arrays
+
+    expected = exactly(at_thresholds(inputs))
     for first in (1, 0):  # roots and logarithms, of variances for instance, are tried where they are numbers
         if np.isnan(expected).any():
             inputs[first:] = [np.abs(array) for array in inputs[first:]]
             expected = exactly(inputs)
 
     unit = float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
-    nudged = exactly([array * (1.0 + unit * random.choice((-1.0, 1.0), array.shape)) for array in inputs])
+    moved_by = [array * (1.0 + unit * random.choice((-1.0, 1.0), array.shape)) for array in inputs]
+    nudged = exactly(at_thresholds(moved_by))
 
     def compare(outputs: list[NDArray[Any]]) -> str | None:
         worst = 0.0

@@ -153,6 +153,7 @@ def definition_parameters(made: Kernel) -> list[float]:
 
 # other numbers than the defaults, so that none of them can be built into a kernel
 PARAMETERS = {"epsilon": 0.0009765625, "alpha": 0.71875, "beta": 0.4375, "gamma": 1.125, "bias": 0.125}
+PARAMETERS |= {"threshold": 0.25, "lambd": 0.625}
 
 
 def expected(definition: Definition, x: Array, operands: tuple[Array, ...]) -> NDArray[np.float64]:
@@ -225,6 +226,14 @@ def special_rows(columns: int, random: np.random.Generator) -> Array:
     return x
 
 
+def at_thresholds(x: Array, operands: tuple[Array, ...], made: Kernel) -> None:
+    """Puts thresholds and bounds into x: on which side they are themselves, nothing else shows."""
+    numbers = definition_parameters(made)[: x.shape[1]]
+    x[0, : len(numbers)] = numbers
+    if operands and operands[0].ndim == 1:
+        x[1] = operands[0]
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("key", "dtype", "algorithm"), BUILT)
 def test_a_kernel_computes_its_definition(
@@ -255,6 +264,8 @@ def check(library: ctypes.CDLL, key: str, dtype: str, algorithm: str, isa: Isa) 
             operands = tuple(
                 array.astype(NUMPY_TYPES[dtype]) for array in operands_of(definition, x.shape, random)
             )
+            if not definition.rows:
+                at_thresholds(x, operands, made)
             found = run_all(library, made, len(definition.results), x, *operands, folded=folded)
             for one, right in zip(found, expected_all(definition, x, operands), strict=True):
                 assert_close(one, right, x, dtype, bool(definition.rows))

@@ -82,19 +82,27 @@ def operator(signature: Signature, dtype: str, shape: tuple[int, ...], chosen: C
 
 
 def definition(key: str) -> str:
-    """A definition of one tensor, on numbers of every size, against itself in float64."""
+    """A definition on numbers of every size, with operands beside them, against itself in float64."""
     found = next(one for one in definitions() if one.key == key)
-    program = trace(found, ())
+    program = trace(found)
     x = np.concatenate(
         [np.linspace(-12, 12, 3 * COLUMNS), [0.0, -0.0, 1e-5, -1e-5, 0.24, -0.26, 88.0, -88.0]]
     )
     x = np.resize(x, (ROWS, COLUMNS)).astype(np.float32)
-    axes = (-1,) if program.rows else ()
-    (exact,) = apply_all(found, Float64(), x.astype(np.float64), axes=axes)
+    random = np.random.default_rng(0)
+    shapes = [x.shape if found.kind(name) == "full" else x.shape[-1:] for name in found.operands]
+    # variances and deviations are among them, which are positive
+    operands = [random.uniform(0.5, 2.0, shape).astype(np.float32) for shape in shapes]
+    if operands and not found.rows:
+        x[1] = operands[0][:COLUMNS] if operands[0].ndim == 1 else x[1]  # where a bound is x itself
+    axes = (-1,) if found.rows else ()
+    wide = dict(zip(found.operands, (one.astype(np.float64) for one in operands), strict=True))
+    (exact,) = apply_all(found, Float64(), x.astype(np.float64), axes=axes, operands=wide)
     forms = (None, LOOPED) if program.rows else (None,)
+    tensors = [torch.from_numpy(one) for one in (x, *operands)]
     for chosen in forms:
         numbers = list(found.parameters.values())
-        (result,) = run(program, [torch.from_numpy(x)], numbers, chosen=chosen)
+        (result,) = run(program, tensors, numbers, chosen=chosen)
         exact = exact.reshape(result.shape)
         reason = off(result, exact, SINGLE)
         if reason:
@@ -224,8 +232,7 @@ def cases() -> dict[str, Case]:
         found[f"{signature.name} in parts"] = partial(operator, signature, "float32", (ROWS, COLUMNS), ALONE)
     for one in definitions():
         known = {operator.key for operator in OPERATORS}
-        plain = not one.operands and one.fit is None
-        if one.key not in known and plain and one.rows in ("", "axis", "trailing", "folded"):
+        if one.key not in known and one.fit is None:
             found[f"definition {one.key}"] = partial(definition, one.key)
     for key in ("Mish", "Softplus", "Elu", "Tanh"):
         found[f"gradient of {key}"] = partial(derivative, key)

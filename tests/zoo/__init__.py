@@ -5,6 +5,7 @@ from . import (
     activations_misses,
     attention,
     attention_misses,
+    bounded,
     channels,
     elus,
     gelu,
@@ -51,6 +52,7 @@ FAMILIES = (
     attention,
     attention_misses,
     channels,
+    bounded,
 )
 
 SPELLINGS: tuple[Spelling, ...] = tuple(

@@ -1,4 +1,4 @@
-"""Operations with numbers of channels or neurons: norms of images, Dice, and rectifiers with a bound."""
+"""Operations with numbers of channels or neurons: norms of images, and Dice; and lengths of rows."""
 
 from functools import partial
 
@@ -123,21 +123,6 @@ def dice_folded(s: Sketch, x: str) -> str:
     return mixed(s, x, s.Sigmoid(s.Add(s.Mul(x, s.const(factor)), s.const(-MEAN * factor))))
 
 
-def hybrid(s: Sketch, x: str, bound: object) -> str:
-    fall = s.Sigmoid(s.Mul(s.Sub(x, bound if isinstance(bound, float) else s.const(bound)), 20.0))
-    return s.Max(s.Sub(x, s.Mul(x, fall)), 0.0)
-
-
-def bounded(s: Sketch, x: str, bound: object) -> str:
-    limit = bound if isinstance(bound, float) else s.const(bound)
-    return s.Relu(s.Where(s.Greater(x, limit), 0.0, x))
-
-
-def clipped(s: Sketch, x: str) -> str:
-    bound = s.const(V)
-    return s.Relu(s.Where(s.Greater(x, bound), bound, x))
-
-
 def l2(s: Sketch, x: str) -> str:
     length = s.ReduceL2(x, axes=[-1], keepdims=1)
     return s.Div(x, s.Expand(s.Clip(length, 1e-12), s.const([4, 6])))
@@ -149,10 +134,6 @@ def l2_by_squares(s: Sketch, x: str) -> str:
 
 def normalised(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), 1e-12)
-
-
-def fallen(x: np.ndarray, bound: object) -> np.ndarray:
-    return np.maximum(x - x * sigmoid(20.0 * (x - bound)), 0)
 
 
 GROUP: dict[str, Entry] = {"instance_of_groups": group_norm, "means": group_norm_by_means}
@@ -181,45 +162,6 @@ SPELLINGS = [
     *spellings("EvoNormB0", "evo_norm_b0", b0, {"timm": evo_norm_b0}, {"epsilon": EPSILON}, **IMAGE),
     *spellings("Dice", "dice", dice, DICE),
     *spellings("L2Normalization", "l2_norm", normalised, {"clip": l2, "squares": l2_by_squares}),
-    *spellings(
-        "HybridRelu",
-        "hybrid_relu",
-        partial(fallen, bound=V.astype(float)),
-        {
-            "neurons": lambda s, x: hybrid(s, x, V),
-            "layer": (lambda s, x: hybrid(s, x, 0.75), {"wanted": partial(fallen, bound=0.75)}),
-        },
-        {"slope": 20.0},
-    ),
-    *spellings(
-        "BoundedRelu",
-        "bounded_relu",
-        lambda x: np.where(x > V, 0, np.maximum(x, 0)),
-        {
-            "neurons": lambda s, x: bounded(s, x, V),
-            "layer": (
-                lambda s, x: bounded(s, x, 0.75),
-                {"wanted": lambda x: np.where(x > 0.75, 0, np.maximum(x, 0))},
-            ),
-        },
-    ),
-    *spellings("ClippedRelu", "clipped_relu", lambda x: np.clip(x, 0, V), {"neurons": clipped}),
-    *spellings(
-        "ShiftedRelu",
-        "shifted_relu",
-        lambda x: np.maximum(x - V, 0),
-        {"neurons": lambda s, x: s.Relu(s.Sub(x, s.const(V)))},
-    ),
-    *spellings(
-        "FatRelu",
-        "fat_relu",
-        lambda x: np.where(x >= 0.25, x, 0),
-        {
-            "where": (lambda s, x: s.Where(s.GreaterOrEqual(x, 0.25), x, 0.0), {"opset": 16}),
-            "below": lambda s, x: s.Where(s.Less(x, 0.25), 0.0, x),
-        },
-        {"threshold": 0.25},
-    ),
 ]
 
 
@@ -280,47 +222,5 @@ NEAR_MISSES = [
         {"beside": (s0_beside_the_root, "epsilon is added to the root", {**IMAGE, "allowed": ("GLU",)})},
     ),
     *near_misses("Dice", "dice", {"mixed_up": (dice_mixed_up, "alpha goes with the wrong side")}),
-    *near_misses(
-        "BoundedRelu",
-        "bounded_relu",
-        {
-            "at_the_bound": (
-                lambda s, x: s.Relu(s.Where(s.GreaterOrEqual(x, s.const(V)), 0.0, x)),
-                "the bound itself falls, too",
-            )
-        },
-    ),
-    *near_misses(
-        "FatRelu",
-        "fat_relu",
-        {
-            "above": (
-                lambda s, x: s.Where(s.Greater(x, 0.25), x, 0.0),
-                "the threshold itself falls",
-                {"allowed": ("ThresholdedRelu",)},
-            )
-        },
-    ),
-    *near_misses(
-        "ThresholdedRelu",
-        "thresholded_relu",
-        {
-            "from_on": (
-                lambda s, x: s.Where(s.GreaterOrEqual(x, 0.25), x, 0.0),
-                "the threshold itself stays",
-                {"allowed": ("FatRelu",)},
-            )
-        },
-    ),
-    *near_misses(
-        "HybridRelu",
-        "hybrid_relu",
-        {
-            "rising": (
-                lambda s, x: s.Max(s.Mul(x, s.Sigmoid(s.Mul(s.Sub(x, s.const(V)), 20.0))), 0.0),
-                "it rises above the bound",
-            )
-        },
-    ),
     *near_misses("L2Normalization", "l2_norm", {"beside": (longer_than, "epsilon is added to the length")}),
 ]

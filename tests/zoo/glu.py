@@ -87,6 +87,9 @@ def spelling(op: str, name: str, act: Act, want: Callable, how: str = "products"
 
 TANH = partial(ref.gelu, approximate="tanh")
 SPELLINGS = [
+    spelling("GLU", "plain", lambda s, a: s.Sigmoid(a), ref.sigmoid),
+    spelling("GLU", "split", lambda s, a: s.Sigmoid(a), ref.sigmoid, "split_gate_last", gate_first=False),
+    spelling("GLU", "quotient", lambda s, a: s.Reciprocal(s.Add(1.0, s.Exp(s.Neg(a)))), ref.sigmoid, "gemm"),
     spelling("SwiGLU", "plain", silu, ref.swish),
     spelling("SwiGLU", "gate_last", silu, ref.swish, gate_first=False, opset=18),
     spelling("SwiGLU", "biased", silu, ref.swish, "biased"),
@@ -113,6 +116,8 @@ SPELLINGS = [
 ]
 
 MISSES: list[tuple[str, str, Join, str, tuple[str, ...]]] = [
+    ("GLU", "sum", lambda s, a, b: s.Add(s.Sigmoid(a), b), "b is added", ("Sigmoid",)),
+    ("GLU", "tanh", lambda s, a, b: s.Mul(s.Tanh(a), b), "the gate is a tanh", ("Tanh",)),
     ("SwiGLU", "sum", lambda s, a, b: s.Add(silu(s, a), b), "b is added", ("Swish",)),
     ("SwiGLU", "quotient", lambda s, a, b: s.Div(silu(s, a), b), "b divides", ("Swish",)),
     ("SwiGLU", "sigmoid", lambda s, a, b: s.Mul(s.Sigmoid(a), b), "a itself does not multiply", ("Sigmoid",)),

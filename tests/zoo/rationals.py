@@ -3,7 +3,7 @@
 import numpy as np
 
 from .case import Sketch
-from .unary import Entry, spellings
+from .unary import Entry, near_misses, spellings
 
 ABOVE, BELOW = (0.02, 0.5, 1.6, 1.2, 0.4, 0.03), (0.0, 0.1, -1.8, 0.2, 0.06)
 
@@ -74,3 +74,30 @@ VANISHING = {
         "-0.5 plus a size, which can be 0",
     ),
 }
+
+
+def per_channel(s: Sketch, x: str) -> str:
+    """Six channels, each with a slope of its own above, in a quotient that is one otherwise."""
+    above = s.Add(s.Mul(x, s.const(np.linspace(0.5, 1.5, 6))), s.Mul(s.Mul(x, x), 0.25))
+    return s.Div(above, s.Add(s.Abs(powers(s, x, BELOW)), 1.0))
+
+
+NEAR_MISSES = near_misses(
+    "Rational",
+    "rational",
+    {
+        "of_what_vanishes": (
+            lambda s, x: s.Div(powers(s, x, ABOVE), s.Add(powers(s, x, BELOW), 1.0)),
+            "the denominator is 0 near -0.7",
+        ),
+        "per_channel": (per_channel, "a coefficient is one for each channel"),
+        "root_below": (
+            lambda s, x: s.Div(powers(s, x, ABOVE), s.Sqrt(s.Add(s.Mul(x, x), 1.0))),
+            "the denominator is a root",
+        ),
+        "of_exponentials": (
+            lambda s, x: s.Div(powers(s, x, ABOVE), s.Add(s.Abs(s.Exp(x)), 1.0)),
+            "the denominator is no polynomial",
+        ),
+    },
+)
