@@ -85,11 +85,14 @@ def leg_lines(name: str, leg: Mapping[str, Any]) -> list[str]:
     if name == "algebra":
         lines = []
         for check in leg["checks"]:
-            elements = sum(counts["elements"] for counts in check["outputs"].values())
-            different = sum(counts["different"] for counts in check["outputs"].values())
+            outputs = check["outputs"].values()
+            elements, different, undecided = (
+                sum(one[kind] for one in outputs) for kind in ("elements", "different", "undecided")
+            )
+            told = f", {undecided} cannot be told" if undecided else ""
             found, of = check["tensors_matched"] or (0, 0)
             line = (
-                f"          {check['weights']} weights: {different} of {elements} elements differ, "
+                f"          {check['weights']} weights: {different} of {elements} elements differ{told}, "
                 f"{found} of {of} tensors found again ({check['method']})"
             )
             lines += [line] if line not in lines else []

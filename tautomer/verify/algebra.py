@@ -266,7 +266,8 @@ def _leg(
     counts = [(name, c) for name, c in failed.outputs.items() if c["different"] or c["undecided"]]
     name, count = counts[0]
     if failed.equal is None:
-        reason = f"'{name}' could not be told by {failed.method}"
+        how_many = f"{count['undecided']} of {count['elements']} elements"
+        reason = f"{how_many} of '{name}' could not be told by {failed.method}"
         return Leg(None, {"reason": reason, **_detail(checks, skipped)}, _assumed(checks))
     if not failed.proves and _float64_agrees(original, other, inputs[0]):
         reason = f"'{name}' differs in {failed.method}, which knows some identities only, and not in float64"

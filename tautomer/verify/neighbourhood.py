@@ -40,6 +40,7 @@ from tautomer.verify.numerics import filled, judge
 from tautomer.verify.provenance import weight
 from tautomer.verify.row_loops import read_around, row_loop
 from tautomer.verify.single import Float32
+from tautomer.verify.thresholds import inputs_at, jump, thresholds
 
 _SMALL = (2, 3, 5, 7)  # for the symbols; every operation works on rows, and a few rows show what it does
 _LARGEST = (
@@ -165,9 +166,14 @@ class Neighbourhood:
                     if keeps:
                         return f"its neighbourhood cannot be evaluated exactly: {error}"
             worst = max(outcomes, key=lambda one: one.different)
-            if worst.different or all(one.undecided for one in outcomes):
+            if worst.different:
                 return f"{worst.different} of {worst.elements} elements differ in exact arithmetic"
-        return "" if linear else self._judged(old, new, leaves, shapes)
+            if all(one.undecided for one in outcomes):
+                best = min(outcomes, key=lambda one: one.undecided)
+                return f"{best.undecided} of {best.elements} elements cannot be told in exact arithmetic"
+        if linear:
+            return ""
+        return self._at_thresholds(old, new, leaves, shapes) or self._judged(old, new, leaves, shapes)
 
     def _random(self, leaf: ir.Value, shape: Shape, rng: np.random.Generator) -> Any:
         """What a leaf holds, where that is known; else numbers, or truths with the first of each row true."""
@@ -182,6 +188,32 @@ class Neighbourhood:
         if shape:
             truths[..., 0] = True
         return truths
+
+    def _at_thresholds(
+        self,
+        old: ir.Value,
+        new: ir.Value,
+        leaves: Mapping[ir.Value, ir.Value],
+        shapes: Mapping[ir.Value, Shape],
+    ) -> str:
+        """On which side a comparison is where both its sides are one number; "" when all is well."""
+        m, rng = Float64(), np.random.default_rng(12)
+        base = {leaf: self._random(origin, shapes[leaf], rng) for leaf, origin in leaves.items()}
+        varied = next((leaf for leaf, x in base.items() if x.dtype != bool and x.shape), None)
+        if varied is None:
+            return ""
+
+        def at(x: Any, value: ir.Value) -> Any:
+            walk = _Walk(self.model, self._facts, shapes, m, None)
+            walk.values = {leaf: _lifted(m, content) for leaf, content in {**base, varied: x}.items()}
+            return m.concrete(walk.value(value))
+
+        nodes = between((old, new), leaves, self._facts)
+        with suppress(Unsupported, ValueError):
+            for x in inputs_at(thresholds(nodes, varied, partial(at, base[varied])), shapes[varied]):
+                if reason := jump(x, at(x, old), at(x, new)):
+                    return f"it would give {reason}"
+        return ""
 
     def _judged(
         self,
@@ -222,7 +254,7 @@ class Neighbourhood:
                 if _agree(exact["y"], other["y"]):
                     return filled(exact, lambda: other)
                 # one of them loses digits, as x / 2 * (1 + tanh x) does for negative x
-                for value in (new, old):
+                for value in (old, new):
                     with suppress(Unsupported, ValueError):
                         return evaluated(value, Ball(), x)
                 return filled(exact, lambda: other)
