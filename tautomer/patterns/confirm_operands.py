@@ -92,7 +92,8 @@ def _misfit(definition: Definition, run: OperandRun, shape: tuple[int, ...]) -> 
     for i, given, leaf in zip(run.free, run.given, run.leaves, strict=True):
         aligned = (1,) * (len(shape) - leaf.ndim) + leaf.shape
         others = [axis for axis, size in enumerate(aligned) if axis != 1 and size > 1]
-        if given.size == leaf.size and not (definition.rows and others):
+        expanded = bool(definition.domain) and aligned[1] == shape[1]  # may hold the same for all places
+        if given.size == leaf.size and not (definition.rows and others and not expanded):
             continue
         name, op, channels = run.program.cone.leaves[i].name, definition.op, shape[1]
         has = f"would be {op}, but '{name}' of shape {list(run.program.leaf_shapes[i])} has"
