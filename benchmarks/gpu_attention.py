@@ -29,13 +29,9 @@ from tautomer.codegen.triton_attention_tiles import Tiling
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention import score_attention
-from tautomer.runtime.triton.attention import (
-    Operands,
-    attend,
-    gradient_of_queries,
-    gradients,
-    gradients_of_keys,
-)
+from tautomer.runtime.triton.attention import attend
+from tautomer.runtime.triton.attention_gradients import gradient_of_queries, gradients, gradients_of_keys
+from tautomer.runtime.triton.attention_launch import Operands
 from tautomer.runtime.triton.grid import compile_only
 
 _TOKENS = 16384
@@ -68,11 +64,17 @@ def cases(place: Place) -> list[Case]:
                     found.append(size.case(score, size.shipped, 4, _BAR[head] if barred else ""))
                     bar = "1.1x flash" if barred else ""
                     found.append(size.case(f"{score} backward", size.shipped_backward, 10, bar))
-                    if score == "sigmoid" and length == _STORED:
-                        stored.append(size.case("sigmoid, written out", size.beside_stored, 4))
+                    if length == _STORED and (score == "sigmoid" or bool(causal) == (head == 128)):
+                        stored.append(size.stored_case())
+    for head, causal in ((64, ""), (128, "end")):
+        stored.append(_Size(place, head, _STORED, causal, "relu").stored_case())
+    for score in _SHIPPED:
+        size = _Size(place, 64, 4096, "", score, "float32")
+        stored.append(size.case(f"{score} of float32", size.shipped, 4))
+        stored.append(size.case(f"{score} of float32 backward", size.shipped_backward, 10))
     if not place.rehearsal:
         _compile_all("shipped")
-    return [*found[:16], _one_query(place), *found[16:], *stored]
+    return [*found[:16], _one_query(place), *stored, *found[16:]]
 
 
 def tiling_cases(place: Place) -> list[Case]:
@@ -190,6 +192,7 @@ class _Size:
     length: int
     causal: str
     score: str = "sigmoid"
+    dtype: str = "bfloat16"
 
     def case(
         self, name: str, prepare: Callable[[], Mapping[str, Call]], products: int, bar: str = ""
@@ -204,13 +207,22 @@ class _Size:
     @property
     def form(self) -> AttentionForm:
         """What is computed."""
-        return AttentionForm(self.score, dtype_of(self.place), causal=self.causal)
+        return AttentionForm(self.score, self.kind, causal=self.causal)
+
+    @property
+    def kind(self) -> str:
+        """What is stored."""
+        return dtype_of(self.place) if self.place.rehearsal else self.dtype
+
+    def stored_case(self) -> Case:
+        """Beside the same as users write it."""
+        return self.case(f"{self.score}, written out", self.beside_stored, 4)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Random q, k, v and dy, all heads of a token beside each other in memory."""
         length = self.place.size(self.length, 33)
         heads, batch = self.place.size(_WIDTH // self.head, 2), self.place.size(_TOKENS // self.length, 1)
-        return tensors(self.place, batch, heads, length, length, self.head)
+        return tensors(self.place, batch, heads, length, length, self.head, self.kind)
 
     def operands(self) -> Operands:
         """The scale and bias of the paper."""
@@ -239,7 +251,7 @@ class _Size:
         def eager(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             scores = q @ k.transpose(-2, -1) * self.head**-0.5 + bias
             scores = scores if later is None else scores.masked_fill(later, -math.inf)
-            return (scores.sigmoid() if self.score == "sigmoid" else scores.softmax(-1)) @ v
+            return (scores.softmax(-1) if self.score == "softmax" else getattr(scores, self.score)()) @ v
 
         compiled = eager if self.place.rehearsal else torch.compile(eager, dynamic=False)
         return lambda _: compiled(q, k, v)
@@ -282,7 +294,14 @@ class _Size:
 
             return call
 
-        return {"flash": run(SDPBackend.FLASH_ATTENTION), "cudnn": run(SDPBackend.CUDNN_ATTENTION)}
+        return {name: run(backend) for name, backend in self.backends.items()}
+
+    @property
+    def backends(self) -> dict[str, SDPBackend]:
+        """What torch has for the type."""
+        if self.dtype == "float32":
+            return {"torch": SDPBackend.EFFICIENT_ATTENTION}
+        return {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
     def backward(self) -> Mapping[str, Call]:
         given, form, operands = self.tensors(), self.form, self.operands()
@@ -326,7 +345,7 @@ class _Size:
 
             return call
 
-        return {"flash": run(SDPBackend.FLASH_ATTENTION), "cudnn": run(SDPBackend.CUDNN_ATTENTION)}
+        return {name: run(backend) for name, backend in self.backends.items()}
 
 
 def _makers(prepare: Callable[[], Mapping[str, Call]]) -> dict[str, Callable[[], Call]]:
@@ -391,7 +410,7 @@ def _shipped() -> list[_Shipped]:
         for score in ("sigmoid", "softmax")
         for head in (128, 64)
         for causal in ("", "end")
-    ]
+    ] + [_Shipped(AttentionForm(score, "float32"), 64) for score in _SHIPPED]
 
 
 @cache

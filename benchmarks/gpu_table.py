@@ -17,6 +17,7 @@ from benchmarks.markdown import table
 TITLES = {
     "norms": "Norms and activations",
     "softmax": "Softmax",
+    "softmax-long": "Softmax of long rows, by every way to do them",
     "attention": "Attention",
     "sparse": "Sparse linear maps",
     "models": "Models",
@@ -65,10 +66,26 @@ def page(results: dict[str, Any]) -> str:
         rows = [one for one in cases if OURS in one.get("times", {})]
         if rows:
             parts.append(f"## {title}\n\n{_section(rows, ceilings)}\n")
+        ways = [one for one in cases if one.get("times") and OURS not in one["times"]]
+        if ways:
+            parts.append(f"## {title}\n\n{_ways(ways, ceilings)}\n")
         left = sum(one.get("left out", 0) for one in cases)
         if left:
             parts.append(f"There was no time for {left} more.\n")
     return "\n".join(parts)
+
+
+def _ways(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> str:
+    """Each way of each size, the fastest first."""
+    cells = []
+    for row in rows:
+        measured = [time for time in row["times"].values() if isinstance(time, float)]
+        fastest = row.get("copy", 0.0) * min(measured, default=0.0)
+        for way, time in sorted(row["times"].items(), key=lambda one: (isinstance(one[1], str), one[1])):
+            known = isinstance(time, float)
+            share = f"{100 * fastest / time:.0f} % of the copy" if known and fastest else ""
+            cells.append([row["size"], way, f"{1e6 * time:.1f} us" if known else time, share])
+    return table(["size", "way", "took", "of the ceiling"], cells)
 
 
 def _section(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> str:

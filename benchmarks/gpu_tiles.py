@@ -16,12 +16,6 @@ from tautomer.codegen.torch_operators import backward, forward, operator_of
 from tautomer.codegen.triton_configuration import Configuration, configuration, shared
 from tautomer.runtime.triton.launch import run
 
-_LOOPS = [
-    Configuration(1, block, warps, "loops", 1, stages)
-    for block, warps in ((4096, 8), (8192, 16), (16384, 32))
-    for stages in (1, 2, 3)
-]
-_LONG_TILES = dict.fromkeys((65536, 131072, 262144), _LOOPS)
 _GRADIENT_TILES = {
     columns: [
         Configuration(rows, block, warps, "rows", 1, stages)
@@ -46,9 +40,6 @@ def tuning(place: Place) -> list[Case]:
     for name in ("layer_norm", "add_rms_norm"):
         found.append(_tuned(name, elements, 16384, _candidates(16384), place))
     found.append(_tuned("softmax", elements, 32768, _candidates(32768), place))
-    for columns, tiles in _LONG_TILES.items():
-        size = max(elements, columns * place.size(528, 0))
-        found.append(_tuned("softmax", size, columns, tiles, place))
     return found[:1] if place.rehearsal else found
 
 

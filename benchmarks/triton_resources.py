@@ -14,8 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from benchmarks.triton_shipped import DEVICES, FAMILIES, Attention, Kernel, Rows
-from tautomer.codegen.triton_attention_choices import widest
+from benchmarks.triton_shipped import DEVICES, FAMILIES, Kernel, Rows
 from tautomer.errors import TautomerError
 from tautomer.runtime.triton.resources import Resources
 
@@ -40,8 +39,12 @@ def label(job: Job) -> str:
 
 def _told(one: Any) -> str:
     """The fields that say something, without names."""
-    values = [getattr(one, each.name) for each in fields(one)]
-    return " ".join(_told(value) if is_dataclass(value) else str(value) for value in values if value)
+    values = [(each.name, getattr(one, each.name)) for each in fields(one)]
+    return " ".join(
+        name if value is True else _told(value) if is_dataclass(value) else str(value)
+        for name, value in values
+        if value
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         for family in options.family or FAMILIES
         for kernel in FAMILIES[family]()
         for device in options.device or DEVICES
-        if not isinstance(kernel, Attention) or kernel.head <= widest(kernel.form.dtype, device)
+        if kernel.runs_on(device)
     ]
     jobs = [job for job in jobs if all(one in label(job) for one in options.only or ())]
     bad = 0

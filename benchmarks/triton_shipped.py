@@ -8,22 +8,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+from benchmarks.triton_programs import programs
 from tautomer.codegen import triton_attention, triton_attention_backward, triton_attention_decode
-from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
-from tautomer.codegen.triton_attention_choices import choice
+from tautomer.codegen.torch_operators import OPERATORS, backward, forward, operator_of
+from tautomer.codegen.trace import Program
+from tautomer.codegen.triton_attention_backward import differentiable
+from tautomer.codegen.triton_attention_choices import KERNELS, choice, widest
+from tautomer.codegen.triton_attention_of_keys import of_keys
+from tautomer.codegen.triton_attention_of_queries import of_queries
 from tautomer.codegen.triton_attention_tiles import TYPES, Tiling, padded
-from tautomer.codegen.triton_configuration import Configuration, configuration, on_amd
+from tautomer.codegen.triton_configuration import Configuration, configuration, for_few_rows, on_amd
 from tautomer.codegen.triton_kernel import triton_kernel
 from tautomer.codegen.triton_sparse import JOIN, SparseTile, dots, dots_tile, join, sums, sums_tile
 from tautomer.machine import DEVICES as MACHINES
 from tautomer.patterns.attention_form import AttentionForm
+from tautomer.runtime.triton.attention_gradients import ROW_SUMS
 from tautomer.runtime.triton.modules import load_function
 from tautomer.runtime.triton.resources import DEVICES, Resources, compiled, resources
 
 ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
 COLUMNS = tuple(1 << power for power in range(19))
 HEADS = (64, 128, 256)
+_COLUMNS_ALONE = (768, 4096, 65536)
+_MULTIPROCESSORS = MACHINES["cuda:sm_90"].multiprocessors
+# kernels that do not multiply, and how they are cut up
+FIXED = {"delta": ROW_SUMS, "joined": Tiling(128, 16, 4, 1)}
+FORMS: tuple[dict[str, Any], ...] = (
+    *({"score": score} for score in ("softmax1", "relu", "relu2", "softplus")),
+    {"score": "softplus_reweighted", "causal": "end", "power": 3},
+    {"score": "softmax1", "causal": "end", "sink": True},
+    *(
+        {"score": score, **mask}
+        for score in ("sigmoid", "softmax")
+        for mask in (
+            {"mask": "boolean"},
+            {"mask": "additive"},
+            {"causal": "start", "window": True},
+            {"lengths": True, "alibi": True},
+            {"softcap": True},
+        )
+    ),
+)
 # a matrix of a large model and one of a small one: neurons, outputs and inputs
 SPARSE_SIZES = ((11008, 4096), (3072, 768))
 
@@ -33,31 +60,41 @@ class Rows:
     """A kernel over rows or elements.
 
     Attributes:
-        operator: without version.
-        part: "forward" or "backward".
+        operator: without version, or the name of a program in `triton_programs`.
+        part: "forward" or "backward", or "alone" of a program.
         dtype: of all tensors.
         columns: of a row.
+        few: whether there are 16 rows, or as many as the device likes.
     """
 
     operator: str
     part: str
     dtype: str
     columns: int
+    few: bool = False
 
     @property
-    def signature(self) -> Signature:
-        """The operator that the kernel is of."""
-        return {"forward": forward, "backward": backward}[self.part](operator_of(self.operator))
+    def program(self) -> Program:
+        """What the kernel computes."""
+        if self.part == "alone":
+            return programs()[self.operator]
+        return {"forward": forward, "backward": backward}[self.part](operator_of(self.operator)).program
 
     def chosen(self) -> Configuration | None:
         """What the rule says."""
-        return configuration(self.signature.program, self.columns, ITEM_SIZES[self.dtype])
+        usual = configuration(self.program, self.columns, ITEM_SIZES[self.dtype])
+        few = self.few and usual is not None
+        return for_few_rows(usual, self.columns, 16, _MULTIPROCESSORS) if few else usual
+
+    def runs_on(self, device: str) -> bool:
+        """Whether it is ever launched there: programs wait for each other on NVIDIA's devices only."""
+        return not (self.few and device.startswith("gfx"))
 
     def made(self, device: str) -> Resources:
         """What the device's compiler makes of it."""
         chosen = self.chosen()
         assert chosen is not None
-        kernel = triton_kernel(self.signature.program, chosen.form)
+        kernel = triton_kernel(self.program, chosen.form)
         chosen = on_amd(chosen) if device.startswith("gfx") else chosen
         return resources(kernel, self.dtype, kernel.tile(chosen), chosen.warps, device)
 
@@ -68,7 +105,7 @@ class Attention:
 
     Attributes:
         form: what is computed.
-        kernel: forward, queries, keys or one.
+        kernel: forward, queries, keys or one; delta or joined, which come before and after some of them.
         head: d and e.
     """
 
@@ -76,8 +113,14 @@ class Attention:
     kernel: str
     head: int
 
+    def runs_on(self, device: str) -> bool:
+        """Whether the device has registers for heads of this width."""
+        return self.head <= widest(self.form.dtype, device)
+
     def chosen(self, device: str) -> Tiling:
         """What the rule says of tensors that descriptors can describe."""
+        if self.kernel in FIXED:
+            return FIXED[self.kernel]
         return choice(self.form, self.kernel, self.head, self.head, device, described=True)
 
     def made(self, device: str) -> Resources:
@@ -85,6 +128,12 @@ class Attention:
         form, tiling = self.form, self.chosen(device)
         if self.kernel == "forward":
             named, inputs = triton_attention.forward(form, tiling), triton_attention.arguments(form, tiling)
+        elif self.kernel == "delta":
+            named = triton_attention_backward.delta(form)
+            inputs = triton_attention_backward.delta_arguments(form)
+        elif self.kernel == "joined":
+            named = triton_attention_decode.joined(form)
+            inputs = triton_attention_decode.joined_arguments(form)
         elif self.kernel == "one":
             named = triton_attention_decode.decode(form, tiling)
             inputs = triton_attention_decode.arguments(form)
@@ -92,9 +141,9 @@ class Attention:
             outputs = ("dq",) if self.kernel == "queries" else ("dk", "dv")
             inputs = triton_attention_backward.arguments(form, tiling, outputs)
             if self.kernel == "queries":
-                named = triton_attention_backward.of_queries(form, tiling)
+                named = of_queries(form, tiling)
             else:
-                named = triton_attention_backward.of_keys(form, tiling, grouped=False)
+                named = of_keys(form, tiling, grouped=False)
         size, element = {"rows": tiling.rows, "keys": tiling.keys}, TYPES[form.dtype]
         signature = {
             name: f"tensordesc<{element}[1, 1, {size[kind.split()[0]]}, {padded(self.head)}]>"
@@ -123,6 +172,10 @@ class Sparse:
     rows: int
     dtype: str
     size: tuple[int, int]
+
+    def runs_on(self, device: str) -> bool:
+        """Everywhere."""
+        return True
 
     def chosen(self, device: str) -> SparseTile:
         """What the rule says."""
@@ -155,14 +208,24 @@ Kernel = Rows | Attention | Sparse
 
 
 def rows() -> Iterator[Rows]:
-    """Every operator, forward and backward, at every size of a tile."""
+    """Every operator, forward and backward, at every size of a tile; of few long rows, too."""
     for operator in OPERATORS:
         for part, signature in (("forward", forward(operator)), ("backward", backward(operator))):
             for dtype in ("bfloat16", "float32"):
                 for columns in COLUMNS if signature.program.rows else (1,):
-                    one = Rows(operator.name, part, dtype, columns)
-                    if one.chosen() is not None:
-                        yield one
+                    for few in (False, True):
+                        one = Rows(operator.name, part, dtype, columns, few)
+                        chosen = one.chosen()
+                        if chosen is not None and few == (chosen.form == "parts"):
+                            yield one
+
+
+def alone() -> Iterator[Rows]:
+    """Every program that is no operator, of rows that a tile holds and of longer ones."""
+    for name, program in programs().items():
+        for dtype in ("bfloat16", "float32"):
+            for columns in _COLUMNS_ALONE if program.rows else (1,):
+                yield Rows(name, "alone", dtype, columns)
 
 
 @cache
@@ -178,7 +241,7 @@ def reached() -> dict[Configuration, Rows]:
 
 
 def _tensors(one: Rows) -> int:
-    program = one.signature.program
+    program = one.program
     return len(program.operands) + len(program.names)
 
 
@@ -186,10 +249,22 @@ def attention() -> Iterator[Attention]:
     """Every kernel in every type and width, of scores that are divided by their sum and of others."""
     for score in ("sigmoid", "softmax"):
         for dtype in ("bfloat16", "float32"):
-            for kernel in ("forward", "queries", "keys", "one"):
+            for kernel in (*KERNELS, *FIXED):
                 for head in HEADS:
                     causal = "" if kernel == "one" else "end"
                     yield Attention(AttentionForm(score, dtype, causal=causal), kernel, head)
+
+
+def masks() -> Iterator[Attention]:
+    """Every score function, and every mask, by every kernel that there is for it."""
+    for options in FORMS:
+        form = AttentionForm(dtype="bfloat16", **options)
+        for kernel in KERNELS:
+            if kernel in ("queries", "keys") and differentiable(form):
+                continue
+            if kernel == "one" and form.function.second is not None:
+                continue
+            yield Attention(form, kernel, 128)
 
 
 def sparse() -> Iterator[Sparse]:
@@ -201,5 +276,5 @@ def sparse() -> Iterator[Sparse]:
                     yield Sparse(kernel, count, dtype, size)
 
 
-FAMILIES = {"rows": rows, "attention": attention, "sparse": sparse}
+FAMILIES = {"rows": rows, "alone": alone, "attention": attention, "masks": masks, "sparse": sparse}
 __all__ = ["DEVICES", "FAMILIES", "Attention", "Kernel", "Rows", "Sparse", "reached"]

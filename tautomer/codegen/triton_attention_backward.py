@@ -15,26 +15,22 @@ from __future__ import annotations
 
 from functools import cache
 
-from tautomer.codegen.triton_attention import bounds, kernel_of, product
+from tautomer.codegen.triton_attention import kernel_of
 from tautomer.codegen.triton_attention_scores import Scores
 from tautomer.codegen.triton_attention_tiles import (
     TYPES,
     Tiling,
-    described,
     indented,
-    limit,
     loaded,
     located,
-    mask_located,
     operands,
     positions,
-    stored,
     strides,
     tiles_of,
 )
 from tautomer.patterns.attention_form import AttentionForm
 
-ROWS_KERNEL, KEYS_KERNEL, DELTA_KERNEL = "attention_of_queries", "attention_of_keys", "attention_delta"
+NAME = "attention_delta"
 
 
 def differentiable(form: AttentionForm) -> str:
@@ -88,136 +84,10 @@ def delta(form: AttentionForm) -> tuple[str, str]:
         "place = delta + (batch * H + head).to(tl.int64) * N + queried",
         "tl.store(place, tl.sum(result * gradient, 1), mask=queried < N)",
     ]
-    return kernel_of(DELTA_KERNEL, delta_arguments(form), Scores(form), lines)
+    return kernel_of(NAME, delta_arguments(form), Scores(form), lines)
 
 
-def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
-    """(name, module) of the kernel of dq; launched with ceil(N / ROWS) * H * B programs."""
-    scores = Scores(form, tiling.sigmoid, tiling.products)
-    lines = [
-        "program = tl.program_id(0)",
-        f"block = {'blocks - 1 - ' if form.causal else ''}program % blocks",
-        "head = program // blocks % H",
-        "batch = program // blocks // H",
-        "kv_head = head // group",
-        "row = block * ROWS",
-        *map(located, ("q", "k", "v", "dy", "dq")),
-        *([mask_located()] if form.mask else []),
-        limit(scores),
-    ]
-    if tiling.loads == "descriptors":
-        lines += [described("q", "ROWS", "N"), described("dy", "ROWS", "N")]
-        lines += [described("k", "KEYS", "limit"), described("v", "KEYS", "limit")]
-    lines += scores.of_the_call()
-    lines += [f"queries = {loaded('q', 'ROWS', 'row', 'N', False, tiling.loads)}"]
-    lines += [f"gradient = {loaded('dy', 'ROWS', 'row', 'N', False, tiling.loads)}"]
-    lines += _of_rows(scores, "[:, None]")
-    lines += bounds(scores)
-    lines.append("acc = tl.zeros([ROWS, HEAD_PADDED], tl.float32)")
-    positional = bool(form.causal) or form.window
-    tail = positional or scores.divided
-    ranges: list[tuple[str, str, bool, bool]] = [("low", "high", False, True)]
-    if tiling.loads == "pointers" or tail:
-        ranges = [("low", "open", True, False)] if form.window else []
-        ranges += [("open", "shut", False, True), ("shut", "high", tail, False)]
-    for start, end, hidden, inside in ranges:
-        body = [
-            f"keys = {loaded('k', 'KEYS', 'key', 'limit', inside, tiling.loads)}",
-            f"values = {loaded('v', 'KEYS', 'key', 'limit', inside, tiling.loads)}",
-            f"s = {product('queries', 'tl.trans(keys)', scores)}",
-            *_weights(scores, hidden, transposed=False),
-            f"dw = {product('gradient', 'tl.trans(values)', scores)}",
-            *_slopes(scores, hidden),
-            f"acc = {product('ds.to(q.dtype.element_ty)', 'keys', scores, 'acc')}",
-        ]
-        lines += _loop("key", start, end, "KEYS", body)
-    lines.append(stored("dq", "acc * scale", "ROWS", "row", "N"))
-    return kernel_of(ROWS_KERNEL, arguments(form, tiling, ("dq",)), scores, lines)
-
-
-def of_keys(form: AttentionForm, tiling: Tiling, *, grouped: bool = True) -> tuple[str, str]:
-    """(name, module) of the kernel of dk and dv; launched with ceil(M / KEYS) * G * B programs.
-
-    Args:
-        form: what is computed.
-        tiling: how the kernel is cut up.
-        grouped: whether several heads share a key head.
-    """
-    scores = Scores(form, tiling.sigmoid, tiling.products)
-    loads = tiling.loads
-    lines = [
-        "program = tl.program_id(0)",
-        "block = program % blocks",
-        "kv_head = program // blocks % (H // group)",
-        "batch = program // blocks // (H // group)",
-        "key = block * KEYS",
-        *map(located, ("k", "v", "dk", "dv")),
-        limit(scores),
-    ]
-    if loads == "descriptors":
-        lines += [described("k", "KEYS", "limit"), described("v", "KEYS", "limit")]
-    lines += [f"keys = {loaded('k', 'KEYS', 'key', 'limit', False, loads)}"]
-    lines += [f"values = {loaded('v', 'KEYS', 'key', 'limit', False, loads)}"]
-    lines += _row_bounds(scores)
-    lines += [f"acc_{name} = tl.zeros([KEYS, {width}_PADDED], tl.float32)" for name, width in _ACCUMULATED]
-    one = _of_a_head(scores, tiling)
-    if grouped:
-        lines += ["for member in range(group):", "    head = kv_head * group + member", *indented(one)]
-    else:
-        lines += ["head = kv_head", *one]
-    lines.append("there = key + tl.arange(0, KEYS)[:, None] < limit")
-    lines.append(stored("dk", "tl.where(there, acc_k * scale, 0.0)", "KEYS", "key", "M"))
-    lines.append(stored("dv", "tl.where(there, acc_v, 0.0)", "KEYS", "key", "M"))
-    return kernel_of(KEYS_KERNEL, arguments(form, tiling, ("dk", "dv")), scores, lines)
-
-
-_ACCUMULATED = (("k", "HEAD"), ("v", "VALUE"))
-
-
-def _row_bounds(scores: Scores) -> list[str]:
-    """Statements for the queries that meet a tile of keys: [low, high), of which [open, shut) all see all."""
-    form = scores.form
-    low = "tl.maximum(key - shift, 0) // ROWS * ROWS" if form.causal else "0"
-    high = "tl.minimum(N, tl.maximum(key + KEYS - 1 - shift + window, 0))" if form.window else "N"
-    lines = [f"low = {low}", f"high = tl.where(key < limit, tl.maximum({high}, low), low)"]
-    open_ = "tl.cdiv(tl.maximum(key + KEYS - 1 - shift, 0), ROWS) * ROWS" if form.causal else "low"
-    lines.append(f"open = tl.minimum(tl.maximum({open_}, low), tl.cdiv(high, ROWS) * ROWS)")
-    shut = "tl.minimum(high, tl.maximum(key - shift + window, 0))" if form.window else "high"
-    lines.append(f"shut = tl.maximum({shut} // ROWS * ROWS, open)")
-    return lines
-
-
-def _of_a_head(scores: Scores, tiling: Tiling) -> list[str]:
-    """What one head of queries gives to the gradients of its keys."""
-    form, loads = scores.form, tiling.loads
-    lines = list(map(located, ("q", "dy")))
-    lines += [mask_located()] if form.mask else []
-    if loads == "descriptors":
-        lines += [described("q", "ROWS", "N"), described("dy", "ROWS", "N")]
-    lines += scores.of_the_call()
-    # a query beyond the last is read as 0, and its dy too: it adds nothing
-    ranges: list[tuple[str, str, bool, bool]] = [("low", "open", True, False)] if form.causal else []
-    if loads != "pointers" and not form.window:
-        ranges += [("open", "high", False, True)]
-    else:
-        ranges += [("open", "shut", False, True), ("shut", "high", form.window, False)]
-    for start, end, hidden, inside in ranges:
-        body = [
-            f"queries = {loaded('q', 'ROWS', 'row', 'N', inside, loads)}",
-            f"gradient = {loaded('dy', 'ROWS', 'row', 'N', inside, loads)}",
-            *_of_rows(scores, "[None, :]"),
-            f"s = {product('keys', 'tl.trans(queries)', scores)}",
-            *_weights(scores, hidden, transposed=True),
-            f"acc_v = {product(f'{_share(scores)}.to(q.dtype.element_ty)', 'gradient', scores, 'acc_v')}",
-            f"dw = {product('values', 'tl.trans(gradient)', scores)}",
-            *_slopes(scores, hidden),
-            f"acc_k = {product('ds.to(q.dtype.element_ty)', 'queries', scores, 'acc_k')}",
-        ]
-        lines += _loop("row", start, end, "ROWS", body)
-    return lines
-
-
-def _of_rows(scores: Scores, shape: str) -> list[str]:
+def rows_read(scores: Scores, shape: str) -> list[str]:
     """Statements that read what the forward pass left of each row; a row beyond the last gets no weights."""
     if not scores.divided:
         return []
@@ -234,7 +104,7 @@ def _of_rows(scores: Scores, shape: str) -> list[str]:
     return lines
 
 
-def _weights(scores: Scores, hidden: bool, transposed: bool) -> list[str]:
+def weights_again(scores: Scores, hidden: bool, transposed: bool) -> list[str]:
     """Statements that make w of s."""
     lines = [*positions(scores, hidden, transposed), *scores.scores(hidden)]
     if scores.exponential:
@@ -242,7 +112,7 @@ def _weights(scores: Scores, hidden: bool, transposed: bool) -> list[str]:
     return lines + scores.weights(hidden)
 
 
-def _slopes(scores: Scores, hidden: bool) -> list[str]:
+def slopes_of(scores: Scores, hidden: bool) -> list[str]:
     """Statements that make ds of w and dw."""
     lines = []
     if scores.divided:
@@ -250,10 +120,11 @@ def _slopes(scores: Scores, hidden: bool) -> list[str]:
     return lines + scores.slopes(hidden)
 
 
-def _share(scores: Scores) -> str:
+def share_of(scores: Scores) -> str:
     """The text of the weights that the values were added with."""
     return "(w * by_total)" if scores.divided and not scores.exponential else "w"
 
 
-def _loop(name: str, start: str, end: str, step: str, body: list[str]) -> list[str]:
+def loop(name: str, start: str, end: str, step: str, body: list[str]) -> list[str]:
+    """A loop over tiles."""
     return [f"for {name} in tl.range({start}, {end}, {step}, num_stages=STAGES):", *indented(body)]

@@ -33,6 +33,8 @@ _HOPPER: dict[str, _Choices] = {
         128: Tiling(64, 64, 4, 2, "parameters", "pair"),
     },
 }
+# others need more registers, as a window does
+_OF_HOPPER = ("sigmoid", "softmax", "relu", "relu2")
 # with a mask that depends on the place, the registers do not hold as much
 _HOPPER_CAUSAL = {128: Tiling(128, 32, 4, 4, "parameters", "pair")}
 _NARROW: dict[str, _Choices] = {
@@ -52,6 +54,12 @@ _NARROW: dict[str, _Choices] = {
         128: Tiling(32, 64, 8, 2, sigmoid="arithmetic"),
         256: Tiling(16, 32, 8, 1, sigmoid="arithmetic"),
     },
+}
+# a mask that is read, or scores that depend on the place, take registers, too
+_NARROW_MASKED = {
+    ("sm_90", "forward", 128): Tiling(64, 32, 8, 2, sigmoid="arithmetic"),
+    ("gfx942", "forward", 128): Tiling(64, 32, 8, 1, sigmoid="arithmetic"),
+    ("gfx942", "keys", 128): Tiling(16, 64, 8, 1, sigmoid="arithmetic"),
 }
 _NARROW_AMD: dict[tuple[str, int], Tiling] = {("queries", 256): Tiling(32, 16, 8, 1, sigmoid="arithmetic")}
 # float32 by AMD's matrix units
@@ -111,16 +119,18 @@ def choice(
         if device == "gfx942":
             return _WIDE[kernel][width]
         return replace(_SPLIT[kernel][width], sigmoid="reciprocal")
-    plain = not (form.mask or form.alibi or form.lengths or form.softcap) and form.function.second is None
+    masked = form.mask or form.alibi or form.lengths or form.softcap or form.window
+    plain = form.score in _OF_HOPPER and not masked
     if device == "sm_90" and described and plain and width in _HOPPER.get(kernel, ()):
         found = _HOPPER[kernel][width]
-        positional = form.causal or form.window
-        if kernel == "forward" and form.function.kind == "pointwise" and positional:
+        if kernel == "forward" and form.causal:
             found = _HOPPER_CAUSAL.get(width, found)
     else:
         found = _NARROW[kernel][width]
         if device == "gfx942":
             found = _NARROW_AMD.get((kernel, width), replace(found, stages=1))
+        if form.mask or form.alibi or form.lengths:
+            found = _NARROW_MASKED.get((device, kernel, width), found)
     if form.mask == "additive" and found.sigmoid in SMALLEST:
         found = replace(found, sigmoid="reciprocal")  # which is 0 where the mask is -inf
     if device == "gfx942" and found.sigmoid not in PORTABLE:

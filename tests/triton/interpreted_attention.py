@@ -19,8 +19,9 @@ from tautomer.codegen.triton_attention_tiles import Tiling
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_meaning import meaning
-from tautomer.runtime.triton import attention
-from tautomer.runtime.triton.attention import Operands
+from tautomer.runtime.triton.attention import attend, attend_one
+from tautomer.runtime.triton.attention_gradients import gradients
+from tautomer.runtime.triton.attention_launch import Operands, empty_like_rows
 
 # of the largest element: sums of up to 53 numbers in another order, and exponentials within a few ulp; the
 # interpreter cuts digits off where a device rounds, of the weights, of ds and of the result
@@ -77,16 +78,16 @@ def run(
         beside["sinks"] = torch.randn(h)
     operands = Operands(scale=d**-0.5, tensors=beside, **(numbers or {}))
     if one:
-        y, statistic = attention.attend_one(form, tiling, operands, q, k, v), None
+        y, statistic = attend_one(form, tiling, operands, q, k, v), None
     else:
-        y, statistic = attention.attend(form, tiling, operands, q, k, v)
+        y, statistic = attend(form, tiling, operands, q, k, v)
     wide = [one.double().requires_grad_() for one in (q, k, v)]
     exact = formula(form, operands, *wide)
     reason = off(y, exact, form.dtype)
     if gradient and not reason:
         tilings = dict.fromkeys(("queries", "keys"), tiling)
         given = (q, k, v, dy, None if statistic is None else y, statistic)
-        found = attention.gradients(form, tilings, operands, *given)
+        found = gradients(form, tilings, operands, *given)
         wanted = torch.autograd.grad(exact, wide, dy.double())
         for name, one, right in zip(("dq", "dk", "dv"), found, wanted, strict=True):
             reason = reason or (f"{name}: {bad}" if (bad := off(one, right, form.dtype)) else "")
@@ -129,9 +130,9 @@ def operator(score: str) -> str:
     q, k, v = (torch.randn(1, n, h, 16).transpose(1, 2) for h, n in ((2, 9), (1, 13), (1, 13)))
     rest = (q, k, v, None, None, None, None, "", 0.25, -2.0, 1.0, 0, 0)
     found, told = attention_cuda.forward(form, *rest), attention_cuda.outputs(form, q, v)
-    gradients = attention_cuda.backward(form, found[0], *found, *rest)
-    wanted = [attention.empty_like_rows(x, x.shape[-1]) for x in (q, k, v)]
-    pairs = [*zip(found, told, strict=True), *zip(gradients, wanted, strict=True)]
+    slopes = attention_cuda.backward(form, found[0], *found, *rest)
+    wanted = [empty_like_rows(x, x.shape[-1]) for x in (q, k, v)]
+    pairs = [*zip(found, told, strict=True), *zip(slopes, wanted, strict=True)]
     same = all(a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype for a, b in pairs)
     return "" if same else "other strides"
 
@@ -173,6 +174,9 @@ CASES: dict[str, dict[str, Any]] = {
     "sigmoid, one key": {"score": "sigmoid", "sizes": (1, 1, 1, 1, 1, 1, 1), "gradient": True},
     "sigmoid, no query": {"score": "sigmoid", "sizes": (1, 2, 1, 0, 5, 16, 16)},
     "sigmoid, no key": {"score": "sigmoid", "sizes": (1, 2, 1, 5, 0, 16, 16), "gradient": True},
+    "sigmoid, no sequence": {"score": "sigmoid", "sizes": (0, 2, 1, 5, 5, 16, 16), "gradient": True},
+    "one query, no sequence": {"score": "softmax", "one": True, "sizes": (0, 2, 1, 1, 5, 16, 16)},
+    "one query, gaps": {"score": "softmax", "one": True, "sizes": (1, 4, 2, 1, 70, 20, 24), "gaps": True},
     "sigmoid, one tile": {"score": "sigmoid", "sizes": SINGLE_TILE, "causal": "end", "gradient": True},
     "sigmoid, bfloat16": {"score": "sigmoid", "dtype": "bfloat16", "gradient": True, "gaps": True},
     "sigmoid, float16": {"score": "sigmoid", "dtype": "float16", "causal": "end", "gradient": True},

@@ -19,12 +19,24 @@ from tautomer.runtime.triton.resources import DEVICES, Resources, resources
 
 # each configuration that the rule gives, on one of the devices in turn; `benchmarks.triton_resources` has
 # all kernels at all sizes on all devices
-REACHED = [(kernel, DEVICES[index % len(DEVICES)]) for index, kernel in enumerate(reached().values())]
+REACHED = [
+    (kernel, devices[index % len(devices)])
+    for index, kernel in enumerate(reached().values())
+    if (devices := [one for one in DEVICES if kernel.runs_on(one)])
+]
 EVERYWHERE = [
     Rows("rms_norm", "forward", "bfloat16", 768),
     Rows("add_layer_norm", "backward", "bfloat16", 4096),
 ]
-JOBS = [*REACHED, *((kernel, device) for kernel in EVERYWHERE for device in DEVICES)]
+GENERATED = [
+    *("EvoNormB0", "EvoNormS0", "GroupNormalization", "Dice", "PolyNorm", "ReduceLogSumExp"),
+    *("rational_a", "series", "rowwise", "rowwise in groups"),
+]
+ALONE = [
+    (Rows(name, "alone", "bfloat16", 768), DEVICES[index % len(DEVICES)])
+    for index, name in enumerate(GENERATED)
+]
+JOBS = [*REACHED, *((kernel, device) for kernel in EVERYWHERE for device in DEVICES), *ALONE]
 Job = tuple[Rows, str]
 
 

@@ -12,7 +12,7 @@ from tautomer.codegen.torch_operators import forward, operator_of
 from tautomer.codegen.triton_attention_tiles import Tiling
 from tautomer.codegen.triton_configuration import Configuration
 from tautomer.patterns.attention_form import AttentionForm
-from tautomer.runtime.torch.first_runs import OFF, attention_trial, rows_trial
+from tautomer.runtime.torch.first_runs import OFF, Way, attention_trial, rows_trial
 from tautomer.runtime.triton import first_run as module
 from tautomer.runtime.triton.first_run import SWITCH, Pair, first_run
 from tautomer.runtime.triton.grid import Launch, launch
@@ -75,8 +75,15 @@ def outside() -> Sequence[Pair]:
 
 def test_kernels_of_several_launches_pass_and_are_not_run_again(fake: Callable[[str], Path]) -> None:
     form = AttentionForm("softmax", "float32", causal="end", lengths=True)
-    tiling = Tiling(16, 16, 4, 1, "parameters")
-    compute = attention_trial(form, dict.fromkeys(("forward", "queries", "keys"), tiling), 16, 16, True)
+    kernels = ("forward", "queries", "keys")
+    described, any_ = (
+        Way(tuple((name, Tiling(16, 16, 4, 1, loads)) for name in kernels), gaps=gaps)
+        for loads, gaps in (("parameters", False), ("pointers", True))
+    )
+
+    def compute() -> Sequence[Pair]:
+        return [pair for way in (described, any_) for pair in attention_trial(form, way, 16, 16, True)()]
+
     assert first_run("attention", "key", "cpu", compute, off=OFF["float32"]) == ""
     module._KNOWN.clear()  # as another process
     crashing = fake("crashes")

@@ -22,7 +22,9 @@ from tautomer.errors import TautomerError
 from tautomer.patterns.attention_form import AttentionForm
 from tautomer.runtime.torch import first_runs
 from tautomer.runtime.torch.ops_cuda import too_old
-from tautomer.runtime.triton.attention import Operands, attend, attend_one, empty_like_rows, gradients
+from tautomer.runtime.triton.attention import attend, attend_one
+from tautomer.runtime.triton.attention_gradients import gradients
+from tautomer.runtime.triton.attention_launch import Operands, empty_like_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,22 +35,27 @@ _KEPT: list[Any] = []  # registrations end with the object that made them
 
 def attach(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> str:
     """Makes attention run on tensors like these; why it does not run by a kernel, or ""."""
-    reason = no_kernel(form, q, v) or first_runs.of_attention(form, _tried(form, q, v), q, v)
+    reason = no_kernel(form, q, v) or first_runs.of_attention(form, _ways(form, q, v), q, v)
     if not reason:
         with _LOCK:
             _known()
     return reason
 
 
-def _tried(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> dict[str, Tiling]:
-    """What the first run is of: the kernels for tensors like these, if they are aligned."""
+def _ways(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> list[first_runs.Way]:
+    """What the first run is of: the kernels for tensors of these widths, wherever they lie."""
     head, width = q.shape[-1], v.shape[-1]
     kernels: tuple[str, ...] = ("one",) if q.shape[2] == 1 and form.function.second is None else ("forward",)
     if torch.is_grad_enabled() and has_gradient(form):
         kernels = ("forward", "queries", "keys")
-    aligned = head == padded(head) and width == padded(width)
-    device = _class_of(q.device)
-    return {name: choice(form, name, head, width, device, described=aligned) for name in kernels}
+    whole, device = head == padded(head) and width == padded(width), _class_of(q.device)
+    return [
+        first_runs.Way(
+            tuple((name, choice(form, name, head, width, device, described=described)) for name in kernels),
+            gaps=gaps,
+        )
+        for described, gaps in ((whole, False), (False, True))
+    ]
 
 
 def no_kernel(form: AttentionForm, q: torch.Tensor, v: torch.Tensor) -> str:

@@ -21,7 +21,7 @@ from tautomer.patterns.attention_operator import form_named
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.torch.compat import is_transformed
-from tautomer.runtime.triton.attention import empty_like_rows
+from tautomer.runtime.triton.attention_launch import empty_like_rows
 
 FORM = 7  # where the form stands among the arguments
 _KEPT: list[Any] = []  # registrations end with the object that made them

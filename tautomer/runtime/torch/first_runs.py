@@ -7,6 +7,7 @@ what the kernels' code depends on, so asking again costs a look into a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -22,7 +23,10 @@ from tautomer.patterns.attention_form import AttentionForm
 from tautomer.runtime.torch.attention_meaning import meaning as meaning_of_attention
 from tautomer.runtime.torch.compat import disable_current_modes
 from tautomer.runtime.torch.ops_meaning import meaning
-from tautomer.runtime.triton import attention, sparse
+from tautomer.runtime.triton import sparse
+from tautomer.runtime.triton.attention import attend, attend_one
+from tautomer.runtime.triton.attention_gradients import gradients
+from tautomer.runtime.triton.attention_launch import Operands
 from tautomer.runtime.triton.device import device_here
 from tautomer.runtime.triton.first_run import Pair, first_run
 from tautomer.runtime.triton.launch import chosen_for, run
@@ -100,32 +104,48 @@ def sparse_trial(rows: int, dtype: str) -> Callable[[], Sequence[Pair]]:
     return compute
 
 
-def of_attention(form: AttentionForm, tilings: dict[str, Tiling], q: torch.Tensor, v: torch.Tensor) -> str:
-    """Of attention by the kernels that the tilings are of: forward, one, queries and keys."""
+@dataclass(frozen=True)
+class Way:
+    """How attention runs on some tensors.
+
+    Attributes:
+        tilings: of the kernels: of "forward", or of "one", or of "forward", "queries" and "keys".
+        gaps: whether the tensors are unaligned, and their elements apart.
+    """
+
+    tilings: tuple[tuple[str, Tiling], ...]
+    gaps: bool = False
+
+
+def of_attention(form: AttentionForm, ways: Sequence[Way], q: torch.Tensor, v: torch.Tensor) -> str:
+    """Of attention, in all ways together."""
     if not _is_here(q):
         return ""
-    sizes = (q.shape[-1], v.shape[-1], q.shape[1] != v.shape[1])
-    return _of_attention(form, tuple(sorted(tilings.items())), *sizes, q.device)
+    return _of_attention(form, tuple(ways), q.shape[-1], v.shape[-1], q.shape[1] != v.shape[1], q.device)
 
 
 @cache
 def _of_attention(
-    form: AttentionForm,
-    tilings: tuple[tuple[str, Tiling], ...],
-    head: int,
-    width: int,
-    grouped: bool,
-    device: torch.device,
+    form: AttentionForm, ways: tuple[Way, ...], head: int, width: int, grouped: bool, device: torch.device
 ) -> str:
-    key = ("attention", 1, form, tilings, head, width, grouped)
-    compute = attention_trial(form, dict(tilings), head, width, grouped)
+    def compute() -> Sequence[Pair]:
+        return [pair for way in ways for pair in attention_trial(form, way, head, width, grouped)()]
+
+    key = ("attention", 2, form, ways, head, width, grouped)
     return _asked(f"attention with {form.score}", key, form.dtype, device, compute)
 
 
 def attention_trial(
-    form: AttentionForm, tilings: dict[str, Tiling], head: int, width: int, grouped: bool
+    form: AttentionForm, way: Way, head: int, width: int, grouped: bool
 ) -> Callable[[], Sequence[Pair]]:
     """Some tiles and a part of one, forward and backward, or of one query."""
+    tilings = dict(way.tilings)
+
+    def made(random: torch.Generator, *shape: int) -> torch.Tensor:
+        if not way.gaps:
+            return _normal(random, form.dtype, *shape)
+        batch, heads, rows, columns = shape
+        return _normal(random, form.dtype, batch, rows, heads, 2 * columns + 1).transpose(1, 2)[..., 1::2]
 
     def compute() -> Sequence[Pair]:
         random = torch.Generator().manual_seed(0)
@@ -133,8 +153,8 @@ def attention_trial(
         rows = 1 if one else 2 * tilings["forward"].rows + 1
         columns = 5 * one.keys + 1 if one else 2 * tilings["forward"].keys + 1
         heads = 2 if grouped else 1
-        q = _normal(random, form.dtype, 1, heads, rows, head)
-        k, v = (_normal(random, form.dtype, 1, 1, columns, size) for size in (head, width))
+        q = made(random, 1, heads, rows, head)
+        k, v = (made(random, 1, 1, columns, size) for size in (head, width))
         tensors: dict[str, Any] = {}
         if form.mask:
             mask = _normal(random, form.dtype, 1, 1, rows, columns)
@@ -145,18 +165,18 @@ def attention_trial(
             tensors["slopes"] = torch.full((heads,), 0.25)
         if form.sink:
             tensors["sinks"] = torch.randn(heads, generator=random)
-        operands = attention.Operands(**_NUMBERS, tensors=tensors)
+        operands = Operands(**_NUMBERS, tensors=tensors)
         wide = [each.double().requires_grad_() for each in (q, k, v)]
         named = [tensors.get(name) for name in ("mask", "lengths", "slopes", "sinks")]
         with torch.enable_grad():
             exact = meaning_of_attention(form, *wide, *named, "", *_NUMBERS.values())
         if one:
-            return [(attention.attend_one(form, one, operands, q, k, v), exact.detach())]
-        y, statistic = attention.attend(form, tilings["forward"], operands, q, k, v)
+            return [(attend_one(form, one, operands, q, k, v), exact.detach())]
+        y, statistic = attend(form, tilings["forward"], operands, q, k, v)
         pairs = [(y, exact.detach())]
         if "keys" in tilings:
-            dy = _normal(random, form.dtype, *y.shape)
-            found = attention.gradients(form, tilings, operands, q, k, v, dy, y, statistic)
+            dy = made(random, *y.shape)
+            found = gradients(form, tilings, operands, q, k, v, dy, y, statistic)
             pairs += list(zip(found, torch.autograd.grad(exact, wide, dy.double()), strict=True))
         return pairs
 

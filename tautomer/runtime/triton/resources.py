@@ -16,6 +16,7 @@ from typing import Any
 
 from tautomer.codegen.triton_kernel import EXCHANGING, TritonKernel
 from tautomer.errors import CheckFailedError
+from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.runtime.triton.modules import load_function
 
 _TYPES = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}
@@ -61,7 +62,7 @@ def resources(
         signature[f"{name}_ptr"] = _TYPES["float32" if name in kernel.program.totals else dtype]
     if kernel.form in EXCHANGING:
         signature |= {"partial_ptr": "*fp32", "counter_ptr": "*i32"}
-    parameters = kernel.program.parameters
+    parameters = set(kernel.program.parameters) - set(WHOLE_PARAMETERS)
     signature |= {name: "fp32" if name in parameters else "i32" for name in kernel.numbers}
     return compiled(load_function(kernel.name, kernel.text), signature, constants, warps, device)
 
