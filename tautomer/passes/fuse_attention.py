@@ -93,7 +93,9 @@ class FuseAttention:
         what = OF_THE_RUNTIME if native else op.weights.score
         measured = self.target.attention.get(what, ())
         if not measured:
-            return f"{self.target.name} has no kernel for the score function {op.weights.score}"
+            return (
+                f"no kernel for the score function {op.weights.score} is known to gain on {self.target.name}"
+            )
         if shape is None or elsewhere is None:
             return "the shape of the scores is not known"
         # of a number of keys that varies the large ones count: where there are few, attention is a small part
