@@ -102,13 +102,23 @@ def zero_outside(node: Node) -> bool:
     return node.op in ("neg", "abs") and zero_outside(node.args[0])
 
 
-def stores(program: Program, writer: TritonWriter, names: Sequence[str]) -> list[str]:
-    """Statements that write results that are not added up over the rows."""
+def stores(
+    program: Program, writer: TritonWriter, names: Sequence[str], *, streamed: bool = False
+) -> list[str]:
+    """Statements that write results that are not added up over the rows.
+
+    Args:
+        program: what is computed.
+        writer: knows the results.
+        names: of the results.
+        streamed: whether the last cache is to keep other things than what is written.
+    """
     results = dict(zip(program.names, program.results, strict=True))
+    past = ', cache_modifier=".cs"' if streamed else ""
     return [
         f"tl.store({name}_ptr + row, {writer.value(results[name])}, mask=in_rows)"
         if name in program.per_row
-        else f"tl.store({name}_ptr + start + column, {writer.value(results[name])}, mask=inside)"
+        else f"tl.store({name}_ptr + start + column, {writer.value(results[name])}, mask=inside{past})"
         for name in names
         if name not in program.totals
     ]
