@@ -6,9 +6,8 @@ import onnx_ir as ir
 
 from tautomer.passes.workspace import Workspace
 
-_BOUNDED = frozenset(
-    {"Cos", "LayerNormalization", "RMSNormalization", "Sigmoid", "Sin", "Softmax", "Tanh"}
-)  # by their definition, or by the size of a row
+_BOUNDED = ("Cos", "Sigmoid", "Sin", "Softmax", "Tanh")  # by their definition
+_NORMS = ("LayerNormalization", "RMSNormalization")  # bounded by the size of a row, and by their gains
 _SIZED = ("Expand", "Reshape", "Squeeze", "Unsqueeze")
 _KEEPS = frozenset({*_SIZED, "Concat", "Identity", "Mul", "Neg", "Transpose"})
 
@@ -18,7 +17,8 @@ def is_bounded(work: Workspace, value: ir.Value) -> bool:
     named = {
         op.output
         for op in work.recognition.operations
-        if op.op in _BOUNDED and all(work.facts.get(x).constant for x in op.inputs[1:] if x is not None)
+        if op.op in (*_BOUNDED, *_NORMS)
+        and all(work.facts.get(x).constant for x in op.inputs[1:] if x is not None)
     }
     waiting = [value]
     while waiting:
@@ -26,7 +26,7 @@ def is_bounded(work: Workspace, value: ir.Value) -> bool:
         made = top.producer()
         if top in named or work.facts.get(top).constant:
             continue
-        if made is not None and made.op_type in _BOUNDED and len(made.inputs) == 1:
+        if made is not None and made.op_type in _BOUNDED:
             continue
         if made is None or made.op_type not in _KEEPS:
             return False

@@ -23,7 +23,7 @@ from tautomer.graph.call import call_of
 from tautomer.graph.fact import Shape
 from tautomer.graph.naming import label
 from tautomer.passes.rowwise_nodes import is_pointwise
-from tautomer.passes.slices import first_of
+from tautomer.passes.stacks import adds_the_last, joined
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 from tautomer.target import Target
@@ -92,8 +92,8 @@ class _Stack:
     @property
     def leaves(self) -> list[ir.Value]:
         """What the terms are computed from."""
-        joined = [part for parts, _ in self.parts.values() for part in parts]
-        return list(dict.fromkeys([*self.bases.values(), *joined]))
+        read = [part for parts, _ in self.parts.values() for part in parts]
+        return list(dict.fromkeys([*self.bases.values(), *read]))
 
     @classmethod
     def of(cls, work: Workspace, reduction: ir.Node) -> _Stack | None:
@@ -118,11 +118,11 @@ class _Stack:
             made, own = value.producer(), work.facts.get(value)
             if own.constant and own.shape is not None:
                 constants[value] = own.shape
-            elif made is not None and made.op_type == "Unsqueeze" and _adds_the_last(work, made):
+            elif made is not None and made.op_type == "Unsqueeze" and adds_the_last(work, made):
                 assert made.inputs[0] is not None
                 bases[value] = made.inputs[0]
-            elif (joined := _parts(work, value)) is not None:
-                parts[value] = joined
+            elif (whole := joined(work, value)) is not None:
+                parts[value] = whole
             elif made is None or not _is_term(work, made, value, (reduction, *inside)):
                 return None
             elif made not in inside:
@@ -141,10 +141,10 @@ class _Stack:
         fact = work.facts.get(vector)
         if stack is None or vector is None or not fact.constant or len(fact.shape or ()) != 1:
             return None
-        joined, count = _parts(work, stack), (fact.shape or (0,))[0]
-        if joined is None or not 2 <= count <= _MOST_PARTS:
+        whole, count = joined(work, stack), (fact.shape or (0,))[0]
+        if whole is None or not 2 <= count <= _MOST_PARTS:
             return None
-        return cls(product, count, (), {}, {vector: (count,)}, {stack: joined}, work.version)
+        return cls(product, count, (), {}, {vector: (count,)}, {stack: whole}, work.version)
 
     def written(self, b: Builder) -> ir.Value:
         """The terms and their sum."""
@@ -165,37 +165,6 @@ class _Stack:
         if not self.nodes:
             return b.op("Mul", *(now[value] for value in self.reduction.inputs if value is not None))
         return now[self.nodes[-1].outputs[0]]
-
-
-def _adds_the_last(work: Workspace, node: ir.Node) -> bool:
-    """Whether an Unsqueeze adds one axis, behind all others."""
-    before, after = (work.facts.get(value).shape for value in (node.inputs[0], node.outputs[0]))
-    return before is not None and after == (*before, 1)
-
-
-def _parts(work: Workspace, value: ir.Value) -> tuple[tuple[ir.Value, ...], int] | None:
-    """What a value has been joined from along its last axis, one element each, without that axis.
-
-    With it where the value begins, which may be a slice of what was joined; None where nothing was.
-    """
-    node, shape = value.producer(), work.facts.get(value).shape
-    if node is None or not shape or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
-        return None
-    if node.op_type == "Slice":
-        whole, first = _parts(work, node.inputs[0]), first_of(work, node)
-        return None if whole is None or isinstance(first, str) else (whole[0], whole[1] + first)
-    if node.op_type != "Concat" or call_of(node, work.version).get("axis", 0) % len(shape) != len(shape) - 1:
-        return None
-    found: list[ir.Value] = []
-    for part in node.inputs:
-        made = None if part is None else part.producer()
-        if made is None or (inner := made.inputs[0]) is None:
-            return None
-        filled = made.op_type == "Expand" and work.facts.get(inner).size == 1
-        if not (filled or (made.op_type == "Unsqueeze" and _adds_the_last(work, made))):
-            return None
-        found.append(inner)
-    return tuple(found), 0
 
 
 def _is_term(work: Workspace, node: ir.Node, value: ir.Value, readers: tuple[ir.Node, ...]) -> bool:

@@ -54,6 +54,38 @@ class Dora(Lora):
         return result + (scale - 1) * rest + scale * b(a(dropout(x))) * scaling
 
 
+class EmbeddingLora(nn.Module):
+    """base[x] + (A^T[x] B^T) s."""
+
+    def __init__(self, base: nn.Embedding, rank: int) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.lora_embedding_A = nn.Parameter(torch.randn(rank, base.num_embeddings))
+        self.lora_embedding_B = nn.Parameter(torch.randn(base.embedding_dim, rank))
+        self.scaling = 16 / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        after = nn.functional.embedding(x, self.lora_embedding_A.T)
+        return self.base_layer(x) + (after @ self.lora_embedding_B.T) * self.scaling
+
+
+class Ia3(nn.Module):
+    """down(l * up(x)), l a gain in front of a linear map, and one behind another."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.key, self.up, self.down = (
+            nn.Linear(width, width),
+            nn.Linear(width, hidden),
+            nn.Linear(hidden, width),
+        )
+        self.of_key, self.of_hidden = nn.Parameter(torch.rand(width)), nn.Parameter(torch.rand(hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        key = self.key(x) * self.of_key
+        return key * self.down(torch.relu(self.up(x)) * self.of_hidden)
+
+
 def pissa(base: nn.Linear, rank: int) -> Lora:
     """The largest singular directions in the adapter, the rest in the base."""
     made = Lora(base, rank)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from adapters import Dora, Lora, pissa
+from adapters import Dora, EmbeddingLora, Ia3, Lora, pissa
 from backend_models import compiled
 from fx_models import close
 from torch import Tensor, nn
@@ -46,6 +46,36 @@ def test_an_adapted_module_keeps_one_product(name: str) -> None:
     products = [count for op, count in result.after.items() if "linear" in op or "matmul" in op or "mm" in op]
     assert sum(products) == 1, [r for r in result.remarks if r.rule == "merge adapters"]
     assert result.verification["verdict"] == "EQUAL" and close(module(x), result.model(x))
+
+
+def test_adapters_in_float32_beside_a_matrix_in_half_precision_are_merged() -> None:
+    torch.manual_seed(1)
+    module = Lora(nn.Linear(IN, OUT).half(), 3).eval()
+    x = torch.randn(5, IN).half()
+    result = tautomer.optimize(module, (x,), target="inductor")
+    left = {op.split(".")[1]: count for op, count in result.after.items() if "assert" not in op}
+    assert left == {"matmul": 1, "add": 1} and result.verification["verdict"] == "EQUAL"
+    found = result.model(x), module(x)
+    exact = module.double()(x.double())
+    after, before = (float((y.double() - exact).detach().abs().max()) for y in found)
+    assert after <= 2.0 * before  # the matrix is rounded to half once more, the sum once less
+
+
+def test_a_table_with_an_adapter_keeps_one_lookup() -> None:
+    torch.manual_seed(1)
+    module = nn.Sequential(EmbeddingLora(nn.Embedding(14, OUT), 3), nn.Tanh()).eval()
+    x = torch.randint(0, 14, (2, 5))
+    result = tautomer.optimize(module, (x,), target="inductor")
+    assert result.after == {"aten.embedding.default": 1, "aten.tanh.default": 1}
+    assert result.verification["verdict"] == "EQUAL" and close(module(x), result.model(x))
+
+
+def test_gains_of_ia3_go_into_linear_maps() -> None:
+    torch.manual_seed(1)
+    module, x = Ia3(OUT, IN).eval(), torch.randn(2, 5, OUT)
+    result = tautomer.optimize(module, (x,), target="inductor")
+    assert result.after["aten.mul.Tensor"] == 1 and result.verification["verdict"] == "EQUAL"
+    assert close(module(x), result.model(x))
 
 
 def test_convolutions_of_fixup_take_scales_and_get_biases() -> None:

@@ -166,7 +166,7 @@ class Site:
         """A tensor argument in the type of the result, as torch converts it before it computes.
 
         Raises:
-            Opaque: that type does not hold every number of its own.
+            Opaque: it is neither of half precision beside float32, nor of integers beside floats.
         """
         import torch
 
@@ -174,7 +174,9 @@ class Site:
         if not isinstance(held, torch.fx.Node) or self.meta(name).dtype == self.result.dtype:
             return self.tensor(name)
         own, wide = self.meta(name).dtype, self.result.dtype
-        if own not in (torch.float16, torch.bfloat16) or wide != torch.float32:
+        half = own in (torch.float16, torch.bfloat16) and wide == torch.float32
+        whole = own in (torch.int64, torch.int32) and wide.is_floating_point
+        if not half and not whole:
             self.of_one_type(name)
         dtype = element_type(wide)
         assert dtype is not None
