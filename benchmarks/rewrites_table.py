@@ -86,7 +86,7 @@ REWRITES = (
         "passes/reassociate.py",
     ),
     Rewrite(
-        "bases of KAN layers: B-splines, Gaussians, products of ReLUs",
+        "bases of KAN layers: B-splines, guarded ones of pykan too, Gaussians, products of ReLUs and others",
         "slice(f(a, b)) = f(slice(a), slice(b)), f pointwise: one kernel from one tensor",
         "`--target kernels`; constant knots, no two of which coincide",
         "arXiv 2404.19756, 2405.06721, 2406.02075",

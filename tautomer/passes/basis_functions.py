@@ -7,6 +7,8 @@ This is how KAN layers evaluate their bases: the recursion of Cox and de Boor ta
 from slices of the last one, Gaussians and products of ReLUs have none. All of it becomes one region that one
 kernel computes from a tensor of full size; neighbours are computed twice, and no intermediate tensor is
 written. Condition: one tensor varies along no basis, everything else is constant, knots do not coincide.
+Bases are bounded then, and 0 far from their knots: of guards against NaN and infinities behind each degree,
+as pykan has them, the last one is enough, and NaN is all that it meets.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.naming import label, printable
-from tautomer.passes.basis_ranges import Ranges, Stays, content_of, is_plain
+from tautomer.passes.basis_ranges import Ranges, Stays, content_of, is_plain, number_behind
+from tautomer.passes.finite_guards import guard_of, guarded
 from tautomer.passes.operands import filled
 from tautomer.passes.rowwise_nodes import is_pointwise
 from tautomer.passes.rowwise_region import MOST_NODES, MOST_OPERANDS
@@ -115,16 +118,18 @@ class _Cone:
             node = stack.pop()
             if node in self.nodes:
                 continue
-            self.nodes[node] = None
-            for value in self._operands(node):
+            guard = guard_of(self.work, node)
+            self.nodes |= dict.fromkeys((node,) if guard is None else guard.nodes)
+            for value in self._operands(node) if guard is None else (guard.value,):
                 fact = self.work.facts.get(value)
                 made = value.producer()
                 if fact.constant:
                     continue
                 if fact.shape is not None and fact.shape and fact.shape[-1] == 1:
-                    if self.leaf not in (None, value):
+                    number = number_behind(self.work, value)
+                    if self.leaf not in (None, number):
                         raise Stays("")
-                    self.leaf = value
+                    self.leaf = number
                 elif made is not None and (_goes_on(self.work, made) or self._repeats(made)):
                     stack.append(made)
                 else:
@@ -171,6 +176,8 @@ class _Cone:
         wide = b.op("MatMul", leaf, filled(1.0, (1, shape[-1]), ir.DataType.FLOAT, b))
         ranges = Ranges(work, b, leaf, wide, shape[-2:])
         new = ranges.of(old, 0, shape[-1])
+        if guard_of(work, self.root) is not None:
+            new = guarded(b, new)
         computing = [node for node in b.nodes if is_pointwise(node, work.version)]
         if len(computing) > MOST_NODES or len(ranges.knots) >= MOST_OPERANDS:
             b.discard()

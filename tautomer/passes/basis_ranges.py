@@ -2,7 +2,7 @@
 
     slice(f(a, b)) = f(slice(a), slice(b))        f pointwise
 
-A slice of a slice is a slice, so that no slice of anything is left but of constants.
+A slice of a slice is a slice, so that no slice of anything is left but of constants. Guards are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tautomer.graph.fact import Shape
 from tautomer.graph.naming import label, printable
 from tautomer.graph.semantics.casts import lift
 from tautomer.graph.semantics.mathematics import Float64
+from tautomer.passes.finite_guards import guard_of
 from tautomer.passes.slices import first_of
 from tautomer.passes.weight_check import expression_behind
 from tautomer.passes.workspace import Workspace
@@ -44,6 +45,26 @@ def content_of(work: Workspace, value: ir.Value) -> NDArray[Any] | None:
         return None
     m = Float64()
     return m.concrete(found.value(m, lambda name: lift(m, np.asarray(work.sources[name].numpy()))))
+
+
+def number_behind(work: Workspace, value: ir.Value) -> ir.Value:
+    """The first of the values that differ in a last axis of one element, taken away and given back."""
+    while (
+        (node := value.producer()) is not None and is_plain(node, "Unsqueeze") and node.inputs[0] is not None
+    ):
+        taken = node.inputs[0].producer()
+        if taken is None or not is_plain(taken, "Gather") or taken.inputs[0] is None:
+            return value
+        whole, shape = work.facts.get(taken.inputs[0]).shape, work.facts.get(value).shape
+        if (
+            whole != shape
+            or not whole
+            or whole[-1] != 1
+            or work.facts.get(taken.outputs[0]).shape != whole[:-1]
+        ):
+            return value
+        value = taken.inputs[0]
+    return value
 
 
 class Ranges:
@@ -74,11 +95,13 @@ class Ranges:
 
     def _computed(self, value: ir.Value, start: int, stop: int) -> ir.Value:
         node = value.producer()
-        if value is self._leaf:
+        if number_behind(self._work, value) is self._leaf:
             return self._wide
         if self._work.facts.get(value).constant:
             return self._knot(value, start, stop)
         assert node is not None
+        if (guard := guard_of(self._work, node)) is not None:
+            return self.of(guard.value, start, stop)
         if node.op_type == "Slice":
             first = self._begin(node)
             assert node.inputs[0] is not None
@@ -118,13 +141,16 @@ class Ranges:
         made = None if value is None else value.producer()
         if value is None or self._work.facts.get(value).dtype != ir.DataType.BOOL or made is None:
             raise Stays("it converts numbers in between")
+        if made.op_type == "Slice":
+            first = self._begin(made)
+            return self._truth(made.inputs[0], start + first, stop + first)
         one, zero = (self._b.scalar(number, ir.DataType.FLOAT) for number in (1.0, 0.0))
         if made.op_type != "And":
             return self._b.op("Where", self.of(value, start, stop), one, zero)
-        first, second = made.inputs
-        assert first is not None
-        then = self._truth(second, start, stop)
-        return self._b.op("Where", self.of(first, start, stop), then, zero)
+        one_of, other = made.inputs
+        assert one_of is not None
+        then = self._truth(other, start, stop)
+        return self._b.op("Where", self.of(one_of, start, stop), then, zero)
 
     def _begin(self, node: ir.Node) -> int:
         """Where a slice of the last axis begins.

@@ -27,7 +27,7 @@ POINTWISE = frozenset(
     {
         *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Max", "Min", "Sum", "Mean", "Pow", "Sqrt", "Reciprocal"),
         *("Exp", "Log", "Erf", "Tanh", "Sigmoid", "Relu", "Clip", "Where", "Identity"),
-        *("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"),
+        *("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "IsNaN"),
     }
 )
 """Primitive operators that may stand in a body; operations that have a pointwise definition may, too."""

@@ -44,9 +44,38 @@ def b_spline(source: str = "x", grid: str = "grid") -> str:
     return body
 
 
+def guarded_b_spline(instead: str = "nought") -> str:
+    """The same as pykan computes it: each degree guarded against NaN and infinities, x unsqueezed anew."""
+    lines = []
+    for line in b_spline().splitlines(keepends=True):
+        name, _, call = line.strip().partition(" = ")
+        if name == "u":
+            line += "taken = Gather <axis = 2> (u, first)\n again = Unsqueeze (taken, last)\n"
+        elif name in ("ge", "lt"):
+            line = line.replace("(u,", "(again,")
+        elif name == "b0":
+            continue
+        elif "(b0," in call:
+            line = f"t{name} = {call.replace('(b0,', '(both,')}\n {name} = Cast <to = 1> (t{name})\n"
+        lines.append(line)
+    body = "".join(lines)
+    for k in range(1, DEGREE + 1):
+        v = f"v{k}"
+        body = body.replace(f"b{k} = Add", f"{v} = Add")
+        guard = f"nan{k} = IsNaN ({v})\n w{k} = Where (nan{k}, {instead}, {v})\n inf{k} = IsInf ({v})\n"
+        guard += f"less{k} = Less ({v}, nought)\n minus{k} = And (less{k}, inf{k})\n"
+        guard += f"x{k} = Where (minus{k}, lowest, w{k})\n more{k} = Greater ({v}, nought)\n"
+        guard += f"plus{k} = And (more{k}, inf{k})\n b{k} = Where (plus{k}, highest, x{k})\n"
+        end = f"{v} = Add (left{k}, right{k})\n"
+        body = body.replace(end, end + guard)
+    return body
+
+
 def positions() -> dict[str, np.ndarray]:
     """The constants that slices read."""
-    found: dict[str, np.ndarray] = {"last": np.array([-1])}
+    most = np.finfo(np.float32).max
+    found: dict[str, np.ndarray] = {"last": np.array([-1]), "first": np.array(0)}
+    found |= {"nought": np.float32(0.0), "one": np.float32(1.0), "highest": most, "lowest": -most}
     for number in range(GRID + 2 * DEGREE + 2):
         found[f"at{number}"] = found[f"to{number}"] = np.array([number])
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from kan_models import DEGREE, IN, OUT, WIDTH, b_spline, knots, layer, positions
+from kan_models import DEGREE, IN, OUT, WIDTH, b_spline, guarded_b_spline, knots, layer, positions
 from residual_models import residual_model
 
 import tautomer
@@ -30,8 +30,9 @@ GAUSSIANS = """
 """
 RELUS = """
     u = Unsqueeze (x, last)
-    d = Sub (u, low)
-    e = Sub (high, u)
+    v = Expand (u, row)
+    d = Sub (v, low)
+    e = Sub (high, v)
     f = Relu (d)
     g = Relu (e)
     m = Mul (f, g)
@@ -46,6 +47,7 @@ def model(body: str, inputs: str = f"float[batch, {IN}] x", outputs: str = "", *
     constants = {
         **positions(),
         "grid": knots(),
+        "row": np.array([1, 1, WIDTH]),
         "rows": np.array([-1, IN * WIDTH]),
         "centres": np.linspace(-2, 2, WIDTH).astype(np.float32),
         "h": np.float32(0.57),
@@ -67,17 +69,21 @@ def told(result: tautomer.Result, kind: str) -> list[str]:
     return [r.reason for r in result.remarks if (r.rule, r.kind) == ("basis functions", kind)]
 
 
-@pytest.mark.parametrize("basis", BASES)
+ALL = {**BASES, "b-spline": (guarded_b_spline(), f"b{DEGREE}")}  # guards and all that it has without them
+
+
+@pytest.mark.parametrize("basis", ALL)
 def test_a_basis_is_one_kernel(basis: str) -> None:
-    source = model(layer(*BASES[basis]))
+    source = model(layer(*ALL[basis]))
     result = tautomer.optimize(source, target="kernels")
     found = Counter(node.op_type.split("_")[0] for node in result.model.graph)
     assert told(result, "passed") and result.verification["verdict"] == "EQUAL"
     assert found["Rowwise"] >= 1 and found["And"] == found["Exp"] == found["Relu"] == found["Mul"] == 0
+    assert found["IsNaN"] == found["Where"] == found["Less"] == 0
 
 
 def test_the_kernel_computes_what_the_recursion_does(tmp_path: Path) -> None:
-    source = model(layer(*BASES["b-spline"]))
+    source = model(layer(*ALL["b-spline"]))
     result = tautomer.optimize(source, target="kernels", verify=False)
     result.save(tmp_path / "kan.onnx")
     edges = np.concatenate([knots()[0], np.nextafter(knots()[0], np.float32(-9)), [np.nan, np.inf, -7.0]])
@@ -108,6 +114,7 @@ MISSES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "knots of each call": (
         SPLINE, "varies, and is no constant knot", {"inputs": f"float[batch, {IN}] x, float[{IN}, 9] grid"}
     ),
+    "a guard that writes 1": (guarded_b_spline("one"), "varies, and is no constant knot", {}),
     "a degree read elsewhere": (SPLINE, "'b1' is read outside of it", {"outputs": f", float[b, {IN}, 7] b1"}),
 }  # fmt: skip
 
