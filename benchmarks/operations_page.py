@@ -44,13 +44,13 @@ replaced only where nothing else reads it.
 
 {rewrites}
 
-Of other KAN layers: the activations of AF-KAN (arXiv 2503.06112) and what combines them are one region, which
-reads x as it was repeated; its softmax runs along an inner axis. Chebyshev and Jacobi layers keep their basis,
-as the polynomial of degree 0 is 1 even of NaN, and the degrees in cos(n acos(x)) are stored as weights are, of
-which the evidence asks that they may be others; what they sum is one matrix product. A wavelet of Wav-KAN
-(arXiv 2405.12832) has numbers for each pair of input and output: it is pointwise, one region, and its sum is no
-matrix product, nor is that of log(1 + exp(k x)) (SKAN). `torch.vander` has no export to ONNX; the optimized
-module has one.
+Of other KAN layers: the activations of AF-KAN (arXiv 2503.06112) and what combines them are one region,
+which reads x as it was repeated; its softmax runs along an inner axis. Chebyshev and Jacobi layers keep
+their basis, as the polynomial of degree 0 is 1 even of NaN, and the degrees in cos(n acos(x)) are stored as
+weights are, of which the evidence asks that they may be others; what they sum is one matrix product. A
+wavelet of Wav-KAN (arXiv 2405.12832) has numbers for each pair of input and output: it is pointwise, one
+region, and its sum is no matrix product, nor is that of log(1 + exp(k x)) (SKAN). `torch.vander` has no
+export to ONNX; the optimized module has one.
 
 What has no rewrite: the Fourier head (arXiv 2410.22269), whose complex tensors do not reach ONNX, runs in its
 real form as matrix products, and its density, sum and logarithm as one kernel. The sum of the density over D
