@@ -14,7 +14,8 @@ from tautomer.patterns.rowwise import Body, Layout
 from tautomer.patterns.rowwise_reading import definition_in
 
 # every way in which an operand goes with x, see `patterns.rowwise`
-_PLAIN, _GROUPED = ("full", "row", "column", "number"), ("full", "group", "segment", "column", "number")
+_PLAIN = ("full", "row", "block", "column", "number")
+_GROUPED = ("full", "segment", "column", "number")
 
 
 @cache
