@@ -13,7 +13,7 @@ import torch
 from benchmarks.gpu_case import Call, Case, Check, Place
 from benchmarks.gpu_rows import LIMITS, error_of, inputs, numbers, row_case
 from tautomer.codegen.torch_operators import backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration, shared
+from tautomer.codegen.triton_configuration import Configuration, configuration, looped, shared
 from tautomer.runtime.triton.launch import run
 
 _GRADIENT_TILES = {
@@ -79,13 +79,9 @@ def long_softmax(place: Place) -> list[Case]:
     for rows, columns in ((1024, 65536), (1056, 65536), (528, 131072), (528, 262144)):
         usual = configuration(program, columns, 2)
         assert usual is not None
-        ways = [replace(usual, turns=turns) for turns in (False, True)]
-        ways += [Configuration(1, 8192, 16, "loops", 1, 1, 1, turns) for turns in (False, True)]
-        ways += [Configuration(1, 16384, 32, "loops", 1, 2, 1, True)]
+        ways = [usual, *looped(usual), replace(usual, block=8192, warps=16)]
         if waiting:
-            ways += shared(columns)
-            ways += [Configuration(1, 16384, 16, "parts", columns // 16384)]
-            ways += [Configuration(1, 8192, 8, "parts", columns // 8192)]
+            ways += [*shared(columns), Configuration(1, 16384, 16, "parts", columns // 16384)]
         found.append(_tuned("softmax", rows * columns, columns, list(dict.fromkeys(ways)), place))
     return found
 

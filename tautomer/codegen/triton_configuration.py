@@ -26,10 +26,9 @@ _SHARED, _SHARED_LONG = (4096, 8), 65536
 _PER_THREAD, _MOST_PER_THREAD = 16, 32
 _LEAST_TILE = 2048
 _POINTWISE = (1024, 4)
-# columns and warps of rows that are done block by block: as many rows are under way as there are
-# multiprocessors, that most of them fit into the last cache. In stages it is slower: on an H100 softmax of
-# 1024 rows of 65536 takes 105 us in one and 121 in three; with neighbours taken one by one 116, but of
-# 131072, where the last cache is what counts, 119 against 134.
+# columns and warps of rows that are done block by block. In stages it is slower: on an H100 softmax of 1024
+# rows of 65536 takes 105 us in one and 121 in three; with neighbours taken one by one 116, but of 131072,
+# where the last cache is what counts, 119 against 134: see `triton_loops`. This was measured without turns.
 _LOOPED = (16384, 32)
 _TOGETHER, _TOGETHER_UP_TO = 8, 65536
 
@@ -80,9 +79,8 @@ def configuration(program: Program, columns: int, itemsize: int) -> Configuratio
         warps *= 2
     if program.totals:
         return None
-    # where the rows under way fit into the last cache, each block is found there in either order
-    short = columns <= _TOGETHER_UP_TO
-    return Configuration(1, *_LOOPED, "loops", stages=1, together=_TOGETHER if short else 1, turns=not short)
+    together = _TOGETHER if columns <= _TOGETHER_UP_TO else 1
+    return Configuration(1, *_LOOPED, "loops", stages=1, together=together, turns=True)
 
 
 def for_few_rows(usual: Configuration, columns: int, rows: int, multiprocessors: int) -> Configuration:
@@ -103,12 +101,18 @@ def for_few_rows(usual: Configuration, columns: int, rows: int, multiprocessors:
     return Configuration(1, block, _SHARED[1], "parts", parts)
 
 
+def looped(usual: Configuration) -> list[Configuration]:
+    """Other ways to go over long rows: without turns, and with more or fewer programs at once."""
+    other = 1 if usual.together > 1 else _TOGETHER
+    return [replace(usual, turns=False), replace(usual, together=other)]
+
+
 def shared(columns: int) -> list[Configuration]:
     """Ways to share long rows between programs that go over their stretches block by block."""
     return [
-        Configuration(1, block, warps, "shared", parts, 1, together, turns)
+        Configuration(1, block, warps, "shared", parts, 1, together, turns=True)
         for parts in (2, 4, 8)
-        for block, warps, together, turns in ((16384, 32, 1, True), (8192, 16, 1, True), (8192, 16, 8, False))
+        for block, warps, together in ((*_LOOPED, 1), (*_LOOPED, _TOGETHER), (8192, 16, _TOGETHER))
         if parts * block < block_of(columns)
     ]
 
@@ -150,7 +154,7 @@ def candidates(program: Program, columns: int, itemsize: int) -> list[Configurat
             for block, warps in ((8192, 8), (8192, 16), (16384, 16))
             if 1 < block_of(columns) // block <= _MOST_PARTS
         ]
-        found += [replace(usual, turns=not usual.turns), *shared(columns)]
+        found += [*looped(usual), *shared(columns)]
     return list(dict.fromkeys(found))
 
 

@@ -9,17 +9,20 @@ The largest element and the sum of exponentials relative to it need one pass, no
     m' = max(m, v),   s' = s e^(m - m') + e^(v - m')      =>      s = sum e^(v - max v)
 
 What a softmax of bfloat16 costs on an H100 follows from how many bytes of an element go to memory: 4 where
-the second pass finds the row in the cache, 6 where it does not. 132 rows under way are 17 MB at 64k columns,
-35 at 128k and 69 at 256k; the cache has 50 MB in two halves, and holds what is written, too. Three ways make
-more of it:
+the second pass finds the row in the cache, 6 where it does not. A program of 1024 threads takes 49 registers
+of each, and there is one on each of 132 multiprocessors; with 8 neighbours together it takes 31, and there
+are two, of which one reads while the other waits for its sum. So 132 rows are under way, 35 MB at 128k
+columns and 69 at 256k, or twice as many, 35 MB at 64k; the cache has 50 MB in two halves, and holds what is
+written, too. Three ways make more of it:
 
     TURNS   every other pass goes from the end of the row to its beginning. A cache that puts out what was not
             used for longest holds the end of the row then; going forward, each block is put out just before
             it is read, and nothing is found as soon as not everything fits. Of the rows under way only what
-            is yet to be read again has to be held, on average half: 17 MB at 128k columns, 35 at 256k.
+            is yet to be read again has to be held, on average half of them.
     .cs     what is written, and what is read for the last time, leaves the cache first.
     shared  PARTS programs take a row, each a stretch of it, and exchange what they reduced after each pass.
-            Fewer rows are under way: 256k columns by 4 programs are to the cache as 64k by one.
+            Fewer rows are under way: 256k columns by 4 programs are to the cache as 64k by one. None waits
+            long where there are two on a multiprocessor.
 """
 
 from __future__ import annotations
