@@ -42,8 +42,8 @@ class Target:
         fuses_rowwise: whether kernels of ours run what pointwise operations and row reductions make together.
         sparse_from: elements of a matrix from which on it gains to skip the rows whose factor is zero; None
             where no kernel does.
-        chunked_from: elements of a product from which on it gains to make it in chunks of rows, of as many
-            elements at most, where little is kept of it; None where it does not.
+        chunked_from: elements of a product from which on it gains to make it in chunks of rows, where little
+            is kept of it; None where it does not.
         attention: score function, or `OF_THE_RUNTIME` -> how many times faster a kernel of ours is, as pairs
             of keys and ratio.
     """

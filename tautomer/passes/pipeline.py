@@ -22,6 +22,7 @@ from tautomer.passes.fold_scale import FoldScale
 from tautomer.passes.fuse_attention import FuseAttention, Kernels
 from tautomer.passes.fuse_rowwise import FuseRowwise
 from tautomer.passes.join_norms import JoinNorms
+from tautomer.passes.log_probability import LogProbability
 from tautomer.passes.lower_einsum import LowerEinsum
 from tautomer.passes.lower_joins import LowerJoins
 from tautomer.passes.lower_tanh import LowerTanh
@@ -135,6 +136,7 @@ def rewrite(
         *(() if choices.sites_only else streams),
         SparseLinear(target),
         RowsInChunks(target),
+        LogProbability(target),
         SafeSoftmax(target),
         JoinNorms(target),
         LowerTanh(target),

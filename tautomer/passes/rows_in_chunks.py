@@ -31,6 +31,7 @@ from tautomer.remarks import Remark
 from tautomer.target import Target
 
 _LEAST_MATRIX = 1 << 22  # elements: a loop over one chunk takes some microseconds, a hundredth of its product
+_CHUNKS = 2  # of the smallest product: 2^23 logits each took no longer than 2^24, and 2^22 a tenth more
 _SMALL = 8  # times smaller than the product is what may be kept of it
 _OF_EVIDENCE = 2  # rows of a chunk there: a few rows are then several chunks
 _ENDS = ("LogSoftmax", "Softmax", *LOSSES)  # where somebody may wonder why the logits are still made
@@ -61,7 +62,7 @@ class RowsInChunks:
             reason, size = head.obstacle(), work.facts.get(reader.output).size or 0
             if not reason:
                 columns = (work.facts.get(reader.output).shape or (1,))[-1]
-                reason = head.rewrite(max(1, least // columns))
+                reason = head.rewrite(max(1, least // _CHUNKS // columns))
             if not reason:
                 done = f"its rows are made in chunks, and never all of them (here {size} elements)"
                 remarks.append(Remark("passed", self.name, node.op_type, label(node), done))

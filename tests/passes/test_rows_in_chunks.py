@@ -18,7 +18,7 @@ from tautomer.target import ONNXRUNTIME
 onnxruntime = pytest.importorskip("onnxruntime")
 
 FEATURES, CLASSES = 6, 40
-TARGET = replace(ONNXRUNTIME, chunked_from=3 * CLASSES)  # three rows at a time
+TARGET = replace(ONNXRUNTIME, chunked_from=6 * CLASSES)  # three rows at a time
 PICKED = "p = LogSoftmax <axis = -1> (z) \n y = GatherElements <axis = 1> (p, i)"
 HEADS = {
     "log-probability": (PICKED, "float[N, 1] y"),
