@@ -55,8 +55,8 @@ export to ONNX; the optimized module has one.
 What has no rewrite: the Fourier head (arXiv 2410.22269), whose complex tensors do not reach ONNX, runs in its
 real form as matrix products, and its density, sum and logarithm as one kernel. The sum of the density over D
 equispaced bins is D / 2 for exact cosines, and not for stored ones, so the division by it stays. The
-spherical Z-loss (arXiv 1604.08859) leaves its sums over a row and the score of its target to the operators
-of the runtime: numbers per row have no kernel, and its form in d^2 operations, by W^T W, is not made.
+spherical Z-loss (arXiv 1604.08859) of given logits is one kernel, which reads them with the score of the
+target; its form in d^2 operations, by W^T W, is not made.
 
 ## What there is for them
 

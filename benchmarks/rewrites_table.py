@@ -165,6 +165,14 @@ REWRITES = (
         "rows in chunks",
         "passes/rows_in_chunks.py",
     ),
+    Rewrite(
+        "log-probability of a token, cross-entropy of given logits",
+        "log_softmax(x)[t] = x[t] - m - log(sum(exp(x - m))), m = max(x)",
+        "`--target kernels`; one number of each row is read",
+        "ONNX LogSoftmax-13, SoftmaxCrossEntropyLoss-13",
+        "log-probability",
+        "passes/log_probability.py",
+    ),
 )
 
 

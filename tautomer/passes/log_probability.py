@@ -58,8 +58,8 @@ class LogProbability:
 
 
 def _remark(node: ir.Node, reason: str, done: str) -> Remark:
-    kind = "missed" if reason else "passed"
-    return Remark(kind, LogProbability.name, node.op_type, label(node), reason or done)
+    what = LogProbability.name, node.op_type, label(node)
+    return Remark("missed", *what, reason) if reason else Remark("passed", *what, done)
 
 
 def _expanded(work: Workspace, node: ir.Node) -> str:

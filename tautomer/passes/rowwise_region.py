@@ -143,6 +143,8 @@ class Regions:
             return str(unfit)
         if best is None or best.work < 2:
             return self._inner_axes(root, around, dtype) or best or reason
+        if best.cut.size < self._largest(around):
+            return ""  # numbers per row again, which may end a region of the rows themselves
         return best
 
     def _inner_axes(self, root: ir.Node, around: list[ir.Node], dtype: ir.DataType) -> str:
