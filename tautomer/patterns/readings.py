@@ -17,7 +17,7 @@ import numpy as np
 
 Mode = Literal["exact", "nominal"]
 
-# Irrational numbers that definitions contain, and their reciprocals.
+# Irrational numbers that definitions contain, and their reciprocals; and a decimal that half precision cuts short.
 _NAMED: tuple[tuple[str, float], ...] = (
     ("sqrt(2)", math.sqrt(2.0)),
     ("1/sqrt(2)", math.sqrt(0.5)),
@@ -25,6 +25,7 @@ _NAMED: tuple[tuple[str, float], ...] = (
     ("sqrt(pi/2)", math.sqrt(math.pi / 2.0)),
     ("2*sqrt(2/pi)", 2.0 * math.sqrt(2.0 / math.pi)),
     ("0.044715*sqrt(2/pi)", 0.044715 * math.sqrt(2.0 / math.pi)),
+    ("0.044715", 0.044715),
     ("2/pi", 2.0 / math.pi),
     ("log2(e)", math.log2(math.e)),
     ("ln(2)", math.log(2.0)),

@@ -44,6 +44,9 @@ def test_roundings_to_half_precision_are_read_in_half_precision_only() -> None:
     half = float(np.float16(math.sqrt(2.0)))
     assert read_scalar(half, HALF).value == math.sqrt(2.0)
     assert read_scalar(half, SINGLE).value == half
+    cubic = float(np.float16(0.044715))  # whose shortest decimal is another number, 0.0447
+    assert read_scalar(cubic, HALF).value == 0.044715
+    assert read_scalar(float(np.float32(0.0447)), SINGLE).value == pytest.approx(0.0447, rel=1e-12)
     brain = float(ml_dtypes.bfloat16(math.sqrt(2.0)))
     assert read_scalar(brain, np.dtype(ml_dtypes.bfloat16)).value == math.sqrt(2.0)
 

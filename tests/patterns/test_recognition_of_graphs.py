@@ -123,3 +123,17 @@ def test_near_misses_are_explained_by_what_they_do(inputs: str, middle: str, rea
     missed = [remark for remark in tautomer.explain(model) if remark.kind == "missed"]
     assert any(reason in remark.reason for remark in missed), missed
     assert all(remark.op == "RMSNormalization" for remark in missed)
+
+
+def test_a_gelu_whose_constants_are_rounded_to_half_precision_is_found() -> None:
+    halves = ("three", 3.0), ("cubic", 0.044715), ("root", 0.7978845608), ("one", 1.0), ("half", 0.5)
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]> g (float16[n, 8] x) => (float16[n, 8] y) {
+        p = Pow (x, three) c = Mul (cubic, p) s = Add (x, c) u = Mul (root, s) t = Tanh (u)
+        a = Add (t, one) h = Mul (half, a) y = Mul (x, h) }"""
+    )
+    model.graph.initializer.extend(
+        helper.make_tensor(name, TensorProto.FLOAT16, (), [value]) for name, value in halves
+    )
+    (found,) = tautomer.inspect(model)
+    assert (found.op, found.output, found.attributes) == ("Gelu", "y", {"approximate": "tanh"})
