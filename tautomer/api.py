@@ -279,7 +279,7 @@ def _optimized(
         verification = {"verdict": "NOT VERIFIED", "reason": "switched off"}
     else:
         original = as_model(path) if path is not None else source
-        verdict = timed("verify", lambda: evidence.whole(original, working, done.expressions))
+        verdict = timed("verify", lambda: evidence.whole(original, working, done.expressions, tell))
         if verdict.verdict != "EQUAL":
             raise CheckFailedError(
                 f"the rewritten model is {verdict.verdict.lower()}: {verdict.reason}",

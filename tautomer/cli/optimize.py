@@ -122,4 +122,4 @@ def _verification(evidence: dict[str, Any]) -> list[str]:
         lines.append(
             f"  centred   {centred['norms']} norms rely on a mean of 0; |mean| / rms is {left:g} at most"
         )
-    return lines
+    return [*lines, *(f"  assumed   {assumption}" for assumption in evidence.get("assumptions", ()))]

@@ -69,7 +69,9 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
     if verdict.first_divergence:
         where = verdict.first_divergence
         console.result(one_line(f"they part at '{where['tensor']}', made by {where['node']}"))
-        console.result(one_line(f"  which reads '{where['consumes']}', still the same in both"))
+        console.result(one_line(f"  which reads '{where['consumes']}', still the same numbers in both"))
+        if where["clue"]:
+            console.result(one_line(f"  {where['clue']}"))
     for name, leg in verdict.legs.items():
         for line in leg_lines(name, leg.as_json()):
             console.result(one_line(line))

@@ -47,7 +47,12 @@ class FoldAffine:
                 continue
             fold_bias(work, readers, bias)
             work.drop(add.outputs[0], op.output)
-            done = f"its bias is folded into {len(readers)} linear maps that read it"
+            maps = (
+                "the linear map that reads"
+                if len(readers) == 1
+                else f"the {len(readers)} linear maps that read"
+            )
+            done = f"its bias is folded into {maps} it"
             remarks.append(Remark("passed", self.name, op.op, label(op.node), done))
         return remarks
 

@@ -52,7 +52,7 @@ class LowerJoins:
         if not joins:
             return []
         reason = f"{len(joins)} residual joins in front of norms are kept apart from them"
-        hint = f"{self.target.name} would fuse each pair into a kernel that is slower than the two"
+        hint = "the runtime would fuse each pair into a kernel that is slower than the two"
         return [Remark("passed", self.name, "Add", str(joins[0].name), reason, hint)]
 
 

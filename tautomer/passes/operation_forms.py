@@ -88,7 +88,8 @@ def choose(site: Site) -> Choice:
             return Choice(form, kernels, reasons[0] if reasons else "")
         reasons.append(obstacle)
     reason = next(
-        (r for r in reasons if r != _KEPT), f"{site.target.name} gains nothing from another form of it"
+        (r for r in reasons if r != _KEPT),
+        f"the target {site.target.name} gains nothing from another form of it",
     )
     return Choice("keep", reason=reason)
 
@@ -102,7 +103,7 @@ def _named_obstacle(site: Site) -> str:
     if definition.domain:
         return "ONNX has no operator for it"
     if not site.target.has_kernel(definition.op, dtype.name):
-        return f"{site.target.name} has no kernel of it for {dtype.name}"
+        return f"the target {site.target.name} has no kernel of it for {dtype.name}"
     flat = definition.op in ("Softmax", "LogSoftmax") and version < _AXIS_FREE_SOFTMAX_SINCE
     if flat and site.op.attributes["axis"] != -1:
         return f"below opset {_AXIS_FREE_SOFTMAX_SINCE} it works on trailing axes only"

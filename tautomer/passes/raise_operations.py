@@ -122,7 +122,7 @@ class _Rewriting:
         if choice.form == "function" and not self.work.declare(function_of(op.definition, self.work.version)):
             builder.discard()
             return _missed(op, Choice("keep", reason="the file has another variant of it under its name"))
-        before = len(op.nodes)
+        many = "1 node" if len(op.nodes) == 1 else f"{len(op.nodes)} nodes"
         self.work.replace(op.output, result, builder, op.nodes)
         self.raised[op] = replace(
             op, inputs=tuple(inputs), output=result, nodes=tuple(builder.nodes), factors={}
@@ -133,14 +133,12 @@ class _Rewriting:
                 Raise.name,
                 op.op,
                 builder.nodes[-1].name or "",
-                f"{before} nodes became {len(builder.nodes)}: its definition, written out",
+                f"{many} became {len(builder.nodes)}: its definition, written out",
             )
         what = {"named": f"one {op.op}", "function": f"one {DOMAIN}.{op.op}"}.get(
-            choice.form, f"the spelling of {op.op} that {self.target.name} fuses"
+            choice.form, f"the spelling of {op.op} that the runtime fuses"
         )
-        return Remark(
-            "passed", Raise.name, op.op, builder.nodes[-1].name or "", f"{before} nodes became {what}"
-        )
+        return Remark("passed", Raise.name, op.op, builder.nodes[-1].name or "", f"{many} became {what}")
 
     def _leaves(self, op: Recognised) -> dict[ir.Value, ir.Value]:
         """What the operation varies with: its inputs as they are now, and as they were recognised."""

@@ -156,7 +156,9 @@ class Recentre:
     def _kept(self, op: Recognised, place: Place, network: Network) -> Remark:
         obstacle = network.obstacle(place)
         if obstacle is None:
-            reason = f"nothing stands in the way, but {self.target.name} would gain nothing from it"
+            reason = (
+                f"nothing stands in the way, but the target {self.target.name} would gain nothing from it"
+            )
             return _missed(op, reason, _ASK)
         return _missed(op, obstacle.reason, obstacle.hint)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tautomer.graph.call import Call
+from tautomer.graph.semantics.domain import no_meaning
 from tautomer.graph.semantics.table import Unsupported, evaluate, meaning_of
 from tautomer.patterns.operation import Definition, definition_of
 from tautomer.patterns.rows import apply_all
@@ -69,7 +70,7 @@ def compute(m: Any, call: Call, inputs: Sequence[Any]) -> tuple[Any, ...]:
         return evaluate(m, call, inputs)
     found = named(call)
     if found is None:
-        raise Unsupported(call.op_type, f"no meaning in domain '{call.domain}'")
+        raise no_meaning(call.op_type, call.domain)
     definition, attributes = found
     x, rest = inputs[0], [value for value in inputs[1:] if value is not None]
     if call.outputs > len(definition.results):

@@ -17,7 +17,7 @@ import numpy as np
 
 Mode = Literal["exact", "nominal"]
 
-# Irrational numbers that definitions contain, and their reciprocals; and a decimal that half precision cuts short.
+# Irrational numbers that definitions contain, and their reciprocals; and a decimal that half precision cuts.
 _NAMED: tuple[tuple[str, float], ...] = (
     ("sqrt(2)", math.sqrt(2.0)),
     ("1/sqrt(2)", math.sqrt(0.5)),

@@ -7,7 +7,7 @@ which a bias that happens to be 0 would hide). The first disagreement is localis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from tautomer.graph.semantics.mathematics import Float64
 from tautomer.graph.slabs import rows
 from tautomer.graph.step_facts import step_facts
 from tautomer.verify.allowance import allowing
+from tautomer.verify.clues import clue
 from tautomer.verify.exact import Exact, compare_values
 from tautomer.verify.fingerprint import Divergence, Prints, first_divergence, matches
 from tautomer.verify.interpreter import run
@@ -115,8 +116,8 @@ def check(
             "different": found.different,
             "undecided": found.undecided,
         }
-    if done.equal is False:
-        done.divergence = first_divergence(*prints)
+    if done.equal is False and (parted := first_divergence(*prints)) is not None:
+        done.divergence = replace(parted, clue=clue(parted, *prints, other))
     done.matched = matches(*prints)
     done.assumptions = tuple(exact.assumptions)
     return done

@@ -34,11 +34,27 @@ def mixed(words: Words) -> Words:
 
 def digest(slabs: Sequence[Words]) -> tuple[int, int]:
     """The fingerprint of a tensor, one word per slab and element: (elements, sum of their hashes)."""
+    return _sum(_hashes(slabs))
+
+
+def _hashes(slabs: Sequence[Words]) -> Words:
     element = np.zeros(slabs[0].shape, np.uint64)
     with np.errstate(over="ignore"):
         for slab in slabs:
             element = mixed(element * np.uint64(31) + slab.astype(np.uint64) + np.uint64(1))
-        return int(element.size), int(element.sum(dtype=np.uint64))
+    return element
+
+
+def _sum(hashes: Words) -> tuple[int, int]:
+    with np.errstate(over="ignore"):
+        return int(hashes.size), int(hashes.sum(dtype=np.uint64))
+
+
+def _sum_by_place(hashes: Words) -> int:
+    """A sum that tells the order of the elements, too; a reshape keeps it."""
+    places = np.arange(1, 2 * hashes.size, 2, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        return int((hashes.reshape(-1) * places).sum(dtype=np.uint64))
 
 
 @dataclass(frozen=True)
@@ -46,18 +62,24 @@ class Divergence:
     """Where two graphs part.
 
     Attributes:
-        tensor: the first tensor of the original without a counterpart after which nothing matches.
-        node: the node that makes it.
-        consumes: what that node reads that still has a counterpart.
+        value: the first tensor of the original without a counterpart after which nothing matches.
+        consumed: what the node that makes it reads that still has a counterpart.
+        clue: what more can be said of the difference, or "".
     """
 
-    tensor: str
-    node: str
-    consumes: str
+    value: ir.Value
+    consumed: ir.Value | None
+    clue: str = ""
 
     def as_json(self) -> dict[str, str]:
         """The object of the JSON contract."""
-        return {"tensor": self.tensor, "node": self.node, "consumes": self.consumes}
+        node = self.value.producer()
+        return {
+            "tensor": str(self.value.name),
+            "node": "" if node is None else label(node),
+            "consumes": "" if self.consumed is None else str(self.consumed.name),
+            "clue": self.clue,
+        }
 
 
 class Prints:
@@ -70,12 +92,14 @@ class Prints:
     def __init__(self, slabs: Callable[[Any], Sequence[Words] | None]) -> None:
         self._slabs = slabs
         self.of: dict[ir.Value, tuple[int, int]] = {}
+        self.order: dict[ir.Value, int] = {}
 
     def observe(self, value: ir.Value, content: Any) -> None:
         """Takes the fingerprint of a value; given to the interpreter."""
         words = self._slabs(content)
         if words is not None:
-            self.of[value] = digest(words)
+            hashes = _hashes(words)
+            self.of[value], self.order[value] = _sum(hashes), _sum_by_place(hashes)
 
 
 def first_divergence(original: Prints, other: Prints) -> Divergence | None:
@@ -92,7 +116,7 @@ def first_divergence(original: Prints, other: Prints) -> Divergence | None:
             continue
         before = [operand for operand in node.inputs if operand is not None and matched.get(operand, True)]
         consumed = next((operand for operand in before if operand in matched), before[0] if before else None)
-        return Divergence(str(value.name), label(node), str(consumed.name) if consumed is not None else "")
+        return Divergence(value, consumed)
     return None
 
 

@@ -93,7 +93,7 @@ def test_torch_by_itself_keeps_its_layer_norm() -> None:
     result = tautomer.optimize(Block(), (TOKENS,))
     assert not result.changed and isinstance(result.model, Block)
     reasons = [remark.reason for remark in result.remarks if remark.rule == "recentre"]
-    assert reasons == ["nothing stands in the way, but torch would gain nothing from it"] * 2
+    assert reasons == ["nothing stands in the way, but the target torch would gain nothing from it"] * 2
 
 
 def test_explain_and_inspect_a_module() -> None:

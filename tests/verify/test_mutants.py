@@ -43,7 +43,7 @@ def test_a_mutant_is_killed(mutant, regime):
     done = compared(mutant.model(regime), regime)
     assert done.equal is (regime in mutant.hidden)
     if regime == "random" and mutant.shows:
-        assert done.divergence is not None and done.divergence.node in mutant.shows
+        assert done.divergence is not None and done.divergence.as_json()["node"] in mutant.shows
 
 
 def test_few_mutants_are_hidden_and_only_where_bias_or_gain_are_constant():

@@ -47,6 +47,32 @@ def test_a_difference_is_found_and_its_place_named() -> None:
     assert verdict.first_divergence is not None
 
 
+LAYER = """<ir_version: 8, opset_import: ["" : 17]> g (float[2, 6] x) => (float[2, 6] y)
+    <float[6] w = {1, 2, 3, 4, 5, 6}, int64[2] shape = {2, 6}> {
+    r = Tanh (x) t = Transpose (r) s = Reshape (r, shape)
+    n = LayerNormalization <epsilon: float = 0.001> (s, w) y = Neg (n) }"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "clue"),
+    [
+        ("5, 6}", "5, 7}", "its constant 'w' is not in the second model"),
+        ("0.001", "0.002", "its epsilon is 0.001, and 0.002 in the second model"),
+        (
+            "Reshape (r, shape)",
+            "Reshape (t, shape)",
+            "the elements of 's' are in another order in the second model",
+        ),
+        ("(s, w) y = Neg", "(s, w) y = Abs", ""),
+    ],
+    ids=["constant", "attribute", "order", "none"],
+)
+def test_what_differs_there_is_said_where_it_can_be_told(old: str, new: str, clue: str) -> None:
+    found = tautomer.verify(*map(parser.parse_model, (LAYER, LAYER.replace(old, new)))).first_divergence
+    assert found is not None
+    assert found["clue"] == clue
+
+
 def test_a_dropped_bias_that_happens_to_be_zero_is_found_by_random_weights() -> None:
     verdict = tautomer.verify(_mlp(SIGMOID), _mlp(SIGMOID.replace("(a)", "(h)").replace("(s, a)", "(s, h)")))
     assert verdict.verdict == "DIFFERENT"

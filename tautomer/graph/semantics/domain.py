@@ -17,6 +17,9 @@ Axes = tuple[int, ...]
 Array = NDArray[Any]
 
 
+_LAYOUTS = "com.microsoft.nchwc"  # what onnxruntime makes of convolutions at ORT_ENABLE_ALL
+
+
 class Unsupported(Exception):
     """An operator, or this form of it, has no meaning here.
 
@@ -28,6 +31,13 @@ class Unsupported(Exception):
     def __init__(self, op: str, reason: str = "") -> None:
         self.op, self.reason = op, reason
         super().__init__(f"{op}: {reason}" if reason else op)
+
+
+def no_meaning(op: str, domain: str) -> Unsupported:
+    """The refusal of an operator that nobody has said the meaning of."""
+    where = f" in domain '{domain}'" if domain else ""
+    layout = "; it is a layout of one processor, which a model saved at ORT_ENABLE_EXTENDED does without"
+    return Unsupported(op, f"no meaning{where} yet{layout if domain == _LAYOUTS else ''}")
 
 
 class Mathematics(Protocol):

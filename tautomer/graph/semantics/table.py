@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tautomer.graph.call import Call
-from tautomer.graph.semantics.domain import Mathematics, Unsupported
+from tautomer.graph.semantics.domain import Mathematics, Unsupported, no_meaning
 
 __all__ = ["Meaning", "Unsupported", "evaluate", "meaning", "meaning_of", "primitives"]
 
@@ -82,7 +82,7 @@ def evaluate(m: Mathematics, call: Call, inputs: Sequence[Any]) -> tuple[Any, ..
     """
     function = meaning_of(call.domain, call.op_type)
     if function is None:
-        raise Unsupported(call.op_type, f"no meaning in domain '{call.domain}'")
+        raise no_meaning(call.op_type, call.domain)
     required, most = _ARITY["" if call.domain == "ai.onnx" else call.domain, call.op_type]
     given = list(inputs)
     while len(given) > required and given[-1] is None:
