@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ def expression_of(
         leaf = _leaf(top, node, stored) or _position(facts.get(top))
         if leaf is not None:
             steps.append(leaf)
-        elif node is None or not _pure(node):
+        elif node is None or not (_pure(node) or _filled_with(node) is not None):
             return None
         else:
             waiting = [operand for operand in node.inputs if operand is not None and operand not in known]
@@ -167,7 +167,11 @@ def expression_of(
                 stack += reversed(waiting)
                 continue
             operands = tuple(None if operand is None else known[operand] for operand in node.inputs)
-            steps.append(Applied(call_of(node, versions.get("", 0)), operands))
+            call, number = call_of(node, versions.get("", 0)), _filled_with(node)
+            if number is not None:  # the same as a number that is repeated
+                steps.append(Literal(number))
+                call, operands = replace(call, op_type="Expand", attributes={}), (len(steps) - 1, *operands)
+            steps.append(Applied(call, operands))
         known[stack.pop()] = len(steps) - 1
     return Expression(tuple(steps))
 
@@ -200,6 +204,15 @@ def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
         return None
     tensor: ir.TensorProtocol | None = attribute.value  # as_tensor asks what it is, slowly; None: a reference
     return tensor
+
+
+def _filled_with(node: ir.Node) -> np.ndarray[Any, Any] | None:
+    """The number that fills what a ConstantOfShape makes; None for other nodes."""
+    held = node.attributes.get("value") if node.op_type == "ConstantOfShape" else None
+    if held is None or node.domain not in ("", "ai.onnx") or held.type != ir.AttributeType.TENSOR:
+        return None
+    number = np.asarray(held.as_tensor().numpy())
+    return number.reshape(()) if number.size == 1 else None
 
 
 def _pure(node: ir.Node) -> bool:

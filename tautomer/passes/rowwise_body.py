@@ -90,7 +90,7 @@ class _Writing:
         output = node.outputs[0]
         plain = node.domain in ("", "ai.onnx")
         if plain and node.op_type in MOVES:
-            result, reduces = inputs[0], 0
+            result, reduces = self._moved(node, inputs[0]), 0
         elif plain and node.op_type in CHANNELS:
             result, reduces = self._channels(call, inputs)
         elif plain and node.op_type in REDUCTIONS:
@@ -104,6 +104,14 @@ class _Writing:
         self.levels[output] = level + reduces
         if differs and not (plain and node.op_type in REDUCTIONS):
             self.elements[output] = None
+
+    def _moved(self, node: ir.Node, value: ir.Value) -> ir.Value:
+        """The value itself; the number that a truth is cast to, which is 1 or 0."""
+        before, after = (self.sizes.fact(each).dtype for each in (node.inputs[0], node.outputs[0]))
+        if before != ir.DataType.BOOL or after == ir.DataType.BOOL:
+            return value
+        one, none = (self.body.builder.constant(np.asarray(number, np.float32)) for number in (1.0, 0.0))
+        return self.body.builder.op("Where", value, one, none)
 
     def _operation(self, node: ir.Node, call: Call, inputs: list[ir.Value]) -> tuple[ir.Value, int]:
         """A pointwise node as it is, a named operation by its definition."""

@@ -153,7 +153,8 @@ class _Reading:
         allowed = {dtype, ir.DataType.BOOL} | ({ir.DataType.FLOAT} if dtype in _NARROW else set())
         if own not in allowed:
             raise Unfit(f"it gives {own.name if own else 'an unknown type'}, and the result is {dtype.name}")
-        if self.node.op_type == "Cast" and own != ir.DataType.FLOAT:
+        same = own == self.sizes.fact(self.given[0]).dtype
+        if self.node.op_type == "Cast" and own != ir.DataType.FLOAT and not same:
             raise Unfit(f"it rounds to {own.name if own else 'another type'} in between")
 
     def _full(self, value: ir.Value) -> bool:

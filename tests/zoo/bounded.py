@@ -70,6 +70,7 @@ SHIFTED: dict[str, Entry] = {
 FAT: dict[str, Entry] = {
     "where": (lambda s, x: s.Where(s.GreaterOrEqual(x, 0.25), x, 0.0), {"opset": 16}),
     "below": lambda s, x: s.Where(s.Less(x, 0.25), 0.0, x),
+    "mask_as_a_factor": lambda s, x: s.Mul(x, s.Cast(s.GreaterOrEqual(x, 0.25), to="float32")),
 }
 THRESHOLDED: dict[str, Entry] = {
     "where": lambda s, x: s.Where(s.Greater(x, 0.25), x, 0.0),
