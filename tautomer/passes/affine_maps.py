@@ -91,6 +91,8 @@ class AffineMaps:
 
     def _strangers(self, one: ir.Value, other: ir.Value) -> str:
         made = other.producer()
+        if made is not None and made.op_type == "Dropout" and isinstance(said := self.operands(made), str):
+            return said
         by = f" (node '{label(made)}', {made.op_type})" if made is not None else ""
         return (
             f"its parts are linear in different tensors, '{printable(one.name or '')}' and "

@@ -82,9 +82,8 @@ def _over_the_batch(program: Program, finder: ConeFinder) -> Refusal | None:
                 like = (
                     "EvoNormB0" if "Max" in [one.op_type for one in program.calls] else "BatchNormalization"
                 )
-                return Refusal(
-                    f"takes its statistics from the batch at '{label(node)}', as in training", like, True
-                )
+                reason = f"takes its statistics from the batch at '{label(node)}', as in training"
+                return Refusal(reason, like, True, "export the model for inference")
     return None
 
 

@@ -1,7 +1,8 @@
 """Graphs of training: what takes its statistics from the batch is refused, and said why."""
 
+import numpy as np
 import pytest
-from onnx import parser
+from onnx import numpy_helper, parser
 
 import tautomer
 
@@ -25,4 +26,20 @@ def test_statistics_of_the_batch_are_refused(op: str, text: str) -> None:
     told = [one for one in tautomer.explain(model) if one.op == op]
     assert [one.kind for one in told] == ["missed"]
     assert "from the batch" in told[0].reason
-    assert told[0].node
+    assert told[0].node and told[0].hint == "export the model for inference"
+
+
+_LORA = """<ir_version: 8, opset_import: ["" : 17]> g (float[6, 4] x) => (float[6, 5] y)
+<float ratio = {0.1}, bool training = {1}> {
+    m = MatMul(x, w) d = Dropout(x, ratio, training) h = MatMul(d, a) l = MatMul(h, b) y = Add(m, l) }"""
+
+
+@pytest.mark.parametrize(("old", "new"), [("", ""), ("(x, ratio, training)", "(x, ratio)")])
+def test_an_adapter_behind_a_dropout_of_training_stays(old: str, new: str) -> None:
+    model = parser.parse_model(_LORA.replace(old, new) if old else _LORA)
+    for name, shape in (("w", (4, 5)), ("a", (4, 2)), ("b", (2, 5))):
+        held = numpy_helper.from_array(np.random.default_rng(0).standard_normal(shape, np.float32), name)
+        model.graph.initializer.append(held)
+    (told,) = [one for one in tautomer.explain(model) if one.rule == "merge adapters"]
+    assert told.kind == ("passed" if old else "missed")
+    assert old or ("(Dropout) drops elements, as in training" in told.reason and told.node)
