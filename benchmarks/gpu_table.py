@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu_bars import bars
 from benchmarks.gpu_case import OURS
 from benchmarks.markdown import table
 
@@ -61,6 +62,7 @@ def page(results: dict[str, Any]) -> str:
             failed=f"{len(failed)} failed: {', '.join(failed)}" if failed else "none failed",
         )
     ]
+    parts.append(f"## What was to be reached\n\n{bars(results)}\n")
     for section, title in TITLES.items():
         cases = [one for one in results["cases"] if one.get("section") == section]
         rows = [one for one in cases if OURS in one.get("times", {})]

@@ -10,6 +10,7 @@ if str(ROOT) not in sys.path:  # benchmarks/ is not part of the installed packag
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.bars import reached  # noqa: E402
+from benchmarks.gpu_bars import bars  # noqa: E402
 
 KERNELS = """# Generated kernels
 
@@ -50,3 +51,25 @@ def test_per_cent_of_the_limit_and_figures_just_below_what_was_to_be_reached() -
 
 def test_what_is_in_no_table_was_not_measured() -> None:
     assert rows()["PolyNorm", "all sizes", "inductor"] == ("not measured", "-")
+
+
+def test_bars_of_a_gpu_are_missed_reached_or_not_measured() -> None:
+    def case(section: str, name: str, size: str, **more: object) -> dict[str, object]:
+        return {"section": section, "name": name, "size": size, "bar": "", "times": {"ours": 1.0}, **more}
+
+    cases = [
+        case("softmax", "softmax", "1024 x 65536", copy=0.86),
+        case("softmax", "softmax", "2048 x 32768", copy=0.91),
+        case("norms", "rms_norm", "87381 x 768", copy=0.99, ratios={"inductor": 1.0, "eager": 1.18}),
+        case("attention", "sigmoid", "d128 N16384 full", matrix=0.7, ratios={"flash": 1.42}),
+        case("attention", "sigmoid", "d64 N2048 full", matrix=0.2, ratios={"flash": 0.5}),
+        {"section": "models", "left out": 6},
+    ]
+    lines = bars({"cases": cases, "ceilings": {"matrix": 7.21e14}}).splitlines()
+    said = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines}
+    assert ("softmax, rows to 64k", "90% of the copy", "**86%** to 91%") in said
+    assert ("softmax, rows longer", "85% of the copy", "not measured") in said
+    assert ("", "1.5 times eager", "**1.18**") in said
+    assert ("sigmoid, d = 128", "1.17 times flash", "1.42") in said
+    assert ("", "515 TFLOP/s", "**505**") in said
+    assert ("models", "at most 2 % slower than inductor", "not measured") in said
