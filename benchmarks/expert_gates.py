@@ -1,9 +1,10 @@
-"""Gates of mixtures of experts in one kernel, beside onnxruntime's operators: a figure of `Target.gains`.
+"""Gates of mixtures of experts in one kernel, beside the operators of onnxruntime, torch and inductor.
 
     python -m benchmarks.expert_gates [--quick] [--out benchmarks/results/expert_gates.md]
 
 A model of the gate alone, run by onnxruntime as it is and as `optimize(target="kernels")` makes it, whatever
-that gains; one thread, CPU time, in turns, inputs and outputs bound.
+that gains, inputs and outputs bound; and a torch module of it, compiled by our backend with `then` as the
+column says. One thread, CPU time, in turns. These are the figures of `Target.gains` and `TORCH_GATES`.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import onnx.parser
+import torch
 
 import tautomer
 from benchmarks import markdown
 from benchmarks.machine import describe
 from benchmarks.timing import bound, interleaved, load, with_allocator
-from tautomer.target import KERNELS
+from tautomer.patterns.expert_gate import FAMILY
+from tautomer.target import KERNELS, TORCH_GATES
 
 GATES = {
     "ExpertGate_shares": "p = Softmax (x) v, i = TopK (p, k) s = ReduceSum (v, last) w = Div (v, s)",
@@ -41,6 +46,15 @@ the median over {rounds} rounds, and the quartiles. Below 1, in bold, a gate is 
 | --- | --- | --- | --- | {rules} |
 {rows}
 
+## In torch
+
+The gate of Mixtral, compiled by `torch.compile(backend="tautomer")` and by the same without our kernels.
+What torch.compile does for a call, some tens of microseconds, is in both.
+
+| experts | chosen | then | {tokens} |
+| --- | --- | --- | {rules} |
+{compiled}
+
 {facts} Load of the machine: {before:.1f} before, {after:.1f} after."""
 
 
@@ -55,7 +69,7 @@ def model(op: str, tokens: int, experts: int, k: int) -> onnx.ModelProto:
 def times(op: str, tokens: int, experts: int, k: int, folder: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of each round, ours and onnxruntime's."""
     source, path = model(op, tokens, experts, k), folder / "ours.onnx"
-    done = tautomer.optimize(source, target=replace(KERNELS, gains={"ExpertGate": ()}), verify=False)
+    done = tautomer.optimize(source, target=replace(KERNELS, gains={FAMILY: ()}), verify=False)
     made = [node.op_type for node in done.model.graph]
     assert made == [op], f"{op} became {made}"
     done.save(path, force=True)
@@ -80,6 +94,41 @@ def _rows(rounds: int, quick: bool) -> Iterator[list[str]]:
                     yield [op, str(experts), str(k), own, *cells]
 
 
+class _Gate(torch.nn.Module):
+    """The gate of Mixtral."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values, experts = torch.topk(torch.softmax(x, -1), self.k, -1)
+        return values / values.sum(-1, keepdim=True), experts
+
+
+@torch.no_grad()
+def compiled(then: str, tokens: int, experts: int, k: int, rounds: int) -> list[float]:
+    """The quartiles of the ratio in torch."""
+    torch._dynamo.reset()
+    x, calls = torch.randn(tokens, experts), {}
+    for name, kernels in (("ours", True), ("theirs", False)):
+        options = {"then": then, "kernels": kernels}
+        calls[name] = partial(torch.compile(_Gate(k), backend="tautomer", options=options), x)
+    with patch.dict(TORCH_GATES[{"eager": "torch"}.get(then, then)], {FAMILY: ()}):
+        for call in calls.values():
+            call()
+    seconds = interleaved(calls, rounds, least=0.01, most=3.0)
+    return statistics.quantiles([b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)], n=4)
+
+
+def _compiled_rows(rounds: int) -> Iterator[list[str]]:
+    for experts, k in ((8, 2), (64, 8), (256, 8)):
+        for then in ("eager", "inductor"):
+            cells = [markdown.ratio(compiled(then, tokens, experts, k, rounds)) for tokens in TOKENS]
+            print("torch", experts, k, then, *cells, sep="  ", file=sys.stderr, flush=True)
+            yield [str(experts), str(k), then, *cells]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table, and writes it when asked to."""
     parser = argparse.ArgumentParser(
@@ -89,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args(arguments)
     with_allocator("benchmarks.expert_gates", sys.argv[1:] if arguments is None else arguments)
+    torch.set_num_threads(1)
     before, rounds = os.getloadavg()[0], 5 if options.quick else 15
     text = TEXT.format(
         rounds=rounds,
@@ -96,7 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
         tokens=" | ".join(f"{tokens} tokens" for tokens in TOKENS),
         rules=" | ".join(["---"] * len(TOKENS)),
         rows="\n".join(f"| {' | '.join(cells)} |" for cells in _rows(rounds, options.quick)),
-        facts=describe(["onnxruntime", "tautomer", "numpy"]),
+        compiled="\n".join(f"| {' | '.join(cells)} |" for cells in _compiled_rows(rounds)),
+        facts=describe(["onnxruntime", "tautomer", "torch", "numpy"]),
         before=before,
         after=os.getloadavg()[0],
     )

@@ -246,6 +246,12 @@ INDUCTOR = Target(
     slow_tanh=True,
     attention=_TORCH_ATTENTION,
 )
+# What gates of mixtures of experts gain under torch.compile, by target: `python -m benchmarks.expert_gates`.
+# A module that is kept as a program does without them: whoever runs it may not have the operator.
+TORCH_GATES: dict[str, dict[str, tuple[tuple[int, float], ...]]] = {
+    EAGER.name: {"ExpertGate": ((64, 1.3), (4096, 1.57), (1 << 18, 5.9))},
+    INDUCTOR.name: {"ExpertGate": ((64, 0.97), (512, 1.19), (4096, 1.41), (1 << 18, 6.7))},
+}
 # A Hopper GPU with torch's compiler, by the rows of `benchmarks.gpu` that were measured, the least of a size:
 # bfloat16, heads of 64 and 128. Other score functions that are written out were not measured, and stay. With
 # few keys, whoever knows the number of queries, too, refuses.

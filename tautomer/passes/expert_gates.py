@@ -12,7 +12,7 @@ are is known, at most 512, and few are chosen: each is compared with all that we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -52,10 +52,12 @@ class ExpertGates:
 
     Attributes:
         target: whether it has a kernel for that, and from which size on it gains.
+        refuses: says of the scores of a gate why no kernel runs it, or ""; None where all do.
     """
 
     name: ClassVar[str] = "expert gates"
     target: Target
+    refuses: Callable[[ir.Value], str] | None = None
 
     def __call__(self, work: Workspace) -> list[Remark]:
         """Rewrites in place; returns a remark for each gate."""
@@ -67,7 +69,8 @@ class ExpertGates:
             if gate is None:
                 continue
             where = label(node)
-            reason = _misfit(work, gate, self.target) or _rewrite(work, gate)
+            reason = _misfit(work, gate, self.target)
+            reason = reason or (self.refuses(gate.x) if self.refuses else "") or _rewrite(work, gate)
             if reason:
                 remarks.append(Remark("missed", self.name, gate.op, where, reason))
             else:

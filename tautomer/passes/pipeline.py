@@ -59,6 +59,7 @@ class Choices:
         choose_by_logits: whether gates and heads may tell logits apart that softmax rounds to one number.
         sites_only: whether to do without rewrites that only the whole model can vouch for.
         attention: asked which forms of attention run; None where all do.
+        gates: says of the scores of a gate why no kernel runs it, or ""; None where all do.
         attention_only: whether to do without all other rewrites.
         weights: when new weights are computed: "ahead" of all runs and stored; once by a "prologue" that the
             caller makes of the graph's own nodes; or by these nodes in "every run", as training wants it.
@@ -71,6 +72,7 @@ class Choices:
     sites_only: bool = False
     weights: Weights = "ahead"
     attention: Kernels | None = None
+    gates: Callable[[ir.Value], str] | None = None
     attention_only: bool = False
 
 
@@ -130,7 +132,7 @@ def rewrite(
         SumsOfProducts(),
         ChooseByLogits(choices.choose_by_logits),
         SelectExperts(choices.choose_by_logits, target),
-        ExpertGates(target),
+        ExpertGates(target, choices.gates),
         BasisFunctions(target),
         Raise(target),
         *(() if choices.sites_only else streams),

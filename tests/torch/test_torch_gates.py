@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import tautomer
+from tautomer.runtime.torch import backend
+from tautomer.runtime.torch.gate_library import attach_gate, gate_operator
 
 
 class Gate(nn.Module):
@@ -74,3 +76,42 @@ def test_a_write_to_a_result_that_somebody_else_reads_stays() -> None:
     result = tautomer.optimize(Shared().eval(), (x,), choose_by_logits=True)
     assert not any(one.kind == "passed" for one in result.remarks if one.rule == "select experts")
     torch.testing.assert_close(result.model(x), Shared()(x))
+
+
+@pytest.mark.usefixtures("kernels", "fresh_dynamo")
+@pytest.mark.parametrize("form", ["in place", "not renormalised", "gpt-oss"])
+def test_torch_compile_runs_a_gate_by_its_kernel(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _ = made(form)
+    x = torch.randn(70, 8)
+    graphs: list[torch.fx.GraphModule] = []
+    monkeypatch.setattr(backend, "trace_graph", lambda when, graph: graphs.append(graph))
+    with torch.no_grad():
+        done = torch.compile(module, backend="tautomer", options={"then": "eager"})(x)
+        torch.testing.assert_close(done, module(x))
+    called = [str(node.target) for node in graphs[-1].graph.nodes]
+    assert "tautomer.expert_gate_v1.default" in called and "aten.topk.default" not in called
+
+
+@pytest.mark.usefixtures("kernels", "fresh_dynamo")
+def test_a_gate_that_is_trained_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = made("in place")
+    said: list[tautomer.Remark] = []
+    monkeypatch.setattr(backend, "trace_remarks", said.extend)
+    loss = torch.compile(module, backend="tautomer", options={"then": "eager"})(x).sum()
+    loss.backward()
+    assert any("gradients flow" in one.reason for one in said) and module.router.weight.grad is not None
+
+
+@pytest.mark.usefixtures("kernels")
+def test_the_operator_refuses_what_it_cannot_do() -> None:
+    assert attach_gate() == ""
+    gate = gate_operator()
+    for x, k in ((torch.randn(3, 6).double(), 2), (torch.randn(3, 6), 7), (torch.randn(2, 600), 2)):
+        with pytest.raises(RuntimeError, match="tautomer"):
+            gate(x, k, 0)
+    x = torch.randn(4, 6, 5).transpose(1, 2)  # not contiguous
+    weights, experts = gate(x, 3, 0)
+    values, places = torch.topk(torch.softmax(x, -1), 3)
+    torch.testing.assert_close(weights, values)
+    assert torch.equal(experts, places) and gate(torch.randn(0, 6), 2, 0)[1].shape == (0, 2)
+    torch.library.opcheck(gate, (torch.randn(3, 6), 2, 1), test_utils=("test_schema", "test_faketensor"))

@@ -5,7 +5,7 @@ Attention is recognised and rewritten by `passes.fuse_attention`, in torch graph
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,12 +45,11 @@ class AttentionUse:
 
     Args:
         read: the graph.
-        values: what its placeholders get; nothing where no gradients are wanted.
+        differentiated: the nodes that gradients flow through.
     """
 
-    def __init__(self, read: FxModel, values: Sequence[Any] = ()) -> None:
-        self._read = read
-        self._differentiated = _differentiated(read.module, values) if torch.is_grad_enabled() else set()
+    def __init__(self, read: FxModel, differentiated: Collection[fx.Node] = ()) -> None:
+        self._read, self._differentiated = read, differentiated
 
     def refuses(
         self, op: RecognisedAttention, operator: AttentionOperator, inputs: Sequence[ir.Value]
@@ -66,7 +65,7 @@ class AttentionUse:
             return f"there is no kernel for {dtype}"
         form = replace(operator.form, dtype=dtype)
         trains = node in self._differentiated
-        if any(self._source(value) in self._differentiated for _, value in op.leaves):
+        if any(source_of(self._read, value) in self._differentiated for _, value in op.leaves):
             return "gradients flow to what is added to its scores, for which there is no kernel"
         if y.device.type == "cpu":
             return _NO_GRADIENT if trains and not has_backward(form) else attach(form)
@@ -74,19 +73,27 @@ class AttentionUse:
             return f"there are no kernels for {y.device.type}"
         return _refused_on_gpu(form, [self._meta(walked.value) for walked in op.heads], op, y, trains=trains)
 
-    def _source(self, value: ir.Value) -> fx.Node | None:
-        """The FX node that gives a value of the graph, or what it is made from within one."""
-        producer = value.producer()
-        group = None if producer is None else self._read.groups.get(producer)
-        return self._read.origin.get(value) or (None if group is None else group.fx)
-
     def _meta(self, value: ir.Value) -> Any:
         source = self._read.origin.get(value)
         return None if source is None else source.meta.get("val")
 
 
-def _differentiated(module: fx.GraphModule, values: Sequence[Any]) -> set[fx.Node]:
-    """The nodes that gradients flow through."""
+def source_of(read: FxModel, value: ir.Value) -> fx.Node | None:
+    """The FX node that gives a value of a graph, or in which it is made."""
+    producer = value.producer()
+    group = None if producer is None else read.groups.get(producer)
+    return read.origin.get(value) or (None if group is None else group.fx)
+
+
+def differentiated(module: fx.GraphModule, values: Sequence[Any]) -> set[fx.Node]:
+    """The nodes that gradients flow through.
+
+    Args:
+        module: the graph.
+        values: what its placeholders get; nothing where no gradients are wanted.
+    """
+    if not torch.is_grad_enabled():
+        return set()
     given = dict(zip(module.graph.find_nodes(op="placeholder"), values, strict=False))
     found: set[fx.Node] = set()
     for node in module.graph.nodes:

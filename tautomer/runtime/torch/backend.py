@@ -30,7 +30,7 @@ from tautomer.runtime.torch.rewriting import AS_A_RULE, Rewritten, rewrite_graph
 from tautomer.runtime.torch.sparse_use import use_sparse
 from tautomer.runtime.torch.trace import log, trace_graph, trace_remarks
 from tautomer.runtime.torch.weight_values import take_weight_values, weight_nodes, weights_are_fixed
-from tautomer.target import EAGER, HOPPER, INDUCTOR
+from tautomer.target import EAGER, HOPPER, INDUCTOR, TORCH_GATES
 
 Compiled = Callable[..., Any]
 
@@ -93,6 +93,8 @@ def _by_passes(captured: fx.GraphModule, inputs: Sequence[Any], chosen: Options)
         target = replace(target, attention=HOPPER.attention if chosen.then == "inductor" else {})
     if not chosen.kernels:
         target = replace(target, attention={})
+    elif not on_gpu:
+        target = replace(target, gains=TORCH_GATES[target.name])
     if alone and not (target.attention and multiplies_twice(captured)):
         return Rewritten(captured, remarks, False)
     done = rewrite_graph(

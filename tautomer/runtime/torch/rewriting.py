@@ -9,16 +9,18 @@ from typing import Any, Literal
 import torch
 
 from tautomer.graph.fx.reader import read_fx
+from tautomer.graph.fx.table import Writing
 from tautomer.graph.fx.writer import Unwritable, Written, write_fx
 from tautomer.passes.pipeline import Choices, Weights, rewrite
 from tautomer.patterns.readings import Mode
 from tautomer.patterns.recognise import recognise
 from tautomer.remarks import Remark
 from tautomer.runtime.evidence import Trust
-from tautomer.runtime.torch.attention_use import AttentionUse, writing_of_attention
+from tautomer.runtime.torch.attention_use import AttentionUse, differentiated, writing_of_attention
 from tautomer.runtime.torch.compat import enable_python_dispatcher
 from tautomer.runtime.torch.evidence import TorchWitness
 from tautomer.runtime.torch.exact_legs import exact_legs
+from tautomer.runtime.torch.gate_use import GateUse, writing_of_gate
 from tautomer.runtime.torch.local_errors import local_errors
 from tautomer.target import Target, torch_target_of
 
@@ -101,6 +103,11 @@ def rewrite_graph(
     return Rewritten(gm, [Remark("missed", "write", "graph", "", reason)], False)
 
 
+def _writing(domain: str, op_type: str) -> Writing | None:
+    """How an operator of ours is written, or None."""
+    return writing_of_attention(domain, op_type) or writing_of_gate(domain, op_type)
+
+
 @dataclass(frozen=True)
 class _Failed:
     """Why a rewritten graph cannot be had or is not the same function, and the sites that are at fault."""
@@ -130,8 +137,9 @@ def _attempt(
     recognition = recognise(fx.model, constants=constants)
     evidence = TorchWitness(fx, values, withheld) if verify else Trust()
     # whoever folds weights wants no gradients
-    uses = AttentionUse(fx, () if choices.weights == "ahead" else values)
-    done = rewrite(fx.model, recognition, target, evidence, replace(choices, attention=uses))
+    trained = differentiated(fx.module, () if choices.weights == "ahead" else values)
+    uses = replace(choices, attention=AttentionUse(fx, trained), gates=GateUse(fx, trained).refuses)
+    done = rewrite(fx.model, recognition, target, evidence, uses)
     declined = [
         Remark("missed", "read", str(node.target), node.name, fx.declined[node.name])
         for node in gm.graph.nodes
@@ -145,7 +153,7 @@ def _attempt(
     }
     try:
         with enable_python_dispatcher():  # torch 2.11 has no shapes of products of open size without it
-            written: Written = write_fx(fx, origins=origins, ours=writing_of_attention)
+            written: Written = write_fx(fx, origins=origins, ours=_writing)
     except Unwritable as error:
         return _Failed(str(error))
     if isinstance(evidence, Trust):
