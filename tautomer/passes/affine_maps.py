@@ -17,6 +17,7 @@ import onnx_ir as ir
 from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.naming import label, printable
+from tautomer.passes.affine_arithmetic import AffineMap, minus_one, multiplied, row_of, scaled, summed, wide
 from tautomer.passes.workspace import Workspace
 
 _DEEPEST = 16  # nodes of a chain; adapters have six
@@ -25,21 +26,6 @@ _SUMS = ("Add", "Sub")
 _FACTORS = ("Mul", "Div")
 _PRODUCTS = ("MatMul", "Gemm")
 _TABLE = "Gather"
-
-
-@dataclass(frozen=True)
-class AffineMap:
-    """x M + c, or x diag(g) + c.
-
-    Attributes:
-        matrix: M [in, out]; None where no product has been met yet.
-        gain: g [in] or [1], where there is no M; None for ones.
-        row: c [out] or [1]; None for zero.
-    """
-
-    matrix: ir.Value | None = None
-    gain: ir.Value | None = None
-    row: ir.Value | None = None
 
 
 @dataclass
@@ -183,31 +169,31 @@ class AffineMaps:
         maps = [self.written(b, operand, x) for operand in varying]
         given = [each for each in node.inputs if each is not None]
         if node.op_type in _PRODUCTS:
-            weight = _wide(b, given[1])
+            weight = wide(b, given[1])
             if call_of(node, self.work.version).get("transB", 0):
                 weight = b.op("Transpose", weight, perm=[1, 0])
-            moved = _multiplied(b, maps[0], weight)
-            return _summed(b, "Add", moved, self._shift(b, node, given[2])) if given[2:] else moved
+            moved = multiplied(b, maps[0], weight)
+            return summed(b, "Add", moved, self._shift(b, node, given[2])) if given[2:] else moved
         if node.op_type == _TABLE:
-            return AffineMap(_wide(b, given[0]))
+            return AffineMap(wide(b, given[0]))
         if node.op_type in ("Identity", "Dropout", "Cast"):
             return maps[0]
         if node.op_type == "Neg":
-            return _scaled(b, "Mul", maps[0], _minus_one(b))
+            return scaled(b, "Mul", maps[0], minus_one(b))
         if len(maps) == 2:
-            return _summed(b, node.op_type, *maps)
+            return summed(b, node.op_type, *maps)
         constant = next(each for each in given if each is not varying[0])
         if node.op_type in _FACTORS:
-            return _scaled(b, node.op_type, maps[0], _row(b, constant))
+            return scaled(b, node.op_type, maps[0], row_of(b, constant))
         shift = self._shift(b, node, constant)
         if given[0] is varying[0]:
-            return _summed(b, node.op_type, maps[0], shift)
-        turned = maps[0] if node.op_type == "Add" else _scaled(b, "Mul", maps[0], _minus_one(b))
-        return _summed(b, "Add", turned, shift)
+            return summed(b, node.op_type, maps[0], shift)
+        turned = maps[0] if node.op_type == "Add" else scaled(b, "Mul", maps[0], minus_one(b))
+        return summed(b, "Add", turned, shift)
 
     def _shift(self, b: Builder, node: ir.Node, value: ir.Value) -> AffineMap:
         """A constant that a node adds to what it gives, as long as a row of that."""
-        row, shape = _row(b, value), self.work.facts.get(node.outputs[0]).shape
+        row, shape = row_of(b, value), self.work.facts.get(node.outputs[0]).shape
         assert shape is not None
         if self.work.facts.get(value).size != shape[-1]:
             row = b.op("Expand", row, b.constant(np.array(shape[-1:], np.int64)))
@@ -218,49 +204,3 @@ def _widens(before: ir.DataType | None, after: ir.DataType | None) -> bool:
     """Whether a float type holds every number of another one."""
     half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
     return before == after or (before in half and after == ir.DataType.FLOAT)
-
-
-def _wide(b: Builder, value: ir.Value) -> ir.Value:
-    return b.op("Cast", value, to=int(ir.DataType.DOUBLE))
-
-
-def _minus_one(b: Builder) -> ir.Value:
-    return b.scalar(-1.0, ir.DataType.DOUBLE)
-
-
-def _row(b: Builder, value: ir.Value) -> ir.Value:
-    """A constant with a number per channel as a vector, or a number as one of one element."""
-    return b.op("Reshape", _wide(b, value), b.constant(np.array([-1], np.int64)))
-
-
-def _multiplied(b: Builder, one: AffineMap, weight: ir.Value) -> AffineMap:
-    """(x diag(g) M + c) W."""
-    row = None if one.row is None else b.op("MatMul", one.row, weight)
-    if one.matrix is not None:
-        return AffineMap(b.op("MatMul", one.matrix, weight), None, row)
-    if one.gain is None:
-        return AffineMap(weight, None, row)
-    return AffineMap(b.op("Mul", b.op("Reshape", one.gain, b.constant(np.array([-1, 1]))), weight), None, row)
-
-
-def _scaled(b: Builder, op: str, one: AffineMap, factor: ir.Value) -> AffineMap:
-    """(x M + c) diag(s), or by 1/s."""
-    row = None if one.row is None else b.op(op, one.row, factor)
-    if one.matrix is not None:
-        return AffineMap(b.op(op, one.matrix, factor), None, row)
-    gain = b.scalar(1.0, ir.DataType.DOUBLE) if one.gain is None else one.gain
-    return AffineMap(None, b.op(op, gain, factor), row)
-
-
-def _summed(b: Builder, op: str, one: AffineMap, other: AffineMap) -> AffineMap:
-    """The sum or difference of two maps, of which at most one is without a product."""
-
-    def part(first: ir.Value | None, second: ir.Value | None) -> ir.Value | None:
-        if first is not None and second is not None:
-            return b.op(op, first, second)
-        if first is None and second is not None and op == "Sub":
-            return b.op("Neg", second)
-        return second if first is None else first
-
-    gain = one.gain if other.gain is None else other.gain
-    return AffineMap(part(one.matrix, other.matrix), gain, part(one.row, other.row))

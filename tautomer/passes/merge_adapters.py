@@ -23,7 +23,8 @@ import onnx_ir as ir
 from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.naming import label, printable
 from tautomer.passes.adapter_sites import AdapterSite, adapted_sums, adapter_site
-from tautomer.passes.affine_maps import AffineMap, AffineMaps
+from tautomer.passes.affine_arithmetic import AffineMap
+from tautomer.passes.affine_maps import AffineMaps
 from tautomer.passes.weight_check import expression_behind, unfit
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
