@@ -102,6 +102,14 @@ REWRITES = (
         "passes/sums_of_products.py",
     ),
     Rewrite(
+        "layers of pykan: masks and scales per edge",
+        "sum_j P[j, o] sum_k B[n, j, k] C[j, o, k] = reshape(B) reshape(P C)",
+        "P and C constant; nothing else reads what an edge gives",
+        "arXiv 2404.19756",
+        "edge sums",
+        "passes/edge_sums.py",
+    ),
+    Rewrite(
         "layers of Chebyshev and Jacobi polynomials, linear maps written with letters",
         "einsum('b i d, i o d -> b o', a, C) = reshape(a) reshape(C^T)",
         "C constant; it is summed over the last axes of a; no letter of both stays",

@@ -13,6 +13,7 @@ from tautomer.passes.basis_functions import BasisFunctions
 from tautomer.passes.choose_by_logits import ChooseByLogits
 from tautomer.passes.compress import Compress
 from tautomer.passes.defer_scale import DeferScale
+from tautomer.passes.edge_sums import EdgeSums
 from tautomer.passes.expert_gates import ExpertGates
 from tautomer.passes.fold_affine import FoldAffine
 from tautomer.passes.fold_around_convolutions import FoldAroundConvolutions
@@ -123,6 +124,7 @@ def rewrite(
     adapters = () if choices.sites_only or choices.weights == "every run" else merged
     attention = FuseAttention(target, choices.attention)
     passes: tuple[Callable[[Workspace], list[Remark]], ...] = (
+        EdgeSums(),
         LowerEinsum(),
         *adapters,
         attention,
