@@ -22,6 +22,7 @@ from tautomer.verify.interpreter import run
 from tautomer.verify.numerics import of_classes
 from tautomer.verify.pairing import check_signatures
 from tautomer.verify.provenance import Provenance
+from tautomer.verify.thresholds import parted
 from tautomer.verify.verdict import Leg, Verdict, decide
 
 _STANDING = (
@@ -78,6 +79,11 @@ def verify_models(
     constants = constants_leg(original, other, provenance or {})
     if constants is not None:
         legs["constants"] = constants
+    with suppress(Unsupported):
+        tried, reason = parted(original, other, made[0])
+        if tried:
+            detail = {"inputs": tried, **({"reason": reason} if reason else {})}
+            legs["thresholds"] = Leg(not reason, detail)
     tell("numerics")
     run_both = numerics_legs(
         original,

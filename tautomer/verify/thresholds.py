@@ -7,16 +7,23 @@ differ at x = t alone, which no random number is, and there an ulp of the input 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from tautomer.graph.expression import constant_tensor
+from tautomer.graph.semantics.domain import is_float
+from tautomer.graph.semantics.mathematics import Float64
+from tautomer.verify.interpreter import run
+
 Array = NDArray[np.float64]
 
 _COMPARING = ("Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Equal", "Sign")
+_MOVING = ("Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose", "Cast", "Slice")
+_WITH_THRESHOLD = {"ThresholdedRelu": ("alpha",), "FatRelu": ("threshold",), "Shrink": ("lambd",)}
 _MOST = 16  # inputs that the numbers of one constant are put into
 _JUMP = 1e-3  # of the largest element of a result; what is less is left to the judgement of rounding
 
@@ -64,6 +71,53 @@ def jump(x: Array, old: Any, new: Any) -> str:
     place = tuple(np.argwhere(apart)[0])
     where = f"x = {x[place]:g}" if x.shape == before.shape else "a threshold"
     return f"at {where}, where a comparison changes sides, {after[place]:g} for {before[place]:g}"
+
+
+def parted(original: ir.Model, other: ir.Model, inputs: Mapping[str, Any]) -> tuple[int, str]:
+    """How many inputs at thresholds were tried, and where two models part there, or "".
+
+    Only what a float input is compared with itself is seen: what is computed from it cannot be put anywhere.
+
+    Args:
+        original: the model that decides.
+        other: the model compared with it.
+        inputs: arrays by name, for both.
+
+    Raises:
+        Unsupported: an operator has no meaning in float64.
+    """
+    tried, m = 0, Float64()
+    for name, array in inputs.items():
+        if not is_float(np.asarray(array).dtype):
+            continue
+        numbers = [number for model in (original, other) for number in _compared(model, name)]
+        for x in inputs_at(numbers, np.shape(array)):
+            at = {**inputs, name: x.astype(array.dtype)}
+            tried += 1
+            before, after = run(original, m, at), run(other, m, at)
+            for output, value in before.items():
+                if reason := jump(x, m.concrete(value), m.concrete(after[output])):
+                    return tried, f"'{output}' parts {reason}"
+    return tried, ""
+
+
+def _compared(model: ir.Model, name: str) -> list[Array]:
+    """The constants that an input is compared with, itself or moved."""
+    stack = [value for value in model.graph.inputs if value.name == name]
+    seen, found = set(stack), list[Array]()
+    while stack:
+        value = stack.pop()
+        for node, _ in value.uses():
+            if node.op_type in _MOVING:
+                stack += [moved for moved in node.outputs if moved not in seen]
+                seen.update(node.outputs)
+            elif node.op_type in _COMPARING:
+                held = [constant_tensor(other) for other in node.inputs if other not in (None, value)]
+                found += [np.asarray(one.numpy(), np.float64) for one in held if one is not None]
+            elif node.op_type in _WITH_THRESHOLD:
+                numbers = [node.attributes.get_float(one, 0.0) for one in _WITH_THRESHOLD[node.op_type]]
+                found += [np.asarray(number) for number in numbers]
+    return found
 
 
 def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:

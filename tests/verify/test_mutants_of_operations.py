@@ -16,9 +16,9 @@ import pytest
 import tautomer
 from tautomer.passes import fold_batch_norm
 from tautomer.passes.workspace import Workspace
-from tests.zoo import SPELLINGS
+from tests.zoo import NEAR_MISSES, SPELLINGS
 
-CASES = {case.name: case for case in SPELLINGS}
+CASES = {case.name: case for case in (*SPELLINGS, *NEAR_MISSES)}
 Wrong = Callable[[ir.Graph], None]
 
 
@@ -121,3 +121,19 @@ def test_a_batch_norm_that_loses_a_number_is_refused(lost: str, monkeypatch: pyt
     done = tautomer.optimize(CASES["dice_statistics"].model(), target="kernels")
     told = [one for one in done.remarks if one.rule == "fold batch norm"]
     assert {one.kind for one in told} == {"missed"} and "differ in exact arithmetic" in told[0].reason
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"),
+    [
+        ("fat_relu_where", "fat_relu_below", "EQUAL"),
+        ("fat_relu_where", "not_fat_relu_above", "DIFFERENT"),
+        ("thresholded_relu_as_one_node", "fat_relu_below", "DIFFERENT"),
+        ("bounded_relu_neurons", "not_bounded_relu_at_the_bound", "DIFFERENT"),
+        ("shrink_soft", "shrink_as_one_node", "EQUAL"),
+    ],
+)
+def test_models_that_part_at_a_threshold_only_are_told_apart(one: str, other: str, verdict: str) -> None:
+    found = tautomer.verify(CASES[one].model(), CASES[other].model())
+    assert found.verdict == verdict
+    assert ("where a comparison changes sides" in found.reason) is (verdict == "DIFFERENT")
