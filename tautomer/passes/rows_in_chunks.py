@@ -195,7 +195,9 @@ class _Head:
                 leaves = work.leaves(loop.reads())
                 weights = {x: _stored(x) for x in (self.reader.weight, self.reader.bias) if x is not None}
                 key = RowsInChunks.name, *self._key(), label(node)
-                reason = work.evidence.refuses(key, node.outputs[0], value, {**leaves, **weights})
+                # a row is treated alike by both, but for the order in which its product is summed
+                old, read = node.outputs[0], {**leaves, **weights}
+                reason = work.evidence.refuses(key, old, value, read, linear=True)
                 if reason:
                     loop.discard()
                     return reason
@@ -247,9 +249,10 @@ class _Loop:
         b, inner, work = self.b, self._inner, self.work
         x = self.reader.node.inputs[0]
         assert x is not None
+        shape = work.facts.get(x).shape or ()
         for node in self._slices:
             x = b.op("Slice", x, *node.inputs[1:])
-        shape = work.facts.get(x).shape or ()
+        self._x = x
         x = x if len(shape) == 2 else b.op("Reshape", x, b.constant(np.array([-1, shape[-1]])))
         rows = b.op("Gather", b.op("Shape", x), b.constant(np.array(0)))
         most = b.op("Add", rows, b.constant(np.array(step - 1)))
@@ -332,14 +335,12 @@ class _Loop:
         if len(open_sizes) <= 1:
             sizes = [-1 if i in open_sizes else size for i, size in enumerate(shape)]
             return self.b.op("Reshape", rows, self.b.constant(np.array(sizes)))
-        x = self.reader.node.inputs[0]
-        of_x = self.work.facts.get(x).shape or ()
-        kept = len(shape) == len(of_x)
-        if self._slices or shape[: len(of_x) - 1] != of_x[:-1]:
+        of_x = self.work.facts.get(self._rows()).shape or ()
+        if shape[: len(of_x) - 1] != of_x[:-1]:
             return None
-        leading = self.b.op(
-            "Slice", self.b.op("Shape", x), *(self.b.constant(np.array([i])) for i in (0, -1))
-        )
+        first, last = (self.b.constant(np.array([i])) for i in (0, -1))
+        leading = self.b.op("Slice", self.b.op("Shape", self._x), first, last)
+        kept = len(shape) == len(of_x)
         if kept:
             leading = self.b.op("Concat", leading, self.b.constant(np.array([width])), axis=0)
         return self.b.op("Reshape", rows, leading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -90,9 +91,10 @@ def rewritten(source: onnx.ModelProto, target: Any = TARGET) -> tuple[Counter[st
     return Counter(node.op_type for node in result.model.graph), said, result
 
 
-def outputs(proto: onnx.ModelProto, rows: int) -> list[Any]:
-    rng = np.random.default_rng(rows)
-    fed = {"x": rng.standard_normal((rows, FEATURES)).astype(np.float32), "t": rng.integers(0, CLASSES, rows)}
+def outputs(proto: onnx.ModelProto, rows: int | tuple[int, ...]) -> list[Any]:
+    rng, sizes = np.random.default_rng(4), (rows,) if isinstance(rows, int) else rows
+    x, t = rng.standard_normal((*sizes, FEATURES)), rng.integers(0, CLASSES, sizes)
+    fed = {"x": x.astype(np.float32), "t": t}
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {one.name: fed[one.name] for one in session.get_inputs()})
 
@@ -115,6 +117,74 @@ def test_rows_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     for rows in (0, 1, 2, 3, 4, 6, 7):  # none, one, and around one chunk and two
         (before,), (after,) = outputs(source, rows), outputs(ir.to_proto(result.model), rows)
         np.testing.assert_allclose(after, before, rtol=2e-5, atol=2e-6)
+
+
+# of sequences: what torch exports of a loss of tokens that are shifted by one, of classes at the second place
+SEQUENCES = {
+    "shifted": (
+        """s = Slice (z, start, end, middle) \n p = LogSoftmax <axis = -1> (s) \n u = Slice (t, one, far, one)
+        i = Unsqueeze (u, last) \n y = GatherElements <axis = 2> (p, i)""",
+        "float[B, M, 1] y",
+    ),
+    "shifted and flat": (
+        """s = Slice (z, start, end, middle) \n f = Reshape (s, flat) \n u = Slice (t, one, far, one)
+        v = Reshape (u, last) \n y = SoftmaxCrossEntropyLoss <ignore_index = -100> (f, v)""",
+        "float y",
+    ),
+    "turned": (
+        """f = Transpose <perm = [0, 2, 1]> (z)
+        y = SoftmaxCrossEntropyLoss <reduction = "none", ignore_index = 2> (f, t)""",
+        "float[B, T] y",
+    ),
+    "sum of squares": ("y = ReduceSumSquare <keepdims = 0> (z, last)", "float[B, T] y"),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_heads_of_sequences(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tautomer.passes.rows_in_chunks._LEAST_MATRIX", FEATURES * CLASSES)
+    body, results = SEQUENCES[name]
+    head = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 20]>
+    head (float[B, T, {FEATURES}] x, int64[B, T] t) => ({results})
+    <int64[1] start = {{0}}, int64[1] end = {{-1}}, int64[1] middle = {{1}}, int64[1] one = {{1}},
+     int64[1] far = {{1000}}, int64[1] last = {{-1}}, int64[2] flat = {{-1, {CLASSES}}}>
+    {{ z = MatMul (x, w) \n {body} }}""")
+    w = np.random.default_rng(3).standard_normal((FEATURES, CLASSES)).astype(np.float32)
+    head.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    found, said, result = rewritten(head)
+    assert found["Loop"] == 1 and said[0].startswith("passed"), said
+    for sizes in ((1, 2), (2, 5)):
+        before, after = (outputs(made, sizes)[0] for made in (head, ir.to_proto(result.model)))
+        np.testing.assert_allclose(after, before, rtol=2e-5, atol=2e-6)
+
+
+MUTANTS: dict[str, Callable[[ir.Graph], None]] = {
+    "rows in another order": lambda body: turn(body, "Concat"),
+    "its opposite": lambda body: set_type(body, "Neg", "Abs"),
+}
+
+
+def set_type(body: ir.Graph, old: str, new: str) -> None:
+    """Of the last node of a type."""
+    [node for node in body if node.op_type == old][-1].op_type = new
+
+
+def turn(body: ir.Graph, kind: str) -> None:
+    node = next(one for one in body if one.op_type == kind)
+    first, second = node.inputs
+    node.replace_input_with(0, second)
+    node.replace_input_with(1, first)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_evidence_kills_a_wrong_loop(name: str) -> None:
+    # losses of either sign, one by one
+    body = 'p = Mul (z, five) \n y = NegativeLogLikelihoodLoss <reduction = "none"> (p, t)'
+    source = model(body, "float[N] y")
+    result = tautomer.optimize(source, target=TARGET, verify=False)
+    (loop,) = (node for node in result.model.graph if node.op_type == "Loop")
+    MUTANTS[name](loop.attributes["body"].as_graph())
+    assert tautomer.verify(source, ir.to_proto(result.model)).verdict == "DIFFERENT"
 
 
 @pytest.mark.parametrize("name", MISSES)
