@@ -168,6 +168,8 @@ CASES = {
     },
     "ThresholdedRelu": (lambda: Function(lambda x: functional.threshold(x, 0.3, 0.0)), ROWS),
     "FatRelu": (lambda: Function(lambda x: torch.where(x >= 0.3, x, 0.0)), ROWS),
+    "FatRelu as a factor": (lambda: Function(lambda x: x * (x >= 0.3)), ROWS),
+    "FatRelu as a number": (lambda: Function(lambda x: (x >= 0.3).float() * x), ROWS),
     "Selu": (lambda: Function(functional.selu), ROWS),
 }
 

@@ -166,7 +166,7 @@ class Site:
         """A tensor argument in the type of the result, as torch converts it before it computes.
 
         Raises:
-            Opaque: it is neither of half precision beside float32, nor of integers beside floats.
+            Opaque: it is neither of half precision beside float32, nor of integers or truths beside floats.
         """
         import torch
 
@@ -175,7 +175,7 @@ class Site:
             return self.tensor(name)
         own, wide = self.meta(name).dtype, self.result.dtype
         half = own in (torch.float16, torch.bfloat16) and wide == torch.float32
-        whole = own in (torch.int64, torch.int32) and wide.is_floating_point
+        whole = own in (torch.int64, torch.int32, torch.bool) and wide.is_floating_point
         if not half and not whole:
             self.of_one_type(name)
         dtype = element_type(wide)

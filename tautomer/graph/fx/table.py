@@ -41,7 +41,7 @@ class Row:
         attributes: ONNX attribute -> the schema's name of the argument.
         constant: ONNX attributes with a value of their own.
         number: whether the last operand may be a Python number in torch.
-        widens: whether operands of half precision and of integers are read as what torch makes of them.
+        widens: whether operands of half precision, integers and truths are read as what torch makes of them.
         floats: whether it is the same on floats only.
         written: whether it is used to write, too.
     """
