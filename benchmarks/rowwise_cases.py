@@ -23,11 +23,13 @@ class Region:
         operation: how torch computes it, and the graph that onnxruntime runs and that is fused.
         shape: of x.
         others: the shapes of the tensors after x, by name.
+        result: the shape of what it gives; None for that of x.
     """
 
     operation: Operation
     shape: Shape
     others: Mapping[str, Shape] = field(default_factory=dict)
+    result: Shape | None = None
 
     @property
     def name(self) -> str:
@@ -212,6 +214,32 @@ GATE = Operation(
     ("s = Sigmoid(g) p = Mul(x, s) y = Add(p, r)",),
 )
 
+_TOKENS = (4, 256, 1152)
+MODULATED = Operation(
+    "Modulated LayerNorm",
+    lambda x, gain, shift: functional.layer_norm(x, x.shape[-1:]) * gain + shift,
+    (
+        f"{_number('one', 1.0)} size = Constant <value_ints = [{_TOKENS[-1]}]> () ones = Expand(one, size) "
+        f"n = LayerNormalization <axis = -1, epsilon = {EPSILON}> (x, ones) p = Mul(n, gain) "
+        "y = Add(p, shift)",
+    ),
+)
+MASKED = Operation(
+    "Masked softmax",
+    lambda x, mask: torch.softmax(x * 0.125 + mask, -1),
+    (f"{_number('scale', 0.125)} s = Mul(x, scale) t = Add(s, mask) y = Softmax <axis = -1> (t)",),
+)
+ENTROPY = Operation(
+    "Entropy of a softmax",
+    lambda x: -(torch.softmax(x, -1) * torch.log_softmax(x, -1)).sum(-1),
+    (
+        "last = Constant <value_ints = [-1]> () p = Softmax <axis = -1> (x) l = LogSoftmax <axis = -1> (x) "
+        "t = Mul(p, l) s = ReduceSum <keepdims = 0> (t, last) y = Neg(s)",
+        "last = Constant <value_ints = [-1]> () p = Softmax <axis = -1> (x) l = Log(p) t = Mul(p, l) "
+        "s = ReduceSum <keepdims = 0> (t, last) y = Neg(s)",
+    ),
+)
+
 _CHANNELS = dict.fromkeys(("v", "gain", "shift"), (1, 256, 1, 1))
 REGIONS = (
     Region(POLY_NORM, (256, 1024)),
@@ -223,4 +251,7 @@ REGIONS = (
     Region(DICE, (4096, 1024), dict.fromkeys(("alpha", "factor", "shift"), (1024,))),
     Region(CR_RELU, (4096, 4096)),
     Region(GATE, (4096, 4096), dict.fromkeys(("g", "r"), (4096, 4096))),
+    Region(MODULATED, _TOKENS, dict.fromkeys(("gain", "shift"), (4, 1, 1152))),
+    Region(MASKED, (2, 8, 128, 128), {"mask": (2, 1, 1, 128)}),
+    Region(ENTROPY, (4096, 1000), result=(4096,)),
 )
