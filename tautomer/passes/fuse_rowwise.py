@@ -1,11 +1,11 @@
 """fuse rowwise: pointwise operations and row reductions that follow each other -> one operator.
 
-    the value of a region = tautomer.Rowwise_<hash>(the tensors that the region reads)
+    the values of a region = tautomer.Rowwise_<hash>(the tensors that the region reads)
 
-Condition: the region has one result, of the shape of what it reads or one number per row; all its reductions
-go over the same rows, everything that it reads goes with them as an operand of a kernel does, and fewer
-tensors are read and written than by one node after the other. What the runtime fuses with a matrix product or
-a convolution stays there.
+Condition: what others read of it is of the shape of what it reads or one number per row, and they come behind
+it; all its reductions go over the same rows, everything that it reads goes with them as an operand of a
+kernel does, and fewer tensors are read and written than by one node after the other. What the runtime fuses
+with a matrix product or a convolution stays there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.errors import InputError
+from tautomer.graph.build import Builder
+from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.facts import bind_symbols
 from tautomer.graph.naming import label
 from tautomer.passes.fold_batch_norm import fold_batch_norms
@@ -106,9 +108,9 @@ class _Fusing:
         """Why a region is not worth an operator, or ""."""
         if region.work < 2:
             return next(iter(region.refused.values()), "")
-        if not region.reduces and between_convolutions((v for v, _ in region.operands), region.result):
+        if not region.reduces and between_convolutions((v for v, _ in region.operands), region.results):
             return "the runtime keeps images in a layout of its own between convolutions"
-        fact = self.sizes.fact(region.result)
+        fact = self.sizes.fact(region.results[0])
         assert fact.dtype is not None
         reason = obstacle(self.work.version, region.cut.layout, fact.dtype)
         if reason:
@@ -158,37 +160,51 @@ class _Fusing:
     def _may_be_operand(self, form: Sequence[Region], index: int) -> bool:
         """Whether a number is stored as the result is, and with as few axes, in all regions."""
         for region in form:
-            fact, result = self.sizes.fact(region.numbers[index]), self.sizes.fact(region.result)
-            if fact.dtype != result.dtype or len(fact.shape or ()) > len(result.shape or ()):
+            fact, x = self.sizes.fact(region.numbers[index]), self.sizes.fact(region.operands[0][0])
+            if fact.dtype != x.dtype or len(fact.shape or ()) > len(x.shape or ()):
                 return False
         return True
 
     def _rewrite(self, region: Region, given: Sequence[int]) -> Remark:
-        work, result = self.work, region.result
+        work, last = self.work, region.nodes[-1]
         written = written_region(region, self.sizes, work.version, given)
         work.declare(written.function)
-        assert isinstance(region.nodes[-1].graph, ir.Graph)
-        builder = work.builder(region.nodes[-1].graph)
+        assert isinstance(last.graph, ir.Graph)
+        builder = work.builder(last.graph)
         inputs = [work.now(value) for value in written.inputs]
-        new = builder.op(written.function.name, *inputs, domain=DOMAIN, **written.attributes)
-        rank, whole = (len(self.sizes.shapes(value)[0]) for value in (result, written.inputs[0]))
-        if rank < whole:
-            new.type = result.type
-            new.shape = None if result.shape is None else ir.Shape([*result.shape, *[1] * (whole - rank)])
-            new = builder.op(
-                "Reshape", new, builder.constant(np.zeros(rank, np.int64))
-            )  # 0: the size as it is
-        refusal = work.evidence.refuses(_key(region, written, self.sizes), result, new, work.leaves(inputs))
-        if refusal:
-            builder.discard()
-            return _missed(region.nodes[-1], refusal, "this rewrite was taken back; please report it")
-        work.replace(result, new, builder, region.nodes)
+        made = builder.several(
+            written.function.name, len(region.results), *inputs, domain=DOMAIN, **written.attributes
+        )
+        name = builder.nodes[-1].name or ""
+        axes = len(region.cut.shape)
+        new = [self._as_stored(builder, *pair, axes) for pair in zip(region.results, made, strict=True)]
+        leaves = work.leaves(inputs)
+        for index, (before, after) in enumerate(zip(region.results, new, strict=True)):
+            key = (*_key(region, written, self.sizes), index)
+            refusal = work.evidence.refuses(key, before, after, leaves)
+            if refusal:
+                builder.discard()
+                return _missed(last, refusal, "this rewrite was taken back; please report it")
+        work.place(builder, last)
+        for before, after in zip(region.results, new, strict=True):
+            work.supersede(before, after)
+        remove_dead(reversed(region.nodes))
         count = len(region.computing)
         least = f"{region.least_moved}{' and one number per row' if region.per_row else ''}"
         reason = f"{count} operations became one: {region.moved} tensors read and written became {least}"
         if count == 1:
             reason = "the runtime's own takes several times as long"
-        return Remark("passed", FuseRowwise.name, "Rowwise", builder.nodes[-1].name or "", reason)
+        return Remark("passed", FuseRowwise.name, "Rowwise", name, reason)
+
+    def _as_stored(self, builder: Builder, old: ir.Value, new: ir.Value, axes: int) -> ir.Value:
+        """A result of the operator in the shape that the model has it in; it may lack those of a row."""
+        rank = len(self.sizes.shapes(old)[0])
+        if rank == axes:
+            return new
+        new.type = old.type
+        new.shape = None if old.shape is None else ir.Shape([*old.shape, *[1] * (axes - rank)])
+        as_they_are = builder.constant(np.zeros(rank, np.int64))
+        return builder.op("Reshape", new, as_they_are)
 
 
 def _is_computed(form: Sequence[Region], index: int) -> bool:

@@ -53,14 +53,15 @@ def written_region(region: Region, sizes: Sizes, version: int, given: Collection
     writing = _Writing(region, sizes, version, Body(version, region.cut.layout, kinds), inputs)
     for node in region.nodes:
         writing.node(node)
-    result = writing.values[region.result]
-    if not region.per_row and region.result not in writing.elements:
+    if any(value not in writing.elements for value in region.whole):
         raise Unfit("it is the same for all elements of a row")
     attributes = {"axis": -region.cut.layout.axes}
     if region.cut.layout.grouped:
         attributes = {"groups": region.cut.groups, "segments": region.segments}
-    function = writing.body.finish(result, per_row=region.per_row)
-    return Written(function, inputs, attributes, writing.levels[region.result] + (not region.per_row))
+    results = [writing.values[value] for value in region.results]
+    function = writing.body.finish(*results, per_row=len(region.per_row))
+    passes = max(writing.levels[value] + (value in region.whole) for value in region.results)
+    return Written(function, inputs, attributes, passes)
 
 
 class _Writing:

@@ -1,8 +1,9 @@
 """Rowwise regions: parts of a graph that one pass over rows could compute.
 
-A region is grown from the value that it gives, backwards, by every node whose results nobody else reads: so
-it has one result, and no path leaves it and comes back. What does not fit, and what is read elsewhere, is an
-operand, computed outside as before. The result is of the shape of what is read, or one number per row.
+A region is grown from the value that it gives, backwards, by every node whose results are read by it alone,
+or by others that come behind it. These are results too, and no path leaves the region and comes back. What
+does not fit, and what is read elsewhere before, is an operand, computed outside as before. Results are of the
+shape of what is read, or one number per row.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tautomer.patterns.rowwise_reading import REDUCTIONS
 
 MOST_NODES = 64  # of a kernel: what the compiler still keeps in registers, mostly
 MOST_OPERANDS = 16
+MOST_RESULTS = 4
 _MOST_LAYOUTS = 8
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -33,12 +35,13 @@ class Region:
 
     Attributes:
         cut: where its rows lie.
-        nodes: in topological order; the last one gives the result.
+        nodes: in topological order; the last one gives a result.
         reads: what each of them reads.
         operands: tensors from outside and their kinds, x first.
         numbers: constants of one number, in order of first use.
         segments: how many parts a row has.
-        per_row: whether the result is one number per row.
+        whole: the results of full size.
+        per_row: those of one number per row.
         moved: how many tensors of full size are read and written when every node runs for itself.
         refused: nodes that might have belonged to it, and why they do not.
     """
@@ -49,14 +52,15 @@ class Region:
     operands: tuple[tuple[ir.Value, str], ...]
     numbers: tuple[ir.Value, ...]
     segments: int
-    per_row: bool
+    whole: tuple[ir.Value, ...]
+    per_row: tuple[ir.Value, ...]
     moved: int
     refused: Mapping[ir.Node, str]
 
     @property
-    def result(self) -> ir.Value:
-        """The value that it gives."""
-        return self.nodes[-1].outputs[0]
+    def results(self) -> tuple[ir.Value, ...]:
+        """The values that it gives, in the order of the operator's."""
+        return self.whole + self.per_row
 
     @property
     def computing(self) -> tuple[ir.Node, ...]:
@@ -78,7 +82,7 @@ class Region:
     @property
     def least_moved(self) -> int:
         """How many of them one operator has to read and write."""
-        return sum(kind == "full" for _, kind in self.operands) + (not self.per_row)
+        return sum(kind == "full" for _, kind in self.operands) + len(self.whole)
 
 
 @dataclass
@@ -173,7 +177,7 @@ class Regions:
         """The nodes that a region could have, whatever the rows are; the last first."""
         inside: dict[ir.Node, None] = {}
         for node in self._backwards(root):
-            if node is root or self._is_private(node, inside):
+            if node is root or self._belongs(node, root, inside):
                 inside[node] = None
         return list(inside)
 
@@ -191,11 +195,15 @@ class Regions:
                     seen[producer] = None
                     heapq.heappush(heap, -self._position[producer])
 
-    @staticmethod
-    def _is_private(node: ir.Node, inside: Mapping[ir.Node, object]) -> bool:
-        """Whether nobody but the region reads what a node gives."""
-        value = node.outputs[0]
-        return not value.is_graph_output() and all(user in inside for user, _ in value.uses())
+    def _belongs(self, node: ir.Node, root: ir.Node, inside: Mapping[ir.Node, object]) -> bool:
+        """Whether a node may be in a region, which reads what it gives: others do so only behind the root."""
+        users = [user for user, _ in node.outputs[0].uses()]
+        read_here = any(user in inside for user in users)
+        others = [user for user in users if user not in inside]
+        given = bool(others) or node.outputs[0].is_graph_output()
+        last = self._position[root]
+        behind = all(self._position.get(user, -1) > last for user in others)  # in a sub-graph: not known
+        return read_here and behind and not (given and node.op_type in MOVES)
 
     def _cuts(self, root: ir.Node, around: list[ir.Node]) -> Iterator[tuple[Cut, Cut]]:
         """The ways to cut the result into rows that its neighbourhood gives reason to try."""
@@ -241,7 +249,7 @@ class Regions:
         for _ in range(MOST_NODES):
             inside: dict[ir.Node, list[Read]] = {}
             for node in self._backwards(root):
-                if node in banned or not (node is root or self._is_private(node, inside)):
+                if node in banned or not (node is root or self._belongs(node, root, inside)):
                     continue
                 if len(inside) == MOST_NODES:
                     break
@@ -297,17 +305,41 @@ class Regions:
         if x is None:
             return nodes[-1], "nothing that it reads has the shape of what it gives"
         del operands[x]
-        result = self.sizes.shapes(nodes[-1].outputs[0])
-        per_row = prod(result[0]) != cuts[0].size
-        for cut, shape in zip(cuts, result, strict=True) if per_row else ():
-            rows = cut.shape[: -cut.layout.axes]
-            if shape not in (rows, rows + (1,) * cut.layout.axes):
-                return nodes[-1], "its rows have other axes than those that they are reduced to"
-        moved = self._moved(nodes, inside, cuts[0].size)
-        ordered = ((x, "full"), *operands.items())
+        whole: list[ir.Value] = []
+        per_row: list[ir.Value] = []
+        for node in nodes:
+            value = node.outputs[0]
+            if node is nodes[-1] or value.is_graph_output() or any(u not in inside for u, _ in value.uses()):
+                obstacle = self._result_obstacle(value, cuts, dtype)
+                if not obstacle and node is not nodes[-1] and len(whole) + len(per_row) == MOST_RESULTS - 1:
+                    obstacle = f"it has more than {MOST_RESULTS} results"
+                if obstacle:
+                    return node, obstacle
+                (whole if self.sizes.fact(value).size == cuts[0].size else per_row).append(value)
         return Region(
-            cuts[0], nodes, inside, ordered, tuple(numbers), max(segments, 1), per_row, moved, dict(banned)
+            cuts[0],
+            nodes,
+            inside,
+            ((x, "full"), *operands.items()),
+            tuple(numbers),
+            max(segments, 1),
+            tuple(whole),
+            tuple(per_row),
+            self._moved(nodes, inside, cuts[0].size),
+            dict(banned),
         )
+
+    def _result_obstacle(self, value: ir.Value, cuts: tuple[Cut, Cut], dtype: ir.DataType) -> str:
+        """Why a value cannot be a result, or ""."""
+        own = self.sizes.fact(value).dtype
+        if own != dtype:
+            return f"'{value.name}' is {own.name if own else 'of an unknown type'}, and read elsewhere"
+        for cut, shape in zip(cuts, self.sizes.shapes(value), strict=True):
+            rows = cut.shape[: -cut.layout.axes]
+            per_row = (rows, rows + (1,) * cut.layout.axes)
+            if shape != cut.shape and (cut.layout.grouped or shape not in per_row):
+                return f"'{value.name}' has other axes than the rows that it is reduced to"
+        return ""
 
     def _moved(self, nodes: Sequence[ir.Node], reads: Mapping[ir.Node, list[Read]], size: int) -> int:
         total = 0

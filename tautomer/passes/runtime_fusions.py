@@ -60,13 +60,13 @@ def _fused_after(made: ir.Node, node: ir.Node, others: Sequence[ir.Value], facts
     return ""
 
 
-def between_convolutions(read: Iterable[ir.Value], result: ir.Value) -> bool:
-    """Whether a value is computed from what a convolution gives, or read by one, without a step between.
+def between_convolutions(read: Iterable[ir.Value], results: Iterable[ir.Value]) -> bool:
+    """Whether values are computed from what a convolution gives, or read by one, without a step between.
 
     onnxruntime keeps images in a layout of its own there, which its pointwise operators know and ours do not.
     """
     made = (value.producer() for value in read)
-    users = (user for user, _ in result.uses())
+    users = (user for result in results for user, _ in result.uses())
     return any(node is not None and node.op_type in _IMAGES for node in (*made, *users))
 
 

@@ -15,8 +15,8 @@ say by their names how they go with x:
 Rows lie along the last axes of x (attribute `axis`, as of LayerNormalization). Or every element of the first
 axis is an example, cut into `groups` rows of `segments` equal parts (as by GroupNormalization).
 
-The result is called `y` where it is of the shape of x, and `per_row` where it is one number for each row:
-then the axes of a row have the size 1 in it.
+Results are called `y`, `y1`, ... where they are of the shape of x, and behind these `per_row`, `per_row1`,
+... where they are one number for each row: then the axes of a row have the size 1 in them.
 """
 
 from __future__ import annotations
@@ -62,18 +62,23 @@ def is_rowwise(op: str) -> bool:
     return op.startswith(PREFIX)
 
 
-def shape_of_result(function: ir.Function, node: ir.Node, shape: Shape) -> Shape:
-    """The shape of what a node gives.
+def shapes_of_results(function: ir.Function, node: ir.Node, shape: Shape) -> list[Shape]:
+    """The shapes of what a node gives.
 
     Args:
         function: the node's.
         node: one of these operators.
         shape: of x.
     """
-    if function.outputs[0].name != PER_ROW:
-        return shape
     axes = -node.attributes.get_int("axis", -1)
-    return (*shape[:-axes], *(1 for _ in shape[-axes:]))
+    per_row = (*shape[:-axes], *(1 for _ in shape[-axes:]))
+    return [per_row if str(value.name).startswith(PER_ROW) else shape for value in function.outputs]
+
+
+def names_of_results(whole: int, per_row: int) -> list[str]:
+    """What results are called: so many of the shape of x, then so many of one number per row."""
+    counts = {"y": whole, PER_ROW: per_row}
+    return [f"{name}{index or ''}" for name, count in counts.items() for index in range(count)]
 
 
 class Body:
@@ -116,20 +121,22 @@ class Body:
             if kind in shapes:
                 self.values[index] = b.op("Reshape", self.values[index], shapes[kind])
 
-    def finish(self, result: ir.Value, *, per_row: bool = False) -> ir.Function:
-        """The function that gives this value, in x's type.
+    def finish(self, *results: ir.Value, per_row: int = 0) -> ir.Function:
+        """The function that gives these values, in x's type.
 
         Args:
-            result: a value in float32.
-            per_row: whether it is one number per row; otherwise it is of x's shape.
+            results: values in float32.
+            per_row: how many of them, the last ones, are one number per row; the others are of x's shape.
         """
         b, x = self.builder, self.inputs[0]
-        if self.layout.grouped:
-            result = b.op("Reshape", result, b.op("Shape", x))
-        y = b.op("CastLike", result, x) if b.version >= CASTLIKE_SINCE else b.op("Identity", result)
-        y.name = PER_ROW if per_row else "y"
+        given = []
+        for result, name in zip(results, names_of_results(len(results) - per_row, per_row), strict=True):
+            whole = b.op("Reshape", result, b.op("Shape", x)) if self.layout.grouped else result
+            y = b.op("CastLike", whole, x) if b.version >= CASTLIKE_SINCE else b.op("Identity", whole)
+            y.name = name
+            given.append(y)
         name = PREFIX + fingerprint(self.layout, self.inputs, b.nodes)
-        graph = ir.Graph(self.inputs, [y], nodes=b.nodes, opset_imports={"": b.version}, name=name)
+        graph = ir.Graph(self.inputs, given, nodes=b.nodes, opset_imports={"": b.version}, name=name)
         names = WHOLE_PARAMETERS if self.layout.grouped else ("axis",)
         attributes = [ir.Attr(one, ir.AttributeType.INT, None) for one in names]
         return ir.Function(DOMAIN, name, graph=graph, attributes=attributes)

@@ -21,7 +21,15 @@ from tautomer.graph.naming import printable
 from tautomer.graph.semantics.table import evaluate
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import PER_ROW, WHOLE_PARAMETERS, Definition, Rows, definition_of, kind_of
-from tautomer.patterns.rowwise import PREFIX, Body, Layout, described, fingerprint, is_rowwise
+from tautomer.patterns.rowwise import (
+    PREFIX,
+    Body,
+    Layout,
+    described,
+    fingerprint,
+    is_rowwise,
+    names_of_results,
+)
 
 POINTWISE = frozenset(
     {
@@ -83,10 +91,11 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
     where = f"function '{function.name}'"
     nodes, inputs = list(function.graph), list(function.inputs)
     kinds = [kind_of(str(value.name)) for value in inputs[1:]]
-    if not is_rowwise(function.name) or len(nodes) > _MOST_NODES or not inputs or len(function.outputs) != 1:
+    if not is_rowwise(function.name) or len(nodes) > _MOST_NODES or not inputs:
         raise InputError("it is no rowwise operator", where=where)
     layout = _layout(function, attributes, where)
-    middle, values = _inside(function, nodes, Body(function.opset_imports.get("", 0), layout, kinds), where)
+    body = Body(function.opset_imports.get("", 0), layout, kinds)
+    middle, values, results = _inside(function, nodes, body, where)
     if PREFIX + fingerprint(layout, inputs, nodes) != function.name:
         raise InputError("its name is not that of what it computes", where=where)
     reader = _Reader(layout, function.opset_imports.get("", 0), where, values, kinds)
@@ -95,10 +104,15 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
         raise InputError("it computes nothing", where=where)
 
     names = tuple(str(value.name) for value in inputs[1:])
-    per_row = middle[-1].outputs[0] not in reader.elements
-    result = str(function.outputs[0].name)
-    if result != (PER_ROW if per_row else "y") or middle[-1].outputs[0] not in reader.of_all_rows:
-        raise InputError("its result is not what its name says", where=where)
+    per_row = [value for value in results if value not in reader.elements]
+    named = tuple(names_of_results(len(results) - len(per_row), len(per_row)))
+    of_all_rows = all(value in reader.of_all_rows for value in results)
+    if (
+        tuple(value.name for value in function.outputs) != named
+        or per_row != results[len(results) - len(per_row) :]
+        or not of_all_rows
+    ):
+        raise InputError("its results are not what their names say", where=where)
     if per_row and layout.grouped:
         raise InputError("there is one number per row, and rows are cut into groups", where=where)
 
@@ -107,10 +121,12 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
         found |= {value: m.constant(number) for value, number in reader.numbers.items()}
         for step in steps:
             found[step.gives] = step.function(m, [found[value] for value in step.reads])
-        return found[middle[-1].outputs[0]]
+        return tuple(found[value] for value in results) if len(results) > 1 else found[results[0]]
 
     in_rows = reader.reduces or any(kind not in ("full", "number") for kind in kinds)
-    rows: Rows = "" if not in_rows else "groups" if layout.grouped else "folded" if per_row else "trailing"
+    rows: Rows = "" if not in_rows else "groups" if layout.grouped else "trailing"
+    if len(per_row) == len(results):
+        rows = "folded"
     parameters = dict.fromkeys(WHOLE_PARAMETERS, 1.0) if layout.grouped and "segment" in kinds else {}
     return Definition(
         function.name,
@@ -120,7 +136,7 @@ def definition_in(function: ir.Function, attributes: Mapping[str, Any]) -> Defin
         operands=names,
         parameters=parameters,
         formula=function.name,
-        results=(result,),
+        results=named,
     )
 
 
@@ -140,23 +156,29 @@ def _layout(function: ir.Function, attributes: Mapping[str, Any], where: str) ->
 
 def _inside(
     function: ir.Function, nodes: list[ir.Node], body: Body, where: str
-) -> tuple[list[ir.Node], list[ir.Value]]:
-    """The nodes between what every body begins and ends with, and the values that they start from."""
+) -> tuple[list[ir.Node], list[ir.Value], list[ir.Value]]:
+    """The nodes between what every body begins and ends with, what they start from, and what is given."""
     before = len(body.builder.nodes)
     opening = list(body.builder.nodes)
-    result = ir.Value(name="result")
-    body.finish(result)
+    placeholders = [ir.Value(name="result") for _ in function.outputs]
+    per_row = sum(str(value.name).startswith(PER_ROW) for value in function.outputs)
+    ours = body.finish(*placeholders, per_row=per_row)
     closing = body.builder.nodes[before:]
-    middle = nodes[before : len(nodes) - len(closing)]
+    middle = nodes[before : max(before, len(nodes) - len(closing))]
+    computed = {value: None for node in middle for value in node.outputs}
     known: dict[ir.Value | None, ir.Value | None] = {None: None}
     known |= zip(body.inputs, function.inputs, strict=False)
-    known[result] = middle[-1].outputs[0] if middle else None
+    for a, b in zip(closing, nodes[len(nodes) - len(closing) :], strict=False):
+        if a.inputs[0] in placeholders and b.inputs and b.inputs[0] in computed:
+            known[a.inputs[0]] = b.inputs[0]
+    results = [value for one in placeholders if (value := known.get(one)) is not None]
     alike = [value.name for value in body.inputs] == [value.name for value in function.inputs]
     alike = alike and _same(opening, nodes[:before], known)
     alike = alike and _same(closing, nodes[len(nodes) - len(closing) :], known)
-    if not alike or not middle or nodes[-1].outputs[0] is not function.outputs[0]:
+    alike = alike and len(results) == len(placeholders) > 0 and middle[-1].outputs[0] in results
+    if not alike or [known[value] for value in ours.outputs] != list(function.outputs):
         raise InputError("it is not a function that we write", where=where)
-    return middle, [value for old in body.values if (value := known[old]) is not None]
+    return middle, [value for old in body.values if (value := known[old]) is not None], results
 
 
 def _same(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from tautomer.graph.fact import Shape
 from tautomer.graph.facts import Fact, Facts, extend, propagate
 from tautomer.patterns import expert_gate, sparse_linear  # noqa: F401 - importing registers their rules
 from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import definitions
-from tautomer.patterns.rowwise import is_rowwise, shape_of_result
+from tautomer.patterns.rowwise import is_rowwise, shapes_of_results
 
 
 def facts_of(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
@@ -27,11 +28,11 @@ def facts_of(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
         if all(facts.get(value).shape is not None and facts.get(value).dtype for value in node.outputs):
             continue
         if node.domain == DOMAIN and node.inputs and (node.op_type in like_x or is_rowwise(node.op_type)):
-            x, shape = facts.get(node.inputs[0]), facts.get(node.inputs[0]).shape
-            function = model.functions.get(node.op_identifier())
-            if shape is not None and function is not None and is_rowwise(node.op_type):
-                shape = shape_of_result(function, node, shape)
-            for value in node.outputs:
+            x, function = facts.get(node.inputs[0]), model.functions.get(node.op_identifier())
+            shapes: Sequence[Shape | None] = [x.shape] * len(node.outputs)
+            if x.shape is not None and function is not None and is_rowwise(node.op_type):
+                shapes = shapes_of_results(function, node, x.shape)
+            for value, shape in zip(node.outputs, shapes, strict=False):
                 facts.set(value, Fact(shape, x.dtype))
         elif node.domain == DOMAIN and (operator := operator_named(node.op_type)) is not None:
             facts.set(node.outputs[0], fact_of_attention(operator, node, facts))

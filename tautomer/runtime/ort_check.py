@@ -142,7 +142,7 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
 
     expected = exactly(at_thresholds(inputs))
     for first in (1, 0):  # roots and logarithms, of variances for instance, are tried where they are numbers
-        if np.isnan(expected).any():
+        if any(np.isnan(one).any() for one in expected):
             inputs[first:] = [np.abs(array) for array in inputs[first:]]
             expected = exactly(inputs)
 
@@ -167,7 +167,7 @@ def _reason(library: Path, wanted: Wanted, kernel: OrtKernel, symbol: str, colum
     elements = inputs[0].size
     size = (_ROWS, elements // _ROWS) if definition.rows else (elements, 1)
     outputs = [((_ROWS, elements // _ROWS if kind == "full" else 1), dtype) for kind in kernel.results]
-    may_be_nan = bool(np.isnan(expected).any())
+    may_be_nan = any(bool(np.isnan(one).any()) for one in expected)
     given = [*parameters.values(), *rows.places(("full", *kernel.kinds))]
     trial = Trial(symbol, inputs, outputs, given, *size, may_be_nan)
     return first_run(library, trial, compare)

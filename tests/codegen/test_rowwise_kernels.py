@@ -40,19 +40,21 @@ def mixed(kinds: tuple[str, ...], form: str) -> Definition:
         y = b.op(("Mul", "Add", "Sub")[index % 3], y, operand)
     y = b.op("Mul", y, b.constant(np.asarray(0.75, np.float32)))
     attributes = {"groups": 3, "segments": 2} if grouped else {"axis": -1}
-    if form == "per row":
-        y = b.reduce("ReduceMax", y, body.layout.reduced)
-    return definition_in(body.finish(y, per_row=form == "per row"), attributes)
+    results = [] if form == "per row" else [y]
+    per_row = [b.reduce("ReduceMax", y, body.layout.reduced)] if form in ("per row", "both") else []
+    return definition_in(body.finish(*results, *per_row, per_row=len(per_row)), attributes)
 
 
-def wanted(x: Array, operands: list[Array], form: str) -> NDArray[np.float64]:
+def wanted(x: Array, operands: list[Array], form: str) -> list[NDArray[np.float64]]:
     """The same in numpy; operands have shapes that broadcast, and the last axis is a row."""
     y = x.astype(np.float64)
     y = y - y.mean(axis=(-2, -1) if y.ndim == 4 else -1, keepdims=True)
     for index, operand in enumerate(operands):
         other = operand.astype(np.float64)
         y = (y * other, y + other, y - other)[index % 3]
-    return y.max(-1, keepdims=True) * 0.75 if form == "per row" else y * 0.75
+    y *= 0.75
+    largest = y.max(-1, keepdims=True)
+    return {"per row": [largest], "both": [y, largest]}.get(form, [y])
 
 
 PLAIN = (
@@ -103,6 +105,7 @@ CASES += [(kinds, "groups", "float32", "") for kinds in GROUPED]
 CASES += [(PLAIN[0], "rows", dtype, "") for dtype in ("float16", "bfloat16")]
 CASES += [(GROUPED[0], "groups", "float16", ""), (GROUPED[0], "groups", "float32", "stream")]
 CASES += [(PLAIN[0], "per row", dtype, "") for dtype in ("float32", "bfloat16")]
+CASES += [(PLAIN[3], "both", "float32", algorithm) for algorithm in ("", "stream")]
 
 
 @pytest.fixture(scope="module", params=isas(), ids=lambda isa: isa.name)
@@ -143,7 +146,8 @@ def test_a_kernel_computes_its_body(
         shape = (2, 3, 2, size) if grouped else (2, 3, size)
         made = (random.standard_normal(shape), *operands_of(kinds, shape, random))
         x, *operands = (one.astype(NUMPY_TYPES[dtype]) for one in made)
-        y = np.full((2, 3, 1) if form == "per row" else shape, np.nan, NUMPY_TYPES[dtype])
+        right = wanted(x, operands, form)
+        found = [np.full(one.shape, np.nan, NUMPY_TYPES[dtype]) for one in right]
         rows, columns = 6, 2 * size if grouped else size
         where = places(kinds, [one.shape for one in operands], shape, 2 if grouped else 1)
         inputs = [np.ascontiguousarray(one) for one in (x, *operands)]
@@ -151,14 +155,14 @@ def test_a_kernel_computes_its_body(
         for first, last in ((0, 2), (2, rows)):  # rows are given out to threads in pieces
             function(
                 (ctypes.c_void_p * len(inputs))(*(one.ctypes.data for one in inputs)),
-                (ctypes.c_void_p * 1)(y.ctypes.data),
+                (ctypes.c_void_p * len(found))(*(one.ctypes.data for one in found)),
                 (ctypes.c_double * 8)(*(parameters[name] for name in kernel.parameters), *where),
                 ctypes.c_int64(first),
                 ctypes.c_int64(last),
                 ctypes.c_int64(columns),
             )
-        right = wanted(x, operands, form)
-        scale = np.abs(right).max(initial=1.0)
-        allowed = 16 * ULP * scale + ROUNDING[dtype] * np.abs(right) + 2.0**-24
-        error = np.abs(y.astype(np.float64) - right)
-        assert (error <= allowed).all(), f"{size} columns: off by {(error / allowed).max()}"
+        for y, exact in zip(found, right, strict=True):
+            scale = np.abs(exact).max(initial=1.0)
+            allowed = 16 * ULP * scale + ROUNDING[dtype] * np.abs(exact) + 2.0**-24
+            error = np.abs(y.astype(np.float64) - exact)
+            assert (error <= allowed).all(), f"{size} columns: off by {(error / allowed).max()}"

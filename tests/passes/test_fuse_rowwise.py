@@ -354,10 +354,61 @@ def test_what_gains_nothing_is_left_alone(name: str) -> None:
     assert not [one for one in remarks if one.kind == "passed"]
 
 
-def test_what_is_read_elsewhere_is_computed_outside() -> None:
-    signature = "(float[batch, 24] x, float[batch, 24] g) => (float[batch, 24] y, float[batch, 24] s)"
-    ops, _, _ = fused(model("s = Add(x, g) t = Tanh(s) u = Mul(t, x) y = Relu(u)", signature))
-    assert ops == ["Add", "Rowwise"]
+RESULTS = {
+    "a sum and its softmax": (
+        "s = Add(x, g) y = Softmax <axis = -1> (s)",
+        "(float[batch, 24] x, float[batch, 24] g) => (float[batch, 24] y, float[batch, 24] s)",
+        {},
+        ["Rowwise"],
+    ),
+    "a norm and its inverse deviation": (
+        "m = ReduceMean <keepdims = 1> (x, last) c = Sub(x, m) q = Mul(c, c) "
+        "v = ReduceMean <keepdims = 1> (q, last) e = Add(v, one) r = Sqrt(e) s = Reciprocal(r) y = Mul(c, s)",
+        "(float[batch, 5, 24] x) => (float[batch, 5, 24] y, float[batch, 5, 1] s)",
+        {**ONE, "last": [-1]},
+        ["Rowwise"],
+    ),
+    "two numbers of a row, without its axis": (
+        "q = Mul(x, x) s = ReduceSum <keepdims = 0> (q, last) y = Log(s)",
+        "(float[batch, 5, 24] x) => (float[batch, 5] y, float[batch, 5] s)",
+        {"last": [2]},
+        ["Rowwise", "Reshape", "Reshape"],
+    ),
+    "what a product reads behind it": (
+        "s = Add(x, g) t = Tanh(s) y = Mul(t, s) p = MatMul(s, w) z = Mul(p, p)",
+        "(float[batch, 24] x, float[batch, 24] g) => (float[batch, 24] y, float[batch, 8] z)",
+        {"w": numbers(24, 8)},
+        ["Rowwise", "MatMul", "Mul"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_region_may_give_several_values(name: str, tmp_path: Any) -> None:
+    body, signature, constants, expected = RESULTS[name]
+    proto = model(body, signature, constants)
+    ops, _, result = fused(proto)
+    assert ops == expected
+    assert result.verification["verdict"] == "EQUAL"
+    same(proto, result, tmp_path, {"batch": 3})
+
+
+def test_the_evidence_knows_one_result_from_another() -> None:
+    proto = model(*RESULTS["two numbers of a row, without its axis"][:3])
+    wrong = ir.to_proto(fused(proto)[2].model)
+    node = next(one for one in wrong.graph.node if one.domain == "tautomer")
+    node.output[0], node.output[1] = node.output[1], node.output[0]
+    assert tautomer.verify(proto, wrong).verdict == "DIFFERENT"
+
+
+def test_what_is_read_before_the_last_value_is_computed_outside() -> None:
+    """A path would leave the operator and come back."""
+    signature = "(float[batch, 24] x, float[batch, 24] g) => (float[batch, 24] y)"
+    constants = {"w": numbers(24, 24)}
+    body = "s = Add(x, g) p = MatMul(s, w) t = Tanh(s) u = Mul(t, p) y = Relu(u)"
+    ops, _, result = fused(model(body, signature, constants))
+    assert ops == ["Add", "MatMul", "Rowwise"]
+    assert result.verification["verdict"] == "EQUAL"
 
 
 def test_regions_that_differ_in_a_number_share_an_operator() -> None:
