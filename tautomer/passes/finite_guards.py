@@ -2,7 +2,8 @@
 
     Where(v > 0 and isinf v, m, Where(v < 0 and isinf v, -m, Where(isnan v, 0, v)))
 
-m is the largest number of the type. Where v is never infinite, the last of these is enough.
+m is the largest number of the type. Where v is never infinite, the last of these is enough. The three are
+proposed by the numbers that they write and the operators that they ask by, in any order.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tautomer.graph.build import Builder
 from tautomer.passes.workspace import Workspace
 
 _LARGEST = float(np.finfo(np.float32).max)
+_TESTS = ("And", "Cast", "Greater", "IsInf", "IsNaN", "Less")
 
 
 @dataclass(frozen=True)
@@ -33,30 +35,31 @@ class Guard:
 
 def guard_of(work: Workspace, node: ir.Node) -> Guard | None:
     """The guard that ends with a node, if one does."""
-    nodes: list[ir.Node] = []
-    last: ir.Node | None = node
-    for sign in (1.0, -1.0):
-        if last is None or last.op_type != "Where" or not _is(work, last.inputs[1], sign * _LARGEST):
-            return None
-        nodes.append(last)
-        last = None if last.inputs[2] is None else last.inputs[2].producer()
-    if last is None or last.op_type != "Where" or not _is(work, last.inputs[1], 0.0):
+    nodes: dict[ir.Node, None] = {}
+    written: list[float] = []
+    asked: list[ir.Value | None] = []
+    value: ir.Value | None = node.outputs[0]
+    while (made := _made(value)) is not None and made.op_type == "Where":
+        array = work.facts.get(made.inputs[1]).array
+        if array is None or array.size != 1:
+            break
+        nodes[made] = None
+        written.append(float(array.reshape(())))
+        asked.append(made.inputs[0])
+        value = made.inputs[2]
+    if value is None or sorted(written) != [-_LARGEST, 0.0, _LARGEST]:
         return None
-    value, test = last.inputs[2], _made(last.inputs[0])
-    if value is None or test is None or test.op_type != "IsNaN" or test.inputs[0] is not value:
-        return None
-    nodes += [last, test]
-    for where, comparison in zip(nodes[:2], ("Greater", "Less"), strict=True):
-        both = _made(where.inputs[0])
-        tests = [] if both is None or both.op_type != "And" else [_made(each) for each in both.inputs]
-        known = {each.op_type: each for each in tests if each is not None}
-        if set(known) != {comparison, "IsInf"} or any(each.inputs[0] is not value for each in known.values()):
+    ends = {value, *(each.outputs[0] for each in nodes)}
+    while asked:
+        top = asked.pop()
+        test = _made(top)
+        if top in ends or work.facts.get(top).constant:
+            continue
+        if test is None or test.op_type not in _TESTS:
             return None
-        if not _is(work, known[comparison].inputs[1], 0.0) or len(known["IsInf"].attributes):
-            return None
-        assert both is not None
-        nodes += [both, *known.values()]
-    return Guard(value, tuple(dict.fromkeys(nodes)))
+        nodes[test] = None
+        asked += test.inputs
+    return Guard(value, tuple(nodes))
 
 
 def guarded(b: Builder, value: ir.Value) -> ir.Value:
@@ -66,9 +69,3 @@ def guarded(b: Builder, value: ir.Value) -> ir.Value:
 
 def _made(value: ir.Value | None) -> ir.Node | None:
     return None if value is None else value.producer()
-
-
-def _is(work: Workspace, value: ir.Value | None, number: float) -> bool:
-    """Whether a value is this number."""
-    array = work.facts.get(value).array
-    return array is not None and array.size == 1 and float(array.reshape(())) == number
