@@ -82,9 +82,19 @@ def _confirm(program: Program, free: tuple[int, ...]) -> Match | Refusal:
                         return trial.match(first)
                     misfit = odd
                     break
+                if not odd and not misfit.certain and all(trial.agrees(run) for run in runs if run.positive):
+                    misfit = _of_positive(definition, first)
     except FAILURES as error:
         return Refusal(f"cannot be evaluated on its own: {error}")
     return misfit
+
+
+def _of_positive(definition: Definition, run: OperandRun) -> Refusal:
+    """Of positive operands it is the definition, and of others it is not: weights may become negative."""
+    names = ", ".join(f"'{run.program.cone.leaves[i].name}'" for i in run.free)
+    formula = definition.formula.rstrip(".")
+    reason = f"computes {definition.op} only of positive {names}"
+    return Refusal(reason, definition.op, True, f"write it as {formula}")
 
 
 def _misfit(definition: Definition, run: OperandRun, shape: tuple[int, ...]) -> Refusal | None:

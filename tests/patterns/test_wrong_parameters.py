@@ -11,7 +11,7 @@ from onnx import numpy_helper, parser
 
 import tautomer
 from tests.zoo.case import Sketch
-from tests.zoo.channels import CHANNELS, GROUPS, SHAPE, SMALL, deviation_of, in_groups
+from tests.zoo.channels import CHANNELS, GROUPS, SHAPE, SMALL, V, deviation_of, in_groups
 from tests.zoo.rationals import per_channel
 from tests.zoo.unary import of_x
 
@@ -56,6 +56,12 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str, str, str]] = {
         "EvoNormS0",
         "'w' of shape [4] has other numbers along axis 3",
         "give 'w' the shape [6, 1, 1]",
+    ),
+    "a bound that may be negative": (
+        lambda: of_x(lambda s, x: s.Min(s.Relu(x), s.const(V, name="w"))),
+        "ClippedRelu",
+        "computes ClippedRelu only of positive 'w'",
+        "write it as max(min(x, bound), 0)",
     ),
     "coefficients of each channel": (
         lambda: of_x(per_channel),

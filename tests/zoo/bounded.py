@@ -118,6 +118,11 @@ NEAR_MISSES = [
         "clipped_relu",
         {
             "absolute": (lambda s, x: s.Min(s.Abs(x), s.const(V)), "the size of x is bounded"),
+            "bound_last": (
+                lambda s, x: s.Min(s.Relu(x), s.const(V)),
+                "a negative bound would be the result",
+                {"allowed": ("Relu",)},
+            ),
             "raised": (lambda s, x: s.Max(s.Min(x, s.const(V)), 0.1), "the lower limit is 0.1"),
             "falls": (
                 lambda s, x: bounded(s, x, V),
