@@ -34,7 +34,7 @@ layers, with their matrix products; {rows} rows of float32.
 
 {table}
 
-A gate is rewritten when asked for (`--choose-by-logits`), and it is small beside the experts.
+A gate is one operator, and it is small beside the experts.
 
 {facts} Load of the machine: {before:.1f} before, {after:.1f} after."""
 ROWS = 256
@@ -62,7 +62,7 @@ def ways(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(module, (x,), str(path), dynamo=True, opset_version=20, verbose=False)
-    result = tautomer.optimize(path, target="kernels", choose_by_logits=True, verify=False)
+    result = tautomer.optimize(path, target="kernels", verify=False)
     if not result.changed:
         raise SystemExit(f"nothing was rewritten: {[remark.reason for remark in result.remarks]}")
     result.save(fast, force=True)

@@ -39,8 +39,8 @@ Made by `make docs` from the definitions in tautomer/patterns, the cases in test
 
 ## What passes rewrite
 
-These families are computed in another way, and need no operator of their own for that. What lies between is
-replaced only where nothing else reads it.
+These families are computed in another way, and but for gates need no operator of their own for that. What
+lies between is replaced only where nothing else reads it.
 
 {rewrites}
 

@@ -181,7 +181,7 @@ _ATTENTION = {
     "softplus_reweighted": (1.32, 1.79, 1.83, 2.08, 1.98),
 }
 # The same of gates of mixtures of experts, the least of what `python -m benchmarks.expert_gates` found.
-_GAINS["ExpertGate"] = ((8, 1.07), (64, 1.07), (512, 1.6), (4096, 2.2), (1 << 14, 1.7), (1 << 20, 2.6))
+_GAINS["ExpertGate"] = ((8, 1.11), (512, 1.67), (1 << 14, 1.34), (1 << 18, 3.16), (1 << 20, 2.32))
 # onnxruntime with the kernels that `tautomer.session` registers. Without them the function bodies run.
 KERNELS = replace(
     ONNXRUNTIME,
@@ -249,8 +249,8 @@ INDUCTOR = Target(
 # What gates of mixtures of experts gain under torch.compile, by target: `python -m benchmarks.expert_gates`.
 # A module that is kept as a program does without them: whoever runs it may not have the operator.
 TORCH_GATES: dict[str, dict[str, tuple[tuple[int, float], ...]]] = {
-    EAGER.name: {"ExpertGate": ((64, 1.3), (4096, 1.57), (1 << 18, 5.9))},
-    INDUCTOR.name: {"ExpertGate": ((64, 0.97), (512, 1.19), (4096, 1.41), (1 << 18, 6.7))},
+    EAGER.name: {"ExpertGate": ((8, 1.11), (512, 1.3), (4096, 1.37), (1 << 15, 4.39), (1 << 20, 5.2))},
+    INDUCTOR.name: {"ExpertGate": ((8, 1.05), (512, 1.11), (4096, 1.49), (1 << 15, 3.7), (1 << 20, 4.35))},
 }
 # A Hopper GPU with torch's compiler, by the rows of `benchmarks.gpu` that were measured, the least of a size:
 # bfloat16, heads of 64 and 128. Other score functions that are written out were not measured, and stay. With
