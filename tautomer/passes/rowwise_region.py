@@ -15,17 +15,16 @@ from math import prod
 
 import onnx_ir as ir
 
+from tautomer.passes.rowwise_cuts import folding_cuts, whole_cuts
 from tautomer.passes.rowwise_nodes import MOVES, Read, Sizes, Unfit, may_stand, reads
 from tautomer.passes.rowwise_shapes import Cut
 from tautomer.passes.runtime_fusions import SLOW_REDUCTIONS
-from tautomer.patterns.rowwise import Layout
 from tautomer.patterns.rowwise_places import PLACED
 from tautomer.patterns.rowwise_reading import REDUCTIONS
 
 MOST_NODES = 64  # of a kernel: what the compiler still keeps in registers, mostly
 MOST_OPERANDS = 16
 MOST_RESULTS = 4
-_MOST_LAYOUTS = 8
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -137,7 +136,9 @@ class Regions:
             per_row = self._largest(around) > size
             if per_row and not any(self._writes(node, size) for node in around):
                 return ""  # numbers per row: little work, whoever does it
-            for cuts in self._folding(root, around) if per_row else self._cuts(root, around):
+            for cuts in (
+                folding_cuts(root, around, self.sizes) if per_row else whole_cuts(root, around, self.sizes)
+            ):
                 found = self._grown(root, cuts, dtype)
                 if isinstance(found, str):
                     reason = found
@@ -153,7 +154,7 @@ class Regions:
 
     def _inner_axes(self, root: ir.Node, around: list[ir.Node], dtype: ir.DataType) -> str:
         """The reduction over other axes than the last ones that keeps a region from being one, or ""."""
-        cuts = next(self._cuts(root, around), None)
+        cuts = next(whole_cuts(root, around, self.sizes), None)
         if cuts is None:  # a number has no rows
             return ""
         for node in around:
@@ -204,42 +205,6 @@ class Regions:
         last = self._position[root]
         behind = all(self._position.get(user, -1) > last for user in others)  # in a sub-graph: not known
         return read_here and behind and not (given and node.op_type in MOVES)
-
-    def _cuts(self, root: ir.Node, around: list[ir.Node]) -> Iterator[tuple[Cut, Cut]]:
-        """The ways to cut the result into rows that its neighbourhood gives reason to try."""
-        here, there = self.sizes.shapes(root.outputs[0])
-        for axes in range(1, len(here) + 1):
-            yield Cut(Layout(axes), here), Cut(Layout(axes), there)
-        if len(here) < 2 or not here[0]:
-            return
-        groups = {1: None}
-        whole = prod(here[1:])
-        for node in around:
-            for value in node.outputs[:1] if node.op_type in REDUCTIONS else ():
-                rows = prod(self.sizes.shapes(value)[0])
-                if rows and rows % here[0] == 0 and whole % (rows // here[0]) == 0:
-                    groups[rows // here[0]] = None
-            if node.op_type == "InstanceNormalization":
-                groups[self.sizes.shapes(node.inputs[0])[0][1]] = None
-            if node.op_type == "GroupNormalization":
-                groups[node.attributes.get_int("num_groups", 1)] = None
-        for count in list(groups)[:_MOST_LAYOUTS]:
-            layout = Layout(grouped=True)
-            yield Cut(layout, here, count), Cut(layout, there, count)
-
-    def _folding(self, root: ir.Node, around: list[ir.Node]) -> Iterator[tuple[Cut, Cut]]:
-        """The rows of which the result may be one number each: those that its neighbourhood reduces."""
-        sizes = [prod(shape) for shape in self.sizes.shapes(root.outputs[0])]
-        found: dict[tuple[Cut, Cut], None] = {}
-        for node in around:
-            if node.op_type in REDUCTIONS:
-                here, there = self.sizes.shapes(node.inputs[0])
-                for axes in range(1, len(here) + 1):
-                    cuts = Cut(Layout(axes), here), Cut(Layout(axes), there)
-                    if [cut.rows for cut in cuts] == sizes:
-                        found[cuts] = None
-                        break
-        return iter([*found][:_MOST_LAYOUTS])
 
     def _grown(self, root: ir.Node, cuts: tuple[Cut, Cut], dtype: ir.DataType) -> Region | str:
         """The region with such rows; nodes that turn out not to fit are left out one after the other."""
