@@ -56,11 +56,13 @@ _NARROW: dict[str, _Choices] = {
     },
 }
 # a mask that is read, or scores that depend on the place, take registers, too
-_NARROW_MASKED = {
-    ("sm_90", "forward", 128): Tiling(64, 32, 8, 2, sigmoid="arithmetic"),
-    ("gfx942", "forward", 128): Tiling(64, 32, 8, 1, sigmoid="arithmetic"),
-    ("gfx942", "keys", 128): Tiling(16, 64, 8, 1, sigmoid="arithmetic"),
+_NARROW_MASKED: dict[tuple[str, int], Tiling] = {
+    ("forward", 128): Tiling(64, 32, 8, 2, sigmoid="arithmetic"),
+    ("forward", 256): Tiling(32, 16, 8, 1, sigmoid="arithmetic"),
+    ("queries", 64): Tiling(64, 32, 4, 2, sigmoid="arithmetic"),
+    ("keys", 64): Tiling(16, 64, 8, 2, sigmoid="arithmetic"),
 }
+_NARROW_MASKED_AMD = {("keys", 128): Tiling(16, 64, 8, 1, sigmoid="arithmetic")}
 _NARROW_AMD: dict[tuple[str, int], Tiling] = {("queries", 256): Tiling(32, 16, 8, 1, sigmoid="arithmetic")}
 # float32 by AMD's matrix units
 _WIDE: dict[str, _Choices] = {
@@ -119,18 +121,18 @@ def choice(
         if device == "gfx942":
             return _WIDE[kernel][width]
         return replace(_SPLIT[kernel][width], sigmoid="reciprocal")
-    masked = form.mask or form.alibi or form.lengths or form.softcap or form.window
-    plain = form.score in _OF_HOPPER and not masked
+    masked = bool(form.mask or form.alibi or form.lengths)
+    plain = form.score in _OF_HOPPER and not (masked or form.softcap or form.window)
     if device == "sm_90" and described and plain and width in _HOPPER.get(kernel, ()):
         found = _HOPPER[kernel][width]
         if kernel == "forward" and form.causal:
             found = _HOPPER_CAUSAL.get(width, found)
     else:
-        found = _NARROW[kernel][width]
+        place, found = (kernel, width), _NARROW[kernel][width]
+        found = _NARROW_MASKED.get(place, found) if masked else found
         if device == "gfx942":
-            found = _NARROW_AMD.get((kernel, width), replace(found, stages=1))
-        if form.mask or form.alibi or form.lengths:
-            found = _NARROW_MASKED.get((device, kernel, width), found)
+            found = _NARROW_AMD.get(place, replace(found, stages=1))
+            found = _NARROW_MASKED_AMD.get(place, found) if masked else found
     if form.mask == "additive" and found.sigmoid in SMALLEST:
         found = replace(found, sigmoid="reciprocal")  # which is 0 where the mask is -inf
     if device == "gfx942" and found.sigmoid not in PORTABLE:

@@ -76,6 +76,7 @@ ADDED = AttentionForm("softmax", "bfloat16", mask="additive")
 MASKED: list[tuple[AttentionForm, str, str]] = [
     (ADDED, "forward", "sm_90"),
     (ADDED, "keys", "gfx942"),
+    (ADDED, "forward", "sm_80"),
     (AttentionForm("softmax", "bfloat16", causal="start", window=True), "forward", "sm_90"),
     (AttentionForm("softmax", "bfloat16", causal="end"), "forward", "sm_90"),
     (AttentionForm("softplus", "bfloat16"), "keys", "sm_90"),
