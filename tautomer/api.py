@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_args
 
 import onnx
 import onnx_ir as ir
@@ -31,7 +31,7 @@ from tautomer.runtime.evidence import Trust, Witness
 from tautomer.runtime.machine import machine_of
 from tautomer.runtime.tuned import with_gains
 from tautomer.target import Target, target_of
-from tautomer.verify.inputs import parse_npz
+from tautomer.verify.inputs import checked_inputs, parse_npz
 from tautomer.verify.provenance import Provenance
 from tautomer.verify.verdict import Verdict
 
@@ -43,12 +43,12 @@ Module = Any
 Progress = Callable[[str], None]
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """What `optimize` made.
 
     Attributes:
-        model: the rewritten model; the same object as the source when nothing was rewritten. Of a torch
+        model: the rewritten model, an onnx_ir.Model (onnx_ir.to_proto makes a message of it). Of a torch
             module a module, or an ExportedProgram when that was asked for.
         remarks: what was done and what was not, with reasons.
         before: nodes by operator in the source.
@@ -70,6 +70,13 @@ class Result:
     source_path: Path | None = None
     certified: Certified | None = None
     program: Callable[[], Any] | None = None
+
+    def __repr__(self) -> str:
+        """What came out, without the model."""
+        kinds = Counter(remark.kind for remark in self.remarks)
+        sizes = f"{sum(self.before.values())} -> {sum(self.after.values())} nodes"
+        done = f"{kinds['passed']} rewrites applied, {kinds['missed']} not"
+        return f"<Result: {self.verification.get('verdict', 'NOT VERIFIED')}, {sizes}, {done}>"
 
     @property
     def seconds(self) -> float:
@@ -147,7 +154,7 @@ def explain(
         example_inputs, dynamic_shapes, constants: as for `inspect`.
         target, norm, merge_products, defer_scale, choose_by_logits: as for `optimize`.
     """
-    choices = Choices(norm, merge_products, defer_scale, choose_by_logits)
+    choices = Choices(_norm(norm), merge_products, defer_scale, choose_by_logits)
     if _is_module(model):
         from tautomer.runtime.torch import exported as modules
 
@@ -213,7 +220,7 @@ def optimize(
             With choices as they are by default, rewrites that the whole must vouch for are left out first.
     """
     mode, tell = _mode(constants), progress or (lambda line: None)
-    choices = Choices(norm, merge_products, defer_scale, choose_by_logits)
+    choices = Choices(_norm(norm), merge_products, defer_scale, choose_by_logits)
     if _is_module(model):
         from tautomer.runtime.torch import exported as modules
 
@@ -330,8 +337,11 @@ def verify(
     elif certificate is not None:
         raise InputError("a certificate is about files", remedy="give both models as paths")
     first, second = as_model(original), as_model(other)
-    arrays = parse_npz(inputs, first) if isinstance(inputs, (str, Path)) else inputs
-    compare = partial(verify_models, first, second, inputs=arrays, allowed=allowed, progress=progress)
+    if isinstance(inputs, (str, Path)):
+        inputs = parse_npz(inputs, first)
+    elif inputs is not None:
+        inputs = checked_inputs(inputs, first)
+    compare = partial(verify_models, first, second, inputs=inputs, allowed=allowed, progress=progress)
     if certificate is not None:
         return compare(provenance=provenance)
     if provenance:
@@ -360,6 +370,12 @@ def _mode(constants: str) -> Mode:
     if constants == "exact" or constants == "nominal":
         return constants  # type: ignore[return-value]
     raise InputError(f"unknown way to read constants '{constants}'", remedy="choose exact or nominal")
+
+
+def _norm(norm: str) -> Norm:
+    if norm in get_args(Norm):
+        return norm  # type: ignore[return-value]
+    raise InputError(f"unknown form of norms '{norm}'", remedy=f"choose one of {', '.join(get_args(Norm))}")
 
 
 def _census(model: ir.Model) -> dict[str, int]:

@@ -52,6 +52,11 @@ def session(
         raise MissingToolError(
             "onnxruntime is needed to run a model", remedy="pip install 'tautomer[ort]'"
         ) from error
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(
+            f"a session is made of a file, and this is a {type(path).__name__}",
+            remedy="save the model, and give its path",
+        )
     model = read_model(path)
     library: Path | Unavailable | None = None
     if DOMAIN in model.opset_imports:

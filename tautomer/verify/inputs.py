@@ -21,7 +21,15 @@ from tautomer.graph.facts import Facts, bind_symbols, propagate
 from tautomer.graph.naming import printable
 from tautomer.graph.symbols import size_of, unnamed
 
-__all__ = ["candidate_sizes", "data_inputs", "fitting_inputs", "make_inputs", "parse_npz", "table_length"]
+__all__ = [
+    "candidate_sizes",
+    "checked_inputs",
+    "data_inputs",
+    "fitting_inputs",
+    "make_inputs",
+    "parse_npz",
+    "table_length",
+]
 
 _SMALL_SIZES = (2, 5, 7, 3, 11, 6)
 _FEW = 5  # rows of a table whose length is not known
@@ -355,18 +363,36 @@ def parse_npz(path: str | Path, model: ir.Model) -> dict[str, Any]:
             where=shown,
             remedy="write it with numpy.savez(path, name=array, ...)",
         ) from error
+    return checked_inputs(arrays, model, f"{shown}: ", "add one to the file")
+
+
+def checked_inputs(
+    arrays: Mapping[str, Any], model: ir.Model, where: str = "input ", remedy: str = "give one"
+) -> dict[str, Any]:
+    """The arrays, once names, element types and shapes are those of the model's inputs.
+
+    Args:
+        arrays: by the name of the input.
+        model: that takes them.
+        where: what an error says in front of a name.
+        remedy: what an error says where an array is missing.
+
+    Raises:
+        InputError: they do not fit.
+    """
     values = {str(value.name): value for value in model.graph.inputs}
     for name in sorted(set(arrays) - set(values)):
         raise InputError(
             "the model has no such input",
-            where=f"{shown}: '{name}'",
+            where=f"{where}'{name}'",
             remedy=f"its inputs are {sorted(values)}",
         )
     for name in sorted(set(values) - set(arrays) - set(model.graph.initializers)):
-        raise InputError("no array for this input", where=f"{shown}: '{name}'", remedy="add one to the file")
+        raise InputError("no array for this input", where=f"{where}'{name}'", remedy=remedy)
     sizes: dict[str, int] = {}
     return {
-        name: _checked(values[name], array, sizes, f"{shown}: '{name}'") for name, array in arrays.items()
+        name: _checked(values[name], np.asarray(array), sizes, f"{where}'{name}'")
+        for name, array in arrays.items()
     }
 
 

@@ -48,6 +48,15 @@ class Verdict:
     reason: str = ""
     assumptions: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """The decision in one sentence, with the place where the models part."""
+        text = f"{self.verdict}: {self.reason}"
+        if not self.first_divergence:
+            return text
+        where = self.first_divergence
+        clue = f"; {where['clue']}" if where.get("clue") else ""
+        return f"{text}; they part at '{where['tensor']}', made by {where['node']}{clue}"
+
     def as_json(self) -> dict[str, Any]:
         """The document of the JSON contract."""
         return {

@@ -175,3 +175,26 @@ def test_what_is_no_certificate_is_refused(certified: tuple[Path, Path, Path]) -
     certified[2].write_text("{}")
     with pytest.raises(BadModelError, match="is not in the format"):
         tautomer.verify(*certified[:2], certificate=certified[2])
+
+
+def test_arrays_that_are_given_are_checked_as_those_of_a_file_are() -> None:
+    model = parser.parse_model(LAYER)
+    with pytest.raises(InputError, match="input 'x': it holds float64, the model takes float32"):
+        tautomer.verify(model, model, inputs={"x": np.zeros((2, 6))})
+    with pytest.raises(InputError, match="'z': the model has no such input"):
+        tautomer.verify(model, model, inputs={"z": np.zeros((2, 6), np.float32)})
+
+
+def test_results_and_verdicts_print_as_a_line() -> None:
+    model = parser.parse_model(LAYER)
+    other = parser.parse_model(LAYER.replace("0.001", "0.002"))
+    shown = str(tautomer.verify(model, other))
+    assert shown.startswith("DIFFERENT: ") and shown.endswith(
+        "its epsilon is 0.001, and 0.002 in the second model"
+    )
+    assert repr(tautomer.optimize(model)).startswith("<Result: EQUAL, 5 -> ")
+
+
+def test_a_form_of_norms_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown form of norms 'batch'; choose one of auto, ln"):
+        tautomer.optimize(parser.parse_model(LAYER), norm="batch")
