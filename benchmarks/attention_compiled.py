@@ -26,8 +26,8 @@ from torch.nn.functional import scaled_dot_product_attention, softplus
 from benchmarks import markdown
 from benchmarks.machine import describe
 from benchmarks.timing import interleaved, with_allocator
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.attention_operator import form_text
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.operators import form_text
 from tautomer.runtime.torch.attention_library import attach
 from tautomer.runtime.torch.attention_rules import overload
 from tautomer.target import OF_THE_RUNTIME

@@ -164,7 +164,7 @@ class Run:
         import torch
 
         from benchmarks.gpu_timing import told
-        from tautomer.codegen.torch_operators import operator_of
+        from tautomer.codegen.torch.operators import operator_of
         from tautomer.runtime.torch.ops_library import attach_cuda
 
         try:

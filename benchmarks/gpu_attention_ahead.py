@@ -21,8 +21,8 @@ from typing import Any
 from benchmarks.gpu_attention_inputs import dtype_of, reference, tensors
 from benchmarks.gpu_attention_tilings import FORWARD, KEYS, QUERIES, SOFTMAX
 from benchmarks.gpu_case import Place, relative
-from tautomer.codegen.triton_attention_tiles import Tiling
-from tautomer.patterns.attention_form import AttentionForm, Causal
+from tautomer.codegen.triton.attention_tiles import Tiling
+from tautomer.patterns.attention.form import AttentionForm, Causal
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.triton.attention import attend
 from tautomer.runtime.triton.attention_gradients import gradient_of_queries, gradients_of_keys

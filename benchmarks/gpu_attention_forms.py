@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_case import Check, Place, relative
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.torch.attention import score_attention
 from tautomer.runtime.torch.attention_meaning import meaning
 

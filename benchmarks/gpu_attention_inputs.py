@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from benchmarks.gpu_case import Place
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.triton.attention_launch import Operands
 
 

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu_attention_ahead import label, tilings
 from benchmarks.gpu_attention_inputs import dtype_of, tensors
 from benchmarks.gpu_case import OURS, Call, Case, Place
-from tautomer.patterns.attention_form import AttentionForm, Causal
+from tautomer.patterns.attention.form import AttentionForm, Causal
 from tautomer.runtime.torch.attention import score_attention
 from tautomer.runtime.triton.attention import attend
 from tautomer.runtime.triton.attention_gradients import gradient_of_queries, gradients, gradients_of_keys

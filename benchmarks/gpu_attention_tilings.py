@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import starmap
 from typing import Any
 
-from tautomer.codegen.triton_attention_tiles import Tiling
+from tautomer.codegen.triton.attention_tiles import Tiling
 
 
 def _tilings(*numbers: Any) -> tuple[Tiling, ...]:

@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 
 from benchmarks.gpu_case import Check, Place, relative
-from tautomer.codegen.torch_operators import forward, operator_of
+from tautomer.codegen.torch.operators import forward, operator_of
 from tautomer.runtime.torch.first_runs import sparse_trial
 from tautomer.runtime.torch.ops import kernel
 from tautomer.runtime.torch.ops_meaning import meaning

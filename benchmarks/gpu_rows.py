@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_case import OURS, Call, Case, Check, Place, relative
-from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration
+from tautomer.codegen.torch.operators import OPERATORS, Signature, backward, forward, operator_of
+from tautomer.codegen.triton.configuration import Configuration, configuration
 from tautomer.runtime.torch.ops_meaning import meaning
 from tautomer.runtime.torch.ops_stock import stock
 from tautomer.runtime.triton.launch import run

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import linear
 
 from benchmarks.gpu_case import OURS, Call, Case, Check, Place, relative
-from tautomer.codegen.torch_sparse import NAMES
+from tautomer.codegen.torch.sparse import NAMES
 from tautomer.runtime.torch.sparse_cuda import attach_sparse_cuda, gated, plain
 from tautomer.runtime.torch.sparse_library import sparse_operator
 

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.gpu_case import Call, Case, Check, Place
 from benchmarks.gpu_rows import LIMITS, error_of, inputs, numbers, row_case
-from tautomer.codegen.torch_operators import backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration, looped, shared
+from tautomer.codegen.torch.operators import backward, forward, operator_of
+from tautomer.codegen.triton.configuration import Configuration, configuration, looped, shared
 from tautomer.runtime.triton.launch import run
 
 _GRADIENT_TILES = {

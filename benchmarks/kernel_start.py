@@ -26,8 +26,8 @@ from benchmarks.machine import describe
 from tautomer.patterns.operation import definitions
 from tautomer.runtime import compiler
 from tautomer.runtime.kernel_cache import library
-from tautomer.runtime.ort_check import check_of
-from tautomer.runtime.ort_kernels import ISAS, all_kernels, source_of
+from tautomer.runtime.onnxruntime.check import check_of
+from tautomer.runtime.onnxruntime.kernels import ISAS, all_kernels, source_of
 
 RESULTS = Path(__file__).parent / "results" / "kernel_start.md"
 TEXT = """# What a kernel costs before it runs

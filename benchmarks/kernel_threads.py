@@ -13,8 +13,8 @@ from onnx import parser
 from benchmarks import markdown
 from tautomer.patterns.operation import definition_of
 from tautomer.runtime.kernel_cache import library
-from tautomer.runtime.ort_candidates import Wanted
-from tautomer.runtime.ort_kernels import source_of
+from tautomer.runtime.onnxruntime.candidates import Wanted
+from tautomer.runtime.onnxruntime.kernels import source_of
 
 SIZES = ((1, 131072), (1, 1 << 22), (1, 1 << 24))
 THREADS, _SECONDS = 2, 6.0

@@ -21,11 +21,11 @@ from benchmarks.timing import bound, load
 from tautomer.codegen.algorithms import algorithms
 from tautomer.codegen.kernel import kernel_for
 from tautomer.patterns.operation import ROW_OPERANDS, Definition, definitions
-from tautomer.patterns.rowwise_places import places
-from tautomer.patterns.rowwise_reading import definition_in
+from tautomer.patterns.rowwise.places import places
+from tautomer.patterns.rowwise.reading import definition_in
 from tautomer.runtime import loaded
 from tautomer.runtime.kernel_cache import library
-from tautomer.runtime.ort_kernels import isa_of
+from tautomer.runtime.onnxruntime.kernels import isa_of
 
 OURS = "ours"
 Call = Callable[[], Any]

@@ -20,7 +20,7 @@ from benchmarks.rowwise_models import EvoNormBlock, SoftmaxHead, polynorm_llama
 from benchmarks.timing import bound, load
 from tautomer.graph.reader import read_model
 from tautomer.patterns.onnx_body import DOMAIN
-from tautomer.runtime.ort_kernels import library_for
+from tautomer.runtime.onnxruntime.kernels import library_for
 
 LAYERS, WIDTH, OPSET = 4, 768, 20
 HEAD, HEAD_VOCABULARY = 256, 131072

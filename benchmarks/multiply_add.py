@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 
 from tautomer.runtime.kernel_cache import library
-from tautomer.runtime.ort_kernels import isa_of
+from tautomer.runtime.onnxruntime.kernels import isa_of
 
 _ROUNDS = 100_000
 # twelve independent sums: as many as hide the latency of an operation, and fit into registers

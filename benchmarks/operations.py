@@ -30,7 +30,7 @@ from benchmarks.kernel_ways import Call, native, taken
 from benchmarks.machine import describe
 from benchmarks.timing import bound, interleaved, load, with_allocator
 from tautomer.codegen.algorithms import algorithms
-from tautomer.codegen.torch_operators import OPERATORS, Signature
+from tautomer.codegen.torch.operators import OPERATORS, Signature
 from tautomer.codegen.trace import trace, unsupported
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
 from tautomer.patterns.operation import Definition, definitions

@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks import markdown
 from benchmarks.rewrites_table import rewrites_table
-from tautomer.codegen.torch_operators import OPERATORS
+from tautomer.codegen.torch.operators import OPERATORS
 from tautomer.codegen.trace import trace, unsupported
-from tautomer.codegen.triton_kernel import triton_kernel
+from tautomer.codegen.triton.kernel import triton_kernel
 from tautomer.errors import TautomerError
 from tautomer.patterns.documentation import operations_table
 from tautomer.patterns.operation import Definition, definitions

@@ -20,7 +20,7 @@ def run(source: Path, target: Path) -> dict[str, Any]:
 def count(source: Path, target: Path) -> dict[str, Any]:
     """What recognition finds in a file, and how many distinct sub-graphs it evaluates for that."""
     from tautomer.graph.reader import read_model
-    from tautomer.patterns.recognise import recognise
+    from tautomer.patterns.recognition.recognise import recognise
 
     recognition = recognise(read_model(source))
     return {"found": len(recognition.operations), "evaluated": recognition.evaluated}

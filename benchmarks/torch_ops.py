@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.timing import interleaved, with_allocator
-from tautomer.codegen.torch_operators import OPERATORS, forward, operator_of
+from tautomer.codegen.torch.operators import OPERATORS, forward, operator_of
 from tautomer.patterns.operation import ROW_OPERANDS
 from tautomer.runtime.torch.ops import load_kernels
 from tautomer.runtime.torch.ops_rules import overload

@@ -6,12 +6,12 @@ from functools import cache
 
 import numpy as np
 
-from tautomer.codegen.torch_operators import OPERATORS
+from tautomer.codegen.torch.operators import OPERATORS
 from tautomer.codegen.trace import Program, trace, trace_function, unsupported
 from tautomer.patterns.operation import definitions
 from tautomer.patterns.rational import rational_a, rational_b, rational_n
-from tautomer.patterns.rowwise import Body, Layout
-from tautomer.patterns.rowwise_reading import definition_in
+from tautomer.patterns.rowwise.program import Body, Layout
+from tautomer.patterns.rowwise.reading import definition_in
 
 # every way in which an operand goes with x, see `patterns.rowwise`
 _PLAIN = ("full", "row", "block", "column", "number")

@@ -11,19 +11,21 @@ from functools import cache
 from typing import Any
 
 from benchmarks.triton_programs import programs
-from tautomer.codegen import triton_attention, triton_attention_backward, triton_attention_decode
-from tautomer.codegen.torch_operators import OPERATORS, backward, forward, operator_of
+from tautomer.codegen.torch.operators import OPERATORS, backward, forward, operator_of
 from tautomer.codegen.trace import Program
-from tautomer.codegen.triton_attention_backward import differentiable
-from tautomer.codegen.triton_attention_choices import KERNELS, choice, widest
-from tautomer.codegen.triton_attention_of_keys import of_keys
-from tautomer.codegen.triton_attention_of_queries import of_queries
-from tautomer.codegen.triton_attention_tiles import TYPES, Tiling, padded
-from tautomer.codegen.triton_configuration import Configuration, configuration, for_few_rows, on_amd
-from tautomer.codegen.triton_kernel import triton_kernel
-from tautomer.codegen.triton_sparse import JOIN, SparseTile, dots, dots_tile, join, sums, sums_tile
+from tautomer.codegen.triton import attention as triton_attention
+from tautomer.codegen.triton import attention_backward as triton_attention_backward
+from tautomer.codegen.triton import attention_decode as triton_attention_decode
+from tautomer.codegen.triton.attention_backward import differentiable
+from tautomer.codegen.triton.attention_choices import KERNELS, choice, widest
+from tautomer.codegen.triton.attention_of_keys import of_keys
+from tautomer.codegen.triton.attention_of_queries import of_queries
+from tautomer.codegen.triton.attention_tiles import TYPES, Tiling, padded
+from tautomer.codegen.triton.configuration import Configuration, configuration, for_few_rows, on_amd
+from tautomer.codegen.triton.kernel import triton_kernel
+from tautomer.codegen.triton.sparse import JOIN, SparseTile, dots, dots_tile, join, sums, sums_tile
 from tautomer.machine import DEVICES as MACHINES
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.triton.attention_gradients import ROW_SUMS
 from tautomer.runtime.triton.modules import load_function
 from tautomer.runtime.triton.resources import DEVICES, Resources, compiled, resources

@@ -21,9 +21,9 @@ from tautomer.graph.writer import copy_model, write_model
 from tautomer.machine import Machine
 from tautomer.passes.pipeline import Choices, Rewritten, rewrite
 from tautomer.passes.recentre import Norm
-from tautomer.patterns.readings import Mode
-from tautomer.patterns.recognise import Recognition, recognise
-from tautomer.patterns.recognised import Operation, Recognised
+from tautomer.patterns.recognition.readings import Mode
+from tautomer.patterns.recognition.recognise import Recognition, recognise
+from tautomer.patterns.recognition.recognised import Operation, Recognised
 from tautomer.remarks import Remark
 from tautomer.runtime.certification import Certified, beside, certify, recheck
 from tautomer.runtime.equivalence import verify_models

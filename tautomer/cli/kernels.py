@@ -52,8 +52,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from tautomer.errors import InputError
     from tautomer.graph.reader import as_model
     from tautomer.runtime.machine import machine_of
-    from tautomer.runtime.ort_kernels import all_kernels, kernels_of
-    from tautomer.runtime.ort_publish import publish
+    from tautomer.runtime.onnxruntime.kernels import all_kernels, kernels_of
+    from tautomer.runtime.onnxruntime.publish import publish
 
     machine = None if options.machine == "native" else machine_of(options.machine)
     # a processor that is described decides by itself which instruction set its kernels have

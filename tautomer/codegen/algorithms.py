@@ -47,7 +47,7 @@ def row_algorithm(
         key: the key of the operation's definition.
         name: what the algorithm is asked for by.
         dtypes: the types that it stores.
-        parts: whether its text also exports a row in parts, as `softmax_parts` has it.
+        parts: whether its text also exports a row in parts, as `softmax.parts` has it.
     """
 
     def register(function: RowAlgorithm) -> RowAlgorithm:
@@ -78,4 +78,6 @@ def has_parts(key: str, name: str) -> bool:
 
 
 def _load() -> None:
-    from tautomer.codegen import softmax_extended, softmax_lane, softmax_rows  # noqa: F401
+    from tautomer.codegen.softmax import extended as softmax_extended  # noqa: F401
+    from tautomer.codegen.softmax import lane as softmax_lane  # noqa: F401
+    from tautomer.codegen.softmax import rows as softmax_rows  # noqa: F401

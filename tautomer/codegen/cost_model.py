@@ -13,7 +13,7 @@ from tautomer.codegen.schedule import schedule
 from tautomer.codegen.trace import trace
 from tautomer.machine import Machine, Variant
 from tautomer.patterns.operation import Definition, definitions
-from tautomer.patterns.rowwise import is_rowwise
+from tautomer.patterns.rowwise.program import is_rowwise
 
 _SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # those that have stores that go around the caches

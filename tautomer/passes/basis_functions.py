@@ -21,11 +21,11 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.naming import label, printable
-from tautomer.passes.basis_ranges import Ranges, Stays, content_of, is_plain, number_behind
 from tautomer.passes.finite_guards import guard_of, guarded
+from tautomer.passes.movement.basis_ranges import Ranges, Stays, content_of, is_plain, number_behind
 from tautomer.passes.operands import filled
-from tautomer.passes.rowwise_nodes import is_pointwise
-from tautomer.passes.rowwise_region import MOST_NODES, MOST_OPERANDS
+from tautomer.passes.rowwise.nodes import is_pointwise
+from tautomer.passes.rowwise.region import MOST_NODES, MOST_OPERANDS
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 from tautomer.target import Target

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tautomer.passes.compress_norms import compress_norm, norm_refusal
-from tautomer.passes.compress_streams import Stream, refusal, shorten_stream, streams_of
 from tautomer.passes.recentre import Norm
+from tautomer.passes.streams.compress_norms import compress_norm, norm_refusal
+from tautomer.passes.streams.compress_streams import Stream, refusal, shorten_stream, streams_of
+from tautomer.passes.streams.zero_mean_basis import Basis
 from tautomer.passes.workspace import Workspace
-from tautomer.passes.zero_mean_basis import Basis
 from tautomer.patterns.onnx_body import function_of
 from tautomer.remarks import Remark
 from tautomer.target import Target

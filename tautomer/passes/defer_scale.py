@@ -16,14 +16,14 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from tautomer.graph.naming import label
-from tautomer.passes.centred import mean_along
 from tautomer.passes.fold_affine import bias_after
-from tautomer.passes.into_readers import fold_bias, fold_gain, obstacle
-from tautomer.passes.linear_readers import LinearReader, linear_readers
+from tautomer.passes.linear_maps.into_readers import fold_bias, fold_gain, obstacle
+from tautomer.passes.linear_maps.linear_readers import LinearReader, linear_readers
 from tautomer.passes.row_scaled_matmul import MEAN_SQUARE, VARIANCE, function_of_product
 from tautomer.passes.row_scaled_matmul import obstacle as form_obstacle
+from tautomer.passes.streams.centred import mean_along
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 
 

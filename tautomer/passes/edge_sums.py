@@ -23,7 +23,7 @@ from tautomer.graph.call import call_of
 from tautomer.graph.naming import label
 from tautomer.graph.semantics.einsum import terms
 from tautomer.graph.semantics.reductions import axes_of
-from tautomer.passes.weight_check import unfit
+from tautomer.passes.linear_maps.weight_check import unfit
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

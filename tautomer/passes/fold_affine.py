@@ -14,10 +14,10 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from tautomer.graph.naming import label
-from tautomer.passes.into_readers import fold_bias, obstacle
-from tautomer.passes.linear_readers import LinearReader, linear_readers
+from tautomer.passes.linear_maps.into_readers import fold_bias, obstacle
+from tautomer.passes.linear_maps.linear_readers import LinearReader, linear_readers
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 
 

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.naming import label
-from tautomer.passes.weight_check import factors_of, largest_of, no_divisor, unfit, vanishing
+from tautomer.passes.linear_maps.weight_check import factors_of, largest_of, no_divisor, unfit, vanishing
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

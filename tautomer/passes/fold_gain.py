@@ -14,9 +14,9 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from tautomer.graph.naming import label
-from tautomer.passes.into_readers import fold_gain, obstacle
-from tautomer.passes.linear_readers import LinearReader, linear_readers
-from tautomer.passes.weight_check import factors_of, no_divisor, unfit, vanishing
+from tautomer.passes.linear_maps.into_readers import fold_gain, obstacle
+from tautomer.passes.linear_maps.linear_readers import LinearReader, linear_readers
+from tautomer.passes.linear_maps.weight_check import factors_of, no_divisor, unfit, vanishing
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

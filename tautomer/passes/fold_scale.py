@@ -18,9 +18,9 @@ import onnx_ir as ir
 from tautomer.graph.call import call_of
 from tautomer.graph.digits import Digits
 from tautomer.graph.naming import label
-from tautomer.passes.centring import Writer, whole_axes
-from tautomer.passes.shift_carriers import carriers
-from tautomer.passes.weight_check import factors_of, no_divisor, unfit, vanishing
+from tautomer.passes.linear_maps.weight_check import factors_of, no_divisor, unfit, vanishing
+from tautomer.passes.streams.centring import Writer, whole_axes
+from tautomer.passes.streams.shift_carriers import carriers
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

@@ -19,12 +19,12 @@ import onnx_ir as ir
 
 from tautomer.errors import InputError
 from tautomer.graph.naming import label
-from tautomer.passes.attention_masks import MaskReader
-from tautomer.passes.attention_terms import Terms, Unfit
+from tautomer.passes.attention.masks import MaskReader
+from tautomer.passes.attention.terms import Terms, Unfit
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.attention import RecognisedAttention
-from tautomer.patterns.attention_body import function_of_attention, obstacle
-from tautomer.patterns.attention_operator import AttentionOperator
+from tautomer.patterns.attention.body import function_of_attention, obstacle
+from tautomer.patterns.attention.operators import AttentionOperator
+from tautomer.patterns.attention.recognise import RecognisedAttention
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.remarks import Remark
 from tautomer.target import OF_THE_RUNTIME, Target

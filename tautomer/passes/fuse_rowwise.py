@@ -23,14 +23,14 @@ from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.facts import bind_symbols
 from tautomer.graph.naming import label
 from tautomer.passes.fold_batch_norm import fold_batch_norms
-from tautomer.passes.rowwise_body import Written, written_region
-from tautomer.passes.rowwise_nodes import Sizes, Unfit
-from tautomer.passes.rowwise_region import Region, Regions
+from tautomer.passes.rowwise.body import Written, written_region
+from tautomer.passes.rowwise.nodes import Sizes, Unfit
+from tautomer.passes.rowwise.region import Region, Regions
 from tautomer.passes.runtime_fusions import between_convolutions, left_to_the_runtime
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import DOMAIN
-from tautomer.patterns.rowwise import obstacle
-from tautomer.patterns.rowwise_reading import definition_in
+from tautomer.patterns.rowwise.program import obstacle
+from tautomer.patterns.rowwise.reading import definition_in
 from tautomer.patterns.shapes_of_ours import facts_of
 from tautomer.remarks import Remark
 from tautomer.target import Target

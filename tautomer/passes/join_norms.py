@@ -24,7 +24,7 @@ from tautomer.passes.raise_operations import what_goes
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import DOMAIN, function_of
 from tautomer.patterns.operation import definition_of
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

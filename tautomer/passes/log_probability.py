@@ -19,9 +19,9 @@ from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.facts import extend
 from tautomer.graph.naming import label
-from tautomer.passes.row_steps import LOSSES, step_of
+from tautomer.passes.movement.row_steps import LOSSES, step_of
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.rowwise import Layout, obstacle
+from tautomer.patterns.rowwise.program import Layout, obstacle
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

@@ -21,7 +21,7 @@ import onnx_ir as ir
 from tautomer.graph.call import call_of
 from tautomer.graph.naming import label
 from tautomer.graph.semantics.einsum import terms
-from tautomer.passes.weight_check import expression_behind
+from tautomer.passes.linear_maps.weight_check import expression_behind
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

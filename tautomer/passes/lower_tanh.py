@@ -16,7 +16,7 @@ import onnx_ir as ir
 from tautomer.graph.build import Builder
 from tautomer.graph.naming import label
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

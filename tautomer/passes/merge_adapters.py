@@ -22,10 +22,10 @@ import onnx_ir as ir
 
 from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.naming import label, printable
-from tautomer.passes.adapter_sites import AdapterSite, adapted_sums, adapter_site
-from tautomer.passes.affine_arithmetic import AffineMap
-from tautomer.passes.affine_maps import AffineMaps
-from tautomer.passes.weight_check import expression_behind, unfit
+from tautomer.passes.linear_maps.adapter_sites import AdapterSite, adapted_sums, adapter_site
+from tautomer.passes.linear_maps.affine_arithmetic import AffineMap
+from tautomer.passes.linear_maps.affine_maps import AffineMaps
+from tautomer.passes.linear_maps.weight_check import expression_behind, unfit
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

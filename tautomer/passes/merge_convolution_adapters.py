@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from tautomer.graph.call import call_of
 from tautomer.graph.naming import label, printable
-from tautomer.passes.weight_check import unfit
+from tautomer.passes.linear_maps.weight_check import unfit
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

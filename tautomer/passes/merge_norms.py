@@ -15,13 +15,13 @@ import onnx_ir as ir
 
 from tautomer.graph.naming import label
 from tautomer.passes.fold_affine import bias_after
-from tautomer.passes.into_readers import fold_bias, fold_gain, obstacle
-from tautomer.passes.linear_readers import LinearReader, linear_readers
+from tautomer.passes.linear_maps.into_readers import fold_bias, fold_gain, obstacle
+from tautomer.passes.linear_maps.linear_readers import LinearReader, linear_readers
 from tautomer.passes.operands import filled
 from tautomer.passes.operation_forms import Site, choose, write
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import function_of
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

@@ -15,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.naming import label
-from tautomer.passes.linear_readers import LinearReader, linear_reader
-from tautomer.passes.weight_check import unfit
+from tautomer.passes.linear_maps.linear_readers import LinearReader, linear_reader
+from tautomer.passes.linear_maps.weight_check import unfit
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

@@ -11,7 +11,7 @@ from tautomer.graph.build import Builder, numpy_type
 from tautomer.graph.facts import Fact
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.operation import ROW_OPERANDS
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 
 _EXPAND_SINCE = 8
 

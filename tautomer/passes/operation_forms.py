@@ -12,7 +12,7 @@ from tautomer.graph.build import Builder
 from tautomer.passes.spellings import KERNELS, SPELLINGS
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, PARAMETERS_SINCE, written
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.target import Form, Target
 
 _AXIS_FREE_SOFTMAX_SINCE = 13  # before it Softmax flattened its input from the axis on

@@ -42,7 +42,7 @@ from tautomer.passes.sparse_linear import SparseLinear
 from tautomer.passes.sums_of_products import SumsOfProducts
 from tautomer.passes.unstack import Unstack
 from tautomer.passes.workspace import Evidence, Workspace
-from tautomer.patterns.recognise import Recognition
+from tautomer.patterns.recognition.recognise import Recognition
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

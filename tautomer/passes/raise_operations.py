@@ -18,7 +18,7 @@ from tautomer.passes.operation_forms import Choice, Site, choose, write
 from tautomer.passes.spellings import SPELLINGS
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import DOMAIN, function_of
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

@@ -20,9 +20,16 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Builder
 from tautomer.graph.naming import label
-from tautomer.passes.triple_products import SUMS, Reader, Sizes, is_plain, product_behind, readers_of
+from tautomer.passes.linear_maps.triple_products import (
+    SUMS,
+    Reader,
+    Sizes,
+    is_plain,
+    product_behind,
+    readers_of,
+)
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.cone_operators import MOVEMENT, ConeOperators
+from tautomer.patterns.recognition.cone_operators import MOVEMENT, ConeOperators
 from tautomer.remarks import Remark
 
 # times the multiplications: at twice as many, torch's calls took longer than they saved

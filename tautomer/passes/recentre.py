@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from tautomer.graph.naming import label
-from tautomer.passes.centring import Costs, Network, Place, Plan
-from tautomer.passes.centring_plan import Centred, apply_plan, members
-from tautomer.passes.linear_readers import linear_readers, moves_behind
-from tautomer.passes.mean_liveness import mean_liveness
+from tautomer.passes.linear_maps.linear_readers import linear_readers, moves_behind
 from tautomer.passes.operands import operands_of
 from tautomer.passes.operation_forms import Choice, Site, choose, write
-from tautomer.passes.stream_plan import COUNTED, place_of, standing_plan
-from tautomer.passes.streams import StreamNorm
+from tautomer.passes.streams.centring import Costs, Network, Place, Plan
+from tautomer.passes.streams.centring_plan import Centred, apply_plan, members
+from tautomer.passes.streams.known import StreamNorm
+from tautomer.passes.streams.mean_liveness import mean_liveness
+from tautomer.passes.streams.stream_plan import COUNTED, place_of, standing_plan
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import function_of
 from tautomer.patterns.operation import definition_of
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

@@ -24,8 +24,8 @@ from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.dead_code import remove_dead
 from tautomer.graph.naming import label
-from tautomer.passes.linear_readers import LinearReader, linear_reader
-from tautomer.passes.row_steps import LOSSES, Step, step_of
+from tautomer.passes.linear_maps.linear_readers import LinearReader, linear_reader
+from tautomer.passes.movement.row_steps import LOSSES, Step, step_of
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 from tautomer.target import Target

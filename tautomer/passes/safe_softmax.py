@@ -20,7 +20,7 @@ from tautomer.passes.operation_forms import Site, choose
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import DOMAIN, function_of
 from tautomer.patterns.operation import definition_of
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.target import Target
 

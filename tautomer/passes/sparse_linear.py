@@ -24,13 +24,13 @@ import onnx_ir as ir
 
 from tautomer.graph.build import Builder
 from tautomer.graph.naming import label, printable
-from tautomer.passes.linear_readers import LinearReader, linear_reader
+from tautomer.passes.linear_maps.linear_readers import LinearReader, linear_reader
+from tautomer.passes.linear_maps.weight_check import expression_behind
 from tautomer.passes.open_rows import OpenRows
-from tautomer.passes.weight_check import expression_behind
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.exact_zeros import has_exact_zeros, without_gate
 from tautomer.patterns.onnx_body import DOMAIN
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.patterns.sparse_linear import FEW, GATED, PLAIN, WEIGHT_LIMITS, function_of_sparse, obstacle
 from tautomer.remarks import Remark
 from tautomer.target import Target

@@ -24,7 +24,7 @@ from tautomer.graph.fact import Shape
 from tautomer.graph.naming import label
 from tautomer.graph.semantics.reductions import axes_of
 from tautomer.passes.bounded_values import is_bounded
-from tautomer.passes.weight_check import expression_behind
+from tautomer.passes.linear_maps.weight_check import expression_behind
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 

@@ -22,8 +22,8 @@ from tautomer.graph.build import Builder
 from tautomer.graph.call import call_of
 from tautomer.graph.fact import Shape
 from tautomer.graph.naming import label
-from tautomer.passes.rowwise_nodes import is_pointwise
-from tautomer.passes.stacks import adds_the_last, joined
+from tautomer.passes.movement.stacks import adds_the_last, joined
+from tautomer.passes.rowwise.nodes import is_pointwise
 from tautomer.passes.workspace import Workspace
 from tautomer.remarks import Remark
 from tautomer.target import Target

@@ -18,10 +18,10 @@ from tautomer.graph.expression import Expression, constant_tensor
 from tautomer.graph.facts import Facts, extend
 from tautomer.graph.stored_content import largest_element
 from tautomer.graph.valueless import ValuelessTensor
-from tautomer.passes.streams import Streams
+from tautomer.passes.streams.known import Streams
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION
-from tautomer.patterns.recognise import Recognition, recognise_more
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognise import Recognition, recognise_more
+from tautomer.patterns.recognition.recognised import Recognised
 
 
 class Evidence(Protocol):

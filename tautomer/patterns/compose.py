@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from tautomer.patterns import probe
-from tautomer.patterns.cones import ConeFinder
-from tautomer.patterns.evaluation import FLOAT64
 from tautomer.patterns.glu import GATED, gated
 from tautomer.patterns.operation import FULL_OPERANDS, Definition, definitions
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition import probe
+from tautomer.patterns.recognition.cones import ConeFinder
+from tautomer.patterns.recognition.evaluation import FLOAT64
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.patterns.rows import apply
 
 _LENGTH = 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tautomer.patterns import expert_gate
-from tautomer.patterns.attention import DEFINITION as SCORE_ATTENTION
+from tautomer.patterns.attention.recognise import DEFINITION as SCORE_ATTENTION
 from tautomer.patterns.exact_zeros import has_exact_zeros
 from tautomer.patterns.operation import Definition, definitions
 from tautomer.patterns.sparse_linear import FORMULAS, INPUTS, SOURCE

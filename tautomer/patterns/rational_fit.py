@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
-from tautomer.patterns.evaluation import Program
-from tautomer.patterns.match import Refusal
-from tautomer.patterns.probe import Array, tensor
+from tautomer.patterns.recognition.evaluation import Program
+from tautomer.patterns.recognition.match import Refusal
+from tautomer.patterns.recognition.probe import Array, tensor
 
 Parameters = Mapping[str, Any]
 HIGHEST = 12

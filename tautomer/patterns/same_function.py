@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from tautomer.patterns.rowwise import described
+from tautomer.patterns.rowwise.program import described
 
 
 def same_function(ours: ir.Function, function: ir.Function) -> bool:

@@ -9,10 +9,10 @@ import onnx_ir as ir
 from tautomer.graph.fact import Shape
 from tautomer.graph.facts import Fact, Facts, extend, propagate
 from tautomer.patterns import expert_gate, sparse_linear  # noqa: F401 - importing registers their rules
-from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
+from tautomer.patterns.attention.operators import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.operation import definitions
-from tautomer.patterns.rowwise import is_rowwise, shapes_of_results
+from tautomer.patterns.rowwise.program import is_rowwise, shapes_of_results
 
 
 def facts_of(model: ir.Model, sizes: Mapping[str, int]) -> Facts:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from tautomer.patterns.operation import Definition
-from tautomer.patterns.probe import Array
-from tautomer.patterns.readings import Reading
+from tautomer.patterns.recognition.probe import Array
+from tautomer.patterns.recognition.readings import Reading
 
 Formula = Callable[[Mapping[str, float]], Any]
 # Of unknowns that the probe tells apart to 1e-3 of its largest value, float64 leaves some 1e-12; constants of

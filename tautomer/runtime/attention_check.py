@@ -9,11 +9,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from tautomer.codegen.attention_numbers import numbers_of, units_of
-from tautomer.patterns.attention_form import AttentionForm, attend
-from tautomer.patterns.evaluation import FLOAT64
+from tautomer.codegen.attention.numbers import numbers_of, units_of
+from tautomer.patterns.attention.form import AttentionForm, attend
+from tautomer.patterns.recognition.evaluation import FLOAT64
 from tautomer.runtime.first_run import Trial, first_run
-from tautomer.runtime.ort_attention import operator_of
+from tautomer.runtime.onnxruntime.attention import operator_of
 
 _TYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 # How far a result may be off, relative to the largest. In float32, kernels of all forms were off by up to

@@ -13,7 +13,7 @@ from tautomer.errors import BadModelError, InputError, MissingToolError
 from tautomer.graph.naming import printable
 from tautomer.graph.reader import read_model
 from tautomer.patterns.onnx_body import DOMAIN
-from tautomer.runtime.ort_kernels import Unavailable, library_for
+from tautomer.runtime.onnxruntime.kernels import Unavailable, library_for
 
 _LOG = logging.getLogger("tautomer.session")
 _CPU = "CPUExecutionProvider"

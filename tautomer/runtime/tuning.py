@@ -144,7 +144,7 @@ class Call:
 
         from tautomer.runtime.kernel_cache import library
         from tautomer.runtime.loaded import load
-        from tautomer.runtime.ort_kernels import isa_of
+        from tautomer.runtime.onnxruntime.kernels import isa_of
 
         kernel = kernel_for(definition, dtype=dtype, isa=isa_of(machine.isas[0]), algorithm=algorithm)
         self._function: Any = load(library(kernel.text, kernel.flags), kernel.symbol)
@@ -197,8 +197,8 @@ def in_turns(
 def _gains(machine: Machine, quick: bool, report: Report) -> Gains:
     """Our kernels against onnxruntime's, both in its sessions, float32; nothing where it is not installed."""
     from tautomer.runtime.kernel_cache import library
-    from tautomer.runtime.ort_candidates import Wanted
-    from tautomer.runtime.ort_kernels import source_of
+    from tautomer.runtime.onnxruntime.candidates import Wanted
+    from tautomer.runtime.onnxruntime.kernels import source_of
     from tautomer.runtime.session import installed
 
     if not installed():

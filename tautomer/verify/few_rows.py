@@ -27,8 +27,8 @@ from tautomer.graph.facts import extend, propagate
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.graph.shape_rules import Unknown, known
 from tautomer.graph.step_axes import NotLocal, operand_axes
-from tautomer.patterns.attention_form import AttentionForm, Mask
-from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, operator_named
+from tautomer.patterns.attention.form import AttentionForm, Mask
+from tautomer.patterns.attention.operators import LAYOUTS, AttentionOperator, operator_named
 from tautomer.patterns.expert_gate import is_gate
 from tautomer.patterns.meaning import named, row_axes
 from tautomer.patterns.onnx_body import DOMAIN

@@ -24,11 +24,11 @@ from tautomer.graph.semantics.casts import lift
 from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.graph.valueless import ValuelessTensor
-from tautomer.patterns.attention_operator import operator_named
+from tautomer.patterns.attention.operators import operator_named
 from tautomer.patterns.expert_gate import is_gate
 from tautomer.patterns.meaning import compute
 from tautomer.patterns.onnx_body import DOMAIN
-from tautomer.patterns.rowwise import is_rowwise
+from tautomer.patterns.rowwise.program import is_rowwise
 from tautomer.patterns.smooth import softplus
 from tautomer.verify.attention_meaning import meaning_here
 from tautomer.verify.ball import Ball

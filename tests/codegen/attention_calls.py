@@ -12,10 +12,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from tautomer.codegen.attention_kernel import AttentionKernel
-from tautomer.codegen.attention_numbers import numbers_of, units_of
-from tautomer.patterns.attention_form import AttentionForm, attend
-from tautomer.patterns.evaluation import FLOAT64
+from tautomer.codegen.attention.kernel import AttentionKernel
+from tautomer.codegen.attention.numbers import numbers_of, units_of
+from tautomer.patterns.attention.form import AttentionForm, attend
+from tautomer.patterns.recognition.evaluation import FLOAT64
 
 Arrays = Mapping[str, NDArray[Any]]
 TYPES = {

@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tautomer.codegen.attention_kernel import AttentionKernel, attention_kernel
-from tautomer.codegen.attention_tile import KEYS, ROWS
+from tautomer.codegen.attention.kernel import AttentionKernel, attention_kernel
+from tautomer.codegen.attention.tile import KEYS, ROWS
 from tautomer.codegen.isa import AVX2, AVX512, AVX512_BF16, PORTABLE, Isa
-from tautomer.patterns.attention_form import LOWEST, AttentionForm
+from tautomer.patterns.attention.form import LOWEST, AttentionForm
 
 ULP = 2.0**-23
 # of a result that is rounded to a narrow type: half a unit of its last place, and the roundings before it

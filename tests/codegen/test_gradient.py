@@ -17,7 +17,7 @@ from scipy.special import erf, erfc
 from tautomer.codegen.expression import Node, reachable
 from tautomer.codegen.gradient import GRADIENT, GRADIENT_OF_SUM, gradient
 from tautomer.codegen.schedule import schedule
-from tautomer.codegen.torch_operators import OPERATORS, backward, forward
+from tautomer.codegen.torch.operators import OPERATORS, backward, forward
 from tautomer.codegen.trace import Program, trace
 from tautomer.errors import InputError
 from tautomer.patterns.operation import Definition, definitions

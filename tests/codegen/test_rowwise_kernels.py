@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from tautomer.codegen.kernel import AVX2, PORTABLE, Isa, Kernel, kernel_for
 from tautomer.patterns.operation import Definition
-from tautomer.patterns.rowwise import Body, Layout
-from tautomer.patterns.rowwise_places import places
-from tautomer.patterns.rowwise_reading import definition_in
+from tautomer.patterns.rowwise.places import places
+from tautomer.patterns.rowwise.program import Body, Layout
+from tautomer.patterns.rowwise.reading import definition_in
 
 Array = NDArray[np.generic]
 NUMPY_TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}

@@ -7,8 +7,8 @@ import hashlib
 import pytest
 
 from tautomer.codegen.expression import reachable
-from tautomer.codegen.torch_library import library_text
-from tautomer.codegen.torch_operators import OPERATORS, Signature, TorchOperator, backward, forward
+from tautomer.codegen.torch.library import library_text
+from tautomer.codegen.torch.operators import OPERATORS, Signature, TorchOperator, backward, forward
 
 # name -> what is computed under it. A change here without another version would go unseen by graphs that
 # torch has kept, which know the name only.

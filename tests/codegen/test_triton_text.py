@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tautomer.codegen.torch_operators import Signature, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, configuration, for_few_rows
-from tautomer.codegen.triton_kernel import triton_kernel
+from tautomer.codegen.torch.operators import Signature, backward, forward, operator_of
+from tautomer.codegen.triton.configuration import Configuration, configuration, for_few_rows
+from tautomer.codegen.triton.kernel import triton_kernel
 from tautomer.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,9 +14,10 @@ from kan_models import DEGREE, IN, OUT, WIDTH, b_spline, guarded_b_spline, knots
 from residual_models import residual_model
 
 import tautomer
-from tautomer.passes import basis_functions, basis_ranges
+from tautomer.passes import basis_functions
+from tautomer.passes.movement import basis_ranges
 from tautomer.passes.workspace import Workspace
-from tautomer.patterns.recognise import recognise
+from tautomer.patterns.recognition.recognise import recognise
 from tautomer.runtime.evidence import Witness
 from tautomer.target import target_of
 

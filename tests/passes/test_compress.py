@@ -13,11 +13,11 @@ import pytest
 from residual_models import HIDDEN, TOKENS, VOCABULARY, WEIGHTS, WIDTH, residual_model
 
 import tautomer
-from tautomer.passes import zero_mean_basis
+from tautomer.passes.streams import zero_mean_basis
 from tautomer.patterns.compressed_norms import crms_norm, orthonormal_crms_norm
-from tautomer.patterns.evaluation import FLOAT64
 from tautomer.patterns.norms import rms_norm
-from tautomer.patterns.recognise import recognise
+from tautomer.patterns.recognition.evaluation import FLOAT64
+from tautomer.patterns.recognition.recognise import recognise
 from tautomer.patterns.rows import Rows
 
 FORMS = {"crms": "CRMSNormalization", "crms-orthonormal": "OrthonormalCRMSNormalization"}

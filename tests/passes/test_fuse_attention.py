@@ -15,7 +15,7 @@ from attention_models import BATCH, DEPTH, HEADS, LENGTH, MISSES, WRITTEN, atten
 import tautomer
 from benchmarks.specs import ExportSpec
 from tautomer.graph.semantics.mathematics import Float64
-from tautomer.patterns.score_functions import SCORE_FUNCTIONS
+from tautomer.patterns.attention.score_functions import SCORE_FUNCTIONS
 from tautomer.remarks import Remark
 from tautomer.target import KERNELS
 from tautomer.verify.interpreter import run

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tautomer.graph.reader import as_model
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.passes.pipeline import Choices, rewrite
-from tautomer.patterns.recognise import recognise
+from tautomer.patterns.recognition.recognise import recognise
 from tautomer.runtime.evidence import Trust
 from tautomer.target import target_of
 from tautomer.verify.interpreter import run

@@ -12,8 +12,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from tautomer.graph.digits import Digits
-from tautomer.passes.mean_liveness import Live, Liveness, mean_liveness
-from tautomer.patterns.recognise import Recognition, recognise
+from tautomer.passes.streams.mean_liveness import Live, Liveness, mean_liveness
+from tautomer.patterns.recognition.recognise import Recognition, recognise
 
 HEADER = '<ir_version: 9, opset_import: ["" : {opset}]>\n'
 

@@ -13,7 +13,7 @@ from residual_models import residual_model
 
 import tautomer
 from tautomer.graph.build import Builder
-from tautomer.passes.affine_maps import AffineMaps
+from tautomer.passes.linear_maps.affine_maps import AffineMaps
 
 IN, OUT, RANK = 12, 10, 3
 WEIGHTS: dict[str, tuple[int, ...]] = {

@@ -175,7 +175,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_rule_is_refused_by_the_evidence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     method, wrong = WRONG[name]
-    monkeypatch.setattr(f"tautomer.passes.triple_products.Step.{method}", wrong)
+    monkeypatch.setattr(f"tautomer.passes.linear_maps.triple_products.Step.{method}", wrong)
     body = LINEAR + "d = ReduceMean (q, last) \n t = Mul (s, d) \n y = MatMul (t, v)"
     operators, said = rewritten(model(body))
     assert operators["MatMul"] == 2 and len(said) == 1 and "exact" in said[0], said

@@ -14,10 +14,12 @@ import tautomer
 from tautomer.errors import CheckFailedError
 from tautomer.graph.digits import Digits
 from tautomer.graph.semantics.mathematics import Float64
-from tautomer.passes import centring_plan, fold_affine, into_readers
-from tautomer.passes.centred import centred
+from tautomer.passes import fold_affine
+from tautomer.passes.linear_maps import into_readers
 from tautomer.passes.pipeline import Choices, Rewritten, rewrite
-from tautomer.patterns.recognise import recognise
+from tautomer.passes.streams import centring_plan
+from tautomer.passes.streams.centred import centred
+from tautomer.patterns.recognition.recognise import recognise
 from tautomer.runtime.evidence import Trust
 from tautomer.target import ONNXRUNTIME, PORTABLE
 from tautomer.verify.algebra import check

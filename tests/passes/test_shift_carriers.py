@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 from tautomer.graph.call import Call
 from tautomer.graph.digits import Digits
 from tautomer.graph.fact import Fact
-from tautomer.passes.shift_carriers import Carriers, carriers
+from tautomer.passes.streams.shift_carriers import Carriers, carriers
 
 Array = np.ndarray
 Axes = tuple[int, ...]

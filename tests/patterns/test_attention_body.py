@@ -10,9 +10,9 @@ import pytest
 
 from tautomer.graph.call import Call
 from tautomer.graph.semantics.mathematics import Float64
-from tautomer.patterns.attention_body import function_of_attention, is_written_by_us
-from tautomer.patterns.attention_form import AttentionForm, attend
-from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator
+from tautomer.patterns.attention.body import function_of_attention, is_written_by_us
+from tautomer.patterns.attention.form import AttentionForm, attend
+from tautomer.patterns.attention.operators import LAYOUTS, AttentionOperator
 from tautomer.verify.interpreter import run_function
 
 RANDOM = np.random.default_rng(0)

@@ -7,9 +7,9 @@ from itertools import product
 import pytest
 
 from tautomer.errors import InputError
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.attention_operator import AttentionOperator, operator_named
-from tautomer.patterns.score_functions import SCORE_FUNCTIONS
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.operators import AttentionOperator, operator_named
+from tautomer.patterns.attention.score_functions import SCORE_FUNCTIONS
 
 
 def _forms() -> list[AttentionForm]:

@@ -15,7 +15,7 @@ import tautomer
 from tautomer.errors import BadModelError, InputError
 from tautomer.graph.reader import read_model
 from tautomer.passes.pipeline import Choices, rewrite
-from tautomer.patterns.recognise import recognise
+from tautomer.patterns.recognition.recognise import recognise
 from tautomer.runtime.equivalence import verify_models
 from tautomer.runtime.evidence import Trust
 from tautomer.target import target_of

@@ -11,10 +11,10 @@ from onnx import parser
 
 import tautomer
 from tautomer.errors import InputError
-from tautomer.patterns.attention import score_attention
-from tautomer.patterns.evaluation import FLOAT64
+from tautomer.patterns.attention.recognise import score_attention
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION, function_of
 from tautomer.patterns.operation import FULL_OPERANDS, Definition, Scalar, definitions, forget, operation
+from tautomer.patterns.recognition.evaluation import FLOAT64
 from tautomer.patterns.rows import apply_all
 
 ALL = [definition for definition in definitions() if definition.rows != "folded"]

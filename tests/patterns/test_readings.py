@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tautomer.patterns.readings import read_scalar
+from tautomer.patterns.recognition.readings import read_scalar
 
 SINGLE, HALF, DOUBLE = np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64)
 

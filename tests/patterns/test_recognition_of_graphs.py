@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, parser
 
 import tautomer
 from tautomer.graph.reader import as_model
-from tautomer.patterns.recognise import recognise
+from tautomer.patterns.recognition.recognise import recognise
 
 LAYER = """
     m{i} = ReduceMean <axes=[-1]> ({x})

@@ -12,8 +12,8 @@ from tautomer.codegen.trace import trace
 from tautomer.errors import InputError
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.rows import apply
-from tautomer.patterns.rowwise import PREFIX, Body, Layout, fingerprint
-from tautomer.patterns.rowwise_reading import definition_in
+from tautomer.patterns.rowwise.program import PREFIX, Body, Layout, fingerprint
+from tautomer.patterns.rowwise.reading import definition_in
 
 AXIS = {"axis": -1}
 LAST = Layout()

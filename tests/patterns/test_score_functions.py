@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tautomer.errors import InputError
-from tautomer.patterns.attention_form import LOWEST, AttentionForm, attend
-from tautomer.patterns.evaluation import FLOAT64
+from tautomer.patterns.attention.form import LOWEST, AttentionForm, attend
+from tautomer.patterns.attention.score_functions import SCORE_FUNCTIONS, weights_of
 from tautomer.patterns.operation import definition_of
+from tautomer.patterns.recognition.evaluation import FLOAT64
 from tautomer.patterns.rows import apply
-from tautomer.patterns.score_functions import SCORE_FUNCTIONS, weights_of
 
 SCORES = np.random.default_rng(3).standard_normal((2, 3, 5, 7)) * 3.0
 EXACT = {"rtol": 1e-12, "atol": 1e-300}  # a few roundings of float64

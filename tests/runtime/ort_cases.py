@@ -10,7 +10,7 @@ import onnx
 import onnx.parser
 from numpy.typing import NDArray
 
-from tautomer.codegen.ort_library import OrtKernel
+from tautomer.codegen.onnxruntime.library import OrtKernel
 
 ARGUMENTS = (
     "(const void* const* in, void* const* out, const double* p, int64_t first, int64_t last, int64_t n)"

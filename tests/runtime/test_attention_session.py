@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 import tautomer
-from tautomer.codegen.attention_kernel import attention_kernel
+from tautomer.codegen.attention.kernel import attention_kernel
 from tautomer.graph.reader import read_model
-from tautomer.patterns.attention_form import AttentionForm, attend
-from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator
-from tautomer.patterns.evaluation import FLOAT64
+from tautomer.patterns.attention.form import AttentionForm, attend
+from tautomer.patterns.attention.operators import LAYOUTS, AttentionOperator
+from tautomer.patterns.recognition.evaluation import FLOAT64
 from tautomer.runtime import attention_check
-from tautomer.runtime.ort_kernels import isa_of, kernels_for, library_for
+from tautomer.runtime.onnxruntime.kernels import isa_of, kernels_for, library_for
 
 BATCH, HEADS, KV_HEADS, ROWS, COLUMNS, DEPTH, WIDTH = 2, 4, 2, 70, 90, 24, 16
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}  # what kernels are held to is in tests/codegen

@@ -13,7 +13,7 @@ import pytest
 import tautomer
 from benchmarks.attention_text import sigmoid_transformer
 from tautomer.graph.reader import as_model
-from tautomer.runtime.ort_kernels import kernels_for
+from tautomer.runtime.onnxruntime.kernels import kernels_for
 from tautomer.target import KERNELS
 
 TARGET = replace(KERNELS, attention={"sigmoid": ((1, 2.0),)})

@@ -24,8 +24,9 @@ from tautomer.patterns.expert_gate import (
     SHARES,
     function_of_gate,
 )
-from tautomer.runtime import compiler, ort_gate
-from tautomer.runtime.ort_kernels import kernels_for
+from tautomer.runtime import compiler
+from tautomer.runtime.onnxruntime import gate as ort_gate
+from tautomer.runtime.onnxruntime.kernels import kernels_for
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("real_compiler")

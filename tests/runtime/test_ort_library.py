@@ -11,7 +11,7 @@ import pytest
 from ort_cases import ARGUMENTS, KERNELS, model, rms, rms_of, scale, session
 
 from tautomer.codegen.cost_model import chosen
-from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
+from tautomer.codegen.onnxruntime.library import OrtKernel, OrtVariant, library_text
 from tautomer.errors import InternalError, MissingToolError
 from tautomer.machine import Variant
 from tautomer.runtime import compiler

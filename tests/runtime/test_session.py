@@ -15,7 +15,7 @@ from ort_cases import KERNELS, model, rms_of
 import tautomer
 from tautomer.cli import main
 from tautomer.codegen.cost_model import thresholds
-from tautomer.codegen.ort_library import OrtVariant
+from tautomer.codegen.onnxruntime.library import OrtVariant
 from tautomer.codegen.storage import DTYPE_OF
 from tautomer.errors import BadModelError, InputError
 from tautomer.graph.reader import read_bytes
@@ -23,9 +23,9 @@ from tautomer.machine import Machine, Variant
 from tautomer.patterns.onnx_body import function_of
 from tautomer.patterns.operation import definition_of
 from tautomer.patterns.sparse_linear import PLAIN
-from tautomer.runtime import ort_kernels
 from tautomer.runtime.machine import this_machine
-from tautomer.runtime.ort_kernels import (
+from tautomer.runtime.onnxruntime import kernels as ort_kernels
+from tautomer.runtime.onnxruntime.kernels import (
     Other,
     Unavailable,
     all_kernels,

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tautomer.codegen.isa import PORTABLE
-from tautomer.codegen.sparse_kernel import sparse_kernel
-from tautomer.runtime import compiler, ort_sparse
+from tautomer.codegen.sparse.kernel import sparse_kernel
+from tautomer.runtime import compiler
+from tautomer.runtime.onnxruntime import sparse as ort_sparse
 
 pytestmark = pytest.mark.usefixtures("real_compiler")
 

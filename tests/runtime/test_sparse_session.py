@@ -21,7 +21,7 @@ import tautomer
 from tautomer.graph.reader import read_bytes
 from tautomer.graph.writer import write_model
 from tautomer.patterns.sparse_linear import INPUTS, function_of_sparse
-from tautomer.runtime.ort_kernels import kernels_for, library_for
+from tautomer.runtime.onnxruntime.kernels import kernels_for, library_for
 from tautomer.target import KERNELS
 
 pytest.importorskip("onnxruntime")

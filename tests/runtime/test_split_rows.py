@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from ort_cases import ARGUMENTS, model, session
 
-from tautomer.codegen.ort_glue import TASK_BYTES
-from tautomer.codegen.ort_library import OrtKernel, OrtVariant, library_text
+from tautomer.codegen.onnxruntime.glue import TASK_BYTES
+from tautomer.codegen.onnxruntime.library import OrtKernel, OrtVariant, library_text
 from tautomer.errors import MissingToolError
 from tautomer.machine import Machine, Variant
 from tautomer.patterns.operation import definition_of
 from tautomer.runtime import compiler
-from tautomer.runtime.ort_candidates import Wanted
-from tautomer.runtime.ort_kernels import source_of
+from tautomer.runtime.onnxruntime.candidates import Wanted
+from tautomer.runtime.onnxruntime.kernels import source_of
 from tautomer.runtime.session import installed
 
 pytestmark = pytest.mark.skipif(not installed(), reason="onnxruntime is not installed")

@@ -16,8 +16,8 @@ from tautomer.machine import DESCRIBED, DEVICES, VECTOR_BYTES, Variant
 from tautomer.patterns.operation import definition_of
 from tautomer.runtime import doctor, tuning
 from tautomer.runtime.machine import machine_of, this_machine
-from tautomer.runtime.ort_candidates import Wanted
-from tautomer.runtime.ort_kernels import source_of
+from tautomer.runtime.onnxruntime.candidates import Wanted
+from tautomer.runtime.onnxruntime.kernels import source_of
 from tautomer.runtime.session import installed
 from tautomer.runtime.tuned import Tuning, keep, recalled, tuned, with_gains
 from tautomer.target import KERNELS, ONNXRUNTIME

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tautomer.codegen.attention_kernel import attention_kernel
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.attention.kernel import attention_kernel
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime import attention_check, compiler
-from tautomer.runtime.ort_kernels import isa_of
+from tautomer.runtime.onnxruntime.kernels import isa_of
 
 CAUSAL, SIGMOID = AttentionForm(causal="end"), AttentionForm("sigmoid")
 TWICE = AttentionForm("softplus_reweighted", power=3, causal="end", empty="zero")

@@ -13,9 +13,9 @@ import pytest
 from tautomer.patterns.operation import definition_of
 from tautomer.runtime import compiler
 from tautomer.runtime.machine import this_machine
-from tautomer.runtime.ort_candidates import Wanted
-from tautomer.runtime.ort_check import check_of
-from tautomer.runtime.ort_kernels import isa_of, ort_kernel
+from tautomer.runtime.onnxruntime.candidates import Wanted
+from tautomer.runtime.onnxruntime.check import check_of
+from tautomer.runtime.onnxruntime.kernels import isa_of, ort_kernel
 
 
 def variance(m: Any, x: Any, less: float = 0.0) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tautomer.codegen.torch_operators import operator_of
+from tautomer.codegen.torch.operators import operator_of
 from tautomer.errors import MissingToolError
 from tautomer.runtime import compiler
 

@@ -10,8 +10,8 @@ import torch
 
 import tautomer.torch
 from tautomer.errors import InputError
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.attention_operator import form_text
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.operators import form_text
 from tautomer.runtime.torch.attention_library import attach
 from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.torch.attention_rules import overload

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tautomer.codegen.torch_operators import forward, operator_of
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.torch.operators import forward, operator_of
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.torch import attention_cuda, first_runs
 from tautomer.runtime.torch.attention_cuda import _tilings, _ways
 from tautomer.runtime.torch.compat import FakeTensorMode

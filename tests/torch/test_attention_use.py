@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 import tautomer.torch
-from tautomer.codegen.torch_attention import BACKWARD, KERNEL
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.attention_operator import form_text
+from tautomer.codegen.torch.attention import BACKWARD, KERNEL
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.operators import form_text
 from tautomer.remarks import Remark
 from tautomer.runtime.torch import attention_cuda, backend, rewriting
 from tautomer.runtime.torch.attention_library import attach

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tautomer.graph.fx.reader import read_fx
 from tautomer.graph.fx.writer import write_fx
-from tautomer.patterns.recognise import recognise
+from tautomer.patterns.recognition.recognise import recognise
 from tautomer.runtime.torch.rewriting import rewrite_graph
 
 X = torch.randn(4, 5, 32, generator=torch.Generator().manual_seed(1))

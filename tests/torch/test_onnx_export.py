@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import tautomer
 import tautomer.torch
-from tautomer.codegen.torch_operators import operator_of
+from tautomer.codegen.torch.operators import operator_of
 from tautomer.errors import InputError
 from tautomer.runtime.torch import ops_gains
 from tautomer.runtime.torch.ops_library import attach

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tautomer.codegen.torch_operators import OPERATORS, backward, forward, kernel, operator_of
+from tautomer.codegen.torch.operators import OPERATORS, backward, forward, kernel, operator_of
 from tautomer.errors import InputError
 from tautomer.patterns.operation import ROW_OPERANDS
 from tautomer.runtime.torch import ops

@@ -19,7 +19,7 @@ x, scale = torch.randn(4, 8), torch.randn(8)
 for _ in range(2):
     y = ops.call("rms_norm", x, scale, epsilon=1e-6)
 right = torch.nn.functional.rms_norm(x, (8,), scale, 1e-6)
-from tautomer.codegen.torch_operators import operator_of
+from tautomer.codegen.torch.operators import operator_of
 ours = ops.kernel(operator_of("rms_norm"), x) is not None
 print(json.dumps({"off": float((y - right).abs().max()), "ours": ours}))
 """

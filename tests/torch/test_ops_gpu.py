@@ -11,7 +11,7 @@ import torch
 from functorch.compile import aot_function
 from torch import fx
 
-from tautomer.codegen.torch_operators import Signature, backward, forward, kernel, operator_of
+from tautomer.codegen.torch.operators import Signature, backward, forward, kernel, operator_of
 from tautomer.machine import DEVICES
 from tautomer.runtime.torch import first_runs, ops_use
 from tautomer.runtime.torch.compat import FakeTensor, FakeTensorMode
@@ -77,7 +77,7 @@ def test_a_compiler_sees_the_launch_and_not_the_operator(fake: FakeTensorMode) -
 
 def test_numbers_are_float32_in_a_kernel_whatever_a_compiler_passes() -> None:
     """Inductor passes a number in double precision, and sums that were float32 would be so from then on."""
-    from tautomer.codegen.triton_kernel import triton_kernel
+    from tautomer.codegen.triton.kernel import triton_kernel
 
     for name in ("rms_norm", "silu"):
         text = triton_kernel(backward(operator_of(name)).program).text

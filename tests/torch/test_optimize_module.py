@@ -163,7 +163,7 @@ def test_where_every_node_has_a_meaning_the_whole_is_compared_exactly() -> None:
 
 def test_a_rule_that_is_wrong_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant: the bias of the writer is forgotten."""
-    from tautomer.passes import centring_plan
+    from tautomer.passes.streams import centring_plan
 
     centre = centring_plan._centre_constant
 

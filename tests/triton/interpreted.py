@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
 from test_rowwise_kernels import GROUPED, PLAIN, mixed, operands_of, wanted
 
 from tautomer.codegen.gradient import gradient
-from tautomer.codegen.torch_operators import OPERATORS, Signature, backward, forward, operator_of
+from tautomer.codegen.torch.operators import OPERATORS, Signature, backward, forward, operator_of
 from tautomer.codegen.trace import Program, trace
-from tautomer.codegen.triton_configuration import Configuration
-from tautomer.codegen.triton_exchange import steps
-from tautomer.codegen.triton_kernel import triton_kernel
+from tautomer.codegen.triton.configuration import Configuration
+from tautomer.codegen.triton.exchange import steps
+from tautomer.codegen.triton.kernel import triton_kernel
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import definition_of, definitions
 from tautomer.patterns.rows import apply_all

@@ -15,8 +15,8 @@ import torch
 import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from tautomer.codegen.triton_attention_tiles import Tiling
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.triton.attention_tiles import Tiling
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.triton.attention import attend, attend_one

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-from tautomer.codegen.triton_sparse import SparseTile
+from tautomer.codegen.triton.sparse import SparseTile
 from tautomer.runtime.torch.sparse_cuda import gated, plain
 from tautomer.runtime.triton.sparse import sparse_gated_linear, sparse_linear
 

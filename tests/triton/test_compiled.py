@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tautomer.codegen.torch_operators import forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, shared
-from tautomer.codegen.triton_kernel import triton_kernel
+from tautomer.codegen.torch.operators import forward, operator_of
+from tautomer.codegen.triton.configuration import Configuration, shared
+from tautomer.codegen.triton.kernel import triton_kernel
 from tautomer.errors import CheckFailedError
 
 pytest.importorskip("triton", reason="there is no triton")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tautomer.codegen.torch_operators import forward, operator_of
-from tautomer.codegen.triton_attention_tiles import Tiling
-from tautomer.codegen.triton_configuration import Configuration
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.torch.operators import forward, operator_of
+from tautomer.codegen.triton.attention_tiles import Tiling
+from tautomer.codegen.triton.configuration import Configuration
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.torch.first_runs import OFF, Way, attention_trial, rows_trial
 from tautomer.runtime.triton import first_run as module
 from tautomer.runtime.triton.first_run import SWITCH, Pair, first_run

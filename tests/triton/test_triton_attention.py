@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.triton_shipped import FAMILIES, Attention
-from tautomer.codegen.triton_attention_choices import DEVICES
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.score_functions import SCORE_FUNCTIONS
+from tautomer.codegen.triton.attention_choices import DEVICES
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.score_functions import SCORE_FUNCTIONS
 
 pytest.importorskip("triton", reason="there is no triton")
 pytest.importorskip("torch", reason="there is no torch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.triton_shipped import SPARSE_SIZES, Sparse
-from tautomer.codegen.triton_sparse import sums_tile
+from tautomer.codegen.triton.sparse import sums_tile
 from tautomer.runtime.triton.resources import DEVICES
 
 pytest.importorskip("triton", reason="there is no triton")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tautomer.cli import main
-from tautomer.codegen.torch_operators import OPERATORS, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, candidates, configuration
+from tautomer.codegen.torch.operators import OPERATORS, backward, forward, operator_of
+from tautomer.codegen.triton.configuration import Configuration, candidates, configuration
 from tautomer.errors import ResourceError
 from tautomer.machine import DEVICES
 from tautomer.runtime.triton.tuned import keep, key_of, recalled

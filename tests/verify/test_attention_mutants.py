@@ -14,7 +14,7 @@ import onnx_ir as ir
 import pytest
 
 import tautomer
-from tautomer.patterns.score_functions import SCORE_FUNCTIONS
+from tautomer.patterns.attention.score_functions import SCORE_FUNCTIONS
 from tautomer.target import KERNELS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "passes"))

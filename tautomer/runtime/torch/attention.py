@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from tautomer.errors import InputError
-from tautomer.patterns.attention_form import DTYPES, AttentionForm, Causal, Empty
-from tautomer.patterns.attention_operator import form_text
+from tautomer.patterns.attention.form import DTYPES, AttentionForm, Causal, Empty
+from tautomer.patterns.attention.operators import form_text
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_library import attach
 from tautomer.runtime.torch.attention_meaning import meaning

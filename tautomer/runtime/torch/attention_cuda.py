@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tautomer.codegen.storage import DTYPES
-from tautomer.codegen.torch_attention import BACKWARD, FORWARD, KERNEL, SCHEMAS
-from tautomer.codegen.torch_operators import NAMESPACE
-from tautomer.codegen.triton_attention_backward import differentiable
-from tautomer.codegen.triton_attention_choices import choice, widest
-from tautomer.codegen.triton_attention_tiles import Tiling, padded
+from tautomer.codegen.torch.attention import BACKWARD, FORWARD, KERNEL, SCHEMAS
+from tautomer.codegen.torch.operators import NAMESPACE
+from tautomer.codegen.triton.attention_backward import differentiable
+from tautomer.codegen.triton.attention_choices import choice, widest
+from tautomer.codegen.triton.attention_tiles import Tiling, padded
 from tautomer.errors import TautomerError
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.torch import first_runs
 from tautomer.runtime.torch.ops_cuda import too_old
 from tautomer.runtime.triton.attention import attend, attend_one

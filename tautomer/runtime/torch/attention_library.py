@@ -8,17 +8,17 @@ import threading
 from functools import cache
 from pathlib import Path
 
-from tautomer.codegen.attention_backward import has_backward
-from tautomer.codegen.attention_kernel import attention_kernel
+from tautomer.codegen.attention.backward import has_backward
+from tautomer.codegen.attention.kernel import attention_kernel
 from tautomer.codegen.storage import DTYPES
-from tautomer.codegen.torch_attention import library_text
+from tautomer.codegen.torch.attention import library_text
 from tautomer.errors import TautomerError
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.attention_operator import form_text
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.operators import form_text
 from tautomer.runtime import attention_check
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.loaded import load
-from tautomer.runtime.ort_kernels import isa_of
+from tautomer.runtime.onnxruntime.kernels import isa_of
 from tautomer.runtime.torch.ops_library import load_into_torch, torch_flags
 
 _LOG = logging.getLogger("tautomer.torch")

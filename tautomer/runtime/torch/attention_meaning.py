@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tautomer.patterns.attention_form import AttentionForm, attend
+from tautomer.patterns.attention.form import AttentionForm, attend
 
 
 class TorchMathematics:

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from tautomer.codegen.attention_backward import has_backward
-from tautomer.codegen.torch_attention import BACKWARD, FORWARD, KERNEL
-from tautomer.codegen.torch_operators import NAMESPACE
+from tautomer.codegen.attention.backward import has_backward
+from tautomer.codegen.torch.attention import BACKWARD, FORWARD, KERNEL
+from tautomer.codegen.torch.operators import NAMESPACE
 from tautomer.errors import InputError
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.attention_operator import form_named
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.operators import form_named
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_meaning import meaning
 from tautomer.runtime.torch.compat import is_transformed

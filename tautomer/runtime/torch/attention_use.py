@@ -13,14 +13,14 @@ import onnx_ir as ir
 import torch
 from torch import fx
 
-from tautomer.codegen.attention_backward import has_backward
+from tautomer.codegen.attention.backward import has_backward
 from tautomer.codegen.storage import DTYPES
 from tautomer.graph.fx.emitter import Emitter
 from tautomer.graph.fx.groups import FxModel
 from tautomer.graph.fx.table import Writing
-from tautomer.patterns.attention import RecognisedAttention
-from tautomer.patterns.attention_form import AttentionForm
-from tautomer.patterns.attention_operator import LAYOUTS, AttentionOperator, form_text, operator_named
+from tautomer.patterns.attention.form import AttentionForm
+from tautomer.patterns.attention.operators import LAYOUTS, AttentionOperator, form_text, operator_named
+from tautomer.patterns.attention.recognise import RecognisedAttention
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.runtime.torch import attention_cuda
 from tautomer.runtime.torch.attention_library import attach

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import fx
 
-from tautomer.passes.centring import Place
-from tautomer.passes.liveness import Live, Liveness
+from tautomer.passes.streams.centring import Place
+from tautomer.passes.streams.liveness import Live, Liveness
 from tautomer.runtime.torch.centring import Boundary
 from tautomer.runtime.torch.convert_trace import Traced, scopes
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from tautomer.graph.naming import label
-from tautomer.passes.centred import split
-from tautomer.passes.centring import Network, Place, Plan, whole_axes
-from tautomer.passes.mean_liveness import mean_liveness
-from tautomer.passes.stream_plan import COUNTED, Objections, place_of, standing_plan
+from tautomer.passes.streams.centred import split
+from tautomer.passes.streams.centring import Network, Place, Plan, whole_axes
+from tautomer.passes.streams.mean_liveness import mean_liveness
+from tautomer.passes.streams.stream_plan import COUNTED, Objections, place_of, standing_plan
+from tautomer.passes.streams.writer_leaves import Leaf, leaves_of
 from tautomer.passes.workspace import Workspace
-from tautomer.passes.writer_leaves import Leaf, leaves_of
-from tautomer.patterns.recognise import recognise
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognise import recognise
+from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 from tautomer.runtime.evidence import Trust
 from tautomer.runtime.torch.boundaries import boundary_of

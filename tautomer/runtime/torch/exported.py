@@ -14,8 +14,8 @@ import torch
 from tautomer.errors import CheckFailedError, InputError, ResourceError
 from tautomer.graph.fx.reader import read_fx
 from tautomer.passes.pipeline import Choices
-from tautomer.patterns.readings import Mode
-from tautomer.patterns.recognise import Recognition, recognise
+from tautomer.patterns.recognition.readings import Mode
+from tautomer.patterns.recognition.recognise import Recognition, recognise
 from tautomer.runtime.torch.rewriting import AS_A_RULE, Rewritten, rewrite_graph
 from tautomer.target import Target
 

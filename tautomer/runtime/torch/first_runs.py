@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-from tautomer.codegen.torch_operators import Signature
-from tautomer.codegen.triton_attention_tiles import Tiling
-from tautomer.codegen.triton_configuration import Configuration
-from tautomer.codegen.triton_kernel import triton_kernel
-from tautomer.codegen.triton_sparse import dots, join, sums
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.torch.operators import Signature
+from tautomer.codegen.triton.attention_tiles import Tiling
+from tautomer.codegen.triton.configuration import Configuration
+from tautomer.codegen.triton.kernel import triton_kernel
+from tautomer.codegen.triton.sparse import dots, join, sums
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.torch.attention_meaning import meaning as meaning_of_attention
 from tautomer.runtime.torch.compat import disable_current_modes
 from tautomer.runtime.torch.ops_meaning import meaning

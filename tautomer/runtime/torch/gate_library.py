@@ -8,13 +8,13 @@ from functools import cache
 from typing import Any
 
 from tautomer.codegen.gate_kernel import gate_kernel
-from tautomer.codegen.torch_gate import NAME, library_text
-from tautomer.codegen.torch_operators import NAMESPACE
+from tautomer.codegen.torch.gate import NAME, library_text
+from tautomer.codegen.torch.operators import NAMESPACE
 from tautomer.errors import TautomerError
-from tautomer.runtime import ort_gate
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.loaded import load
-from tautomer.runtime.ort_kernels import isa_of
+from tautomer.runtime.onnxruntime import gate as ort_gate
+from tautomer.runtime.onnxruntime.kernels import isa_of
 from tautomer.runtime.torch.ops_library import load_into_torch, torch_flags
 
 _LOG = logging.getLogger("tautomer.torch")

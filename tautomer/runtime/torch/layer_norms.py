@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tautomer.graph.facts import Facts
-from tautomer.patterns.recognised import Recognised
+from tautomer.patterns.recognition.recognised import Recognised
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # Float64 on rows of a few thousand elements; another epsilon or divisor moves them by 1e-6 or more.

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 from tautomer.errors import InputError
-from tautomer.patterns.attention_operator import AttentionOperator, form_named
+from tautomer.patterns.attention.operators import AttentionOperator, form_named
 from tautomer.patterns.onnx_body import DOMAIN, DOMAIN_VERSION
 from tautomer.runtime.torch.compat import onnx_recorder
 

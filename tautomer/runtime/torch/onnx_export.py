@@ -16,13 +16,13 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from tautomer.codegen.torch_attention import FORWARD as ATTENTION
-from tautomer.codegen.torch_operators import NAMESPACE, OPERATORS, TorchOperator, forward, kernel
+from tautomer.codegen.torch.attention import FORWARD as ATTENTION
+from tautomer.codegen.torch.operators import NAMESPACE, OPERATORS, TorchOperator, forward, kernel
 from tautomer.errors import InputError, MissingToolError
 from tautomer.graph.call import call_of
 from tautomer.graph.writer import write_model
-from tautomer.patterns.attention_body import function_of_attention
-from tautomer.patterns.attention_operator import operator_named
+from tautomer.patterns.attention.body import function_of_attention
+from tautomer.patterns.attention.operators import operator_named
 from tautomer.patterns.meaning import named
 from tautomer.patterns.onnx_body import CASTLIKE_SINCE, DOMAIN, DOMAIN_VERSION, function_of
 from tautomer.patterns.operation import Definition

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from tautomer.codegen.storage import DTYPES
-from tautomer.codegen.torch_operators import OPERATORS, TorchOperator, forward, operator_of
+from tautomer.codegen.torch.operators import OPERATORS, TorchOperator, forward, operator_of
 from tautomer.errors import InputError
 from tautomer.runtime.torch.ops_library import attach, attach_cuda, operators_library
 from tautomer.runtime.torch.ops_rules import overload

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tautomer.codegen.gradient import GRADIENT, GRADIENT_OF_SUM
-from tautomer.codegen.torch_operators import TorchOperator, backward, forward, gradient_of
+from tautomer.codegen.torch.operators import TorchOperator, backward, forward, gradient_of
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.patterns.operation import ROW_OPERANDS
 from tautomer.patterns.rows import apply_all

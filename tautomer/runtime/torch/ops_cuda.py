@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tautomer.codegen.storage import DTYPES
-from tautomer.codegen.torch_operators import NAMESPACE, OPERATORS, Signature, backward, forward, kernel
-from tautomer.codegen.triton_configuration import configuration
+from tautomer.codegen.torch.operators import NAMESPACE, OPERATORS, Signature, backward, forward, kernel
+from tautomer.codegen.triton.configuration import configuration
 from tautomer.patterns.operation import ROW_OPERANDS
 from tautomer.runtime.torch.ops_meaning import meaning
 

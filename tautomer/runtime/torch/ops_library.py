@@ -11,8 +11,8 @@ from typing import Any
 
 from tautomer.codegen.cost_model import thresholds
 from tautomer.codegen.kernel import Isa, Kernel, kernel_for, kernel_of
-from tautomer.codegen.torch_library import TARGET_VERSION, index_of, index_of_dtype, library_text
-from tautomer.codegen.torch_operators import (
+from tautomer.codegen.torch.library import TARGET_VERSION, index_of, index_of_dtype, library_text
+from tautomer.codegen.torch.operators import (
     NAMESPACE,
     OPERATORS,
     TorchOperator,
@@ -26,7 +26,7 @@ from tautomer.machine import Machine
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.loaded import load
 from tautomer.runtime.machine import this_machine
-from tautomer.runtime.ort_kernels import isa_of
+from tautomer.runtime.onnxruntime.kernels import isa_of
 from tautomer.runtime.torch.ops_check import check_of
 
 _LOG = logging.getLogger("tautomer.torch")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tautomer.codegen.expression import Node, reachable
-from tautomer.codegen.torch_operators import Signature
+from tautomer.codegen.torch.operators import Signature
 from tautomer.errors import InternalError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tautomer.codegen.torch_operators import (
+from tautomer.codegen.torch.operators import (
     NAMESPACE,
     OPERATORS,
     Signature,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from tautomer.codegen.torch_operators import forward, operator_of
+from tautomer.codegen.torch.operators import forward, operator_of
 from tautomer.runtime.torch.ops_meaning import meaning
 
 

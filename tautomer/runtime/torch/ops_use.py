@@ -21,7 +21,7 @@ import torch
 from torch import fx
 
 from tautomer.codegen.storage import DTYPES
-from tautomer.codegen.torch_operators import forward, operator_of
+from tautomer.codegen.torch.operators import forward, operator_of
 from tautomer.remarks import Remark
 from tautomer.runtime.torch.compat import OpOverload
 from tautomer.runtime.torch.ops_gains import no_gain, no_gain_on_gpu

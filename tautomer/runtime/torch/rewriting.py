@@ -12,8 +12,8 @@ from tautomer.graph.fx.reader import read_fx
 from tautomer.graph.fx.table import Writing
 from tautomer.graph.fx.writer import Unwritable, Written, write_fx
 from tautomer.passes.pipeline import Choices, Weights, rewrite
-from tautomer.patterns.readings import Mode
-from tautomer.patterns.recognise import recognise
+from tautomer.patterns.recognition.readings import Mode
+from tautomer.patterns.recognition.recognise import recognise
 from tautomer.remarks import Remark
 from tautomer.runtime.evidence import Trust
 from tautomer.runtime.torch.attention_use import AttentionUse, differentiated, writing_of_attention

@@ -16,8 +16,8 @@ import torch
 from torch.nn.functional import linear
 
 from tautomer.codegen.storage import DTYPES
-from tautomer.codegen.torch_operators import NAMESPACE
-from tautomer.codegen.torch_sparse import NAMES, SCHEMAS
+from tautomer.codegen.torch.operators import NAMESPACE
+from tautomer.codegen.torch.sparse import NAMES, SCHEMAS
 from tautomer.errors import TautomerError
 from tautomer.patterns.sparse_linear import FEW
 from tautomer.runtime.torch import first_runs

@@ -8,15 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tautomer.codegen.sparse_kernel import PARTS
+from tautomer.codegen.sparse.kernel import PARTS
 from tautomer.codegen.storage import DTYPE_OF, DTYPES
-from tautomer.codegen.torch_operators import NAMESPACE
-from tautomer.codegen.torch_sparse import NAMES, library_text
+from tautomer.codegen.torch.operators import NAMESPACE
+from tautomer.codegen.torch.sparse import NAMES, library_text
 from tautomer.errors import TautomerError
 from tautomer.runtime.kernel_cache import library
 from tautomer.runtime.loaded import load
-from tautomer.runtime.ort_kernels import isa_of
-from tautomer.runtime.ort_sparse import kernel_library
+from tautomer.runtime.onnxruntime.kernels import isa_of
+from tautomer.runtime.onnxruntime.sparse import kernel_library
 from tautomer.runtime.torch.ops_library import load_into_torch, torch_flags
 
 _LOG = logging.getLogger("tautomer.torch")

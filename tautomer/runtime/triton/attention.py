@@ -10,10 +10,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tautomer.codegen import triton_attention, triton_attention_decode
-from tautomer.codegen.triton_attention_scores import Scores
-from tautomer.codegen.triton_attention_tiles import Tiling, padded
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.triton import attention as triton_attention
+from tautomer.codegen.triton import attention_decode as triton_attention_decode
+from tautomer.codegen.triton.attention_scores import Scores
+from tautomer.codegen.triton.attention_tiles import Tiling, padded
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.triton.attention_launch import Operands, empty_like_rows, given_to, launch_tiles
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tautomer.codegen import triton_attention_backward
-from tautomer.codegen.triton_attention_of_keys import of_keys
-from tautomer.codegen.triton_attention_of_queries import of_queries
-from tautomer.codegen.triton_attention_tiles import Tiling, strides
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.triton import attention_backward as triton_attention_backward
+from tautomer.codegen.triton.attention_of_keys import of_keys
+from tautomer.codegen.triton.attention_of_queries import of_queries
+from tautomer.codegen.triton.attention_tiles import Tiling, strides
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.triton.attention_launch import Operands, empty_like_rows, given_to, launch_tiles
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tautomer.codegen.triton_attention_tiles import Tiling, padded, strides
-from tautomer.patterns.attention_form import AttentionForm
+from tautomer.codegen.triton.attention_tiles import Tiling, padded, strides
+from tautomer.patterns.attention.form import AttentionForm
 from tautomer.runtime.triton.grid import Launch, launch
 
 if TYPE_CHECKING:

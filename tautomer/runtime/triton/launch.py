@@ -12,18 +12,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tautomer.codegen.trace import Program
-from tautomer.codegen.triton_configuration import (
+from tautomer.codegen.triton.configuration import (
     Configuration,
     configuration,
     for_few_rows,
     on_amd,
     programs_at_once,
 )
-from tautomer.codegen.triton_exchange import steps
-from tautomer.codegen.triton_kernel import EXCHANGING, TritonKernel, triton_kernel
+from tautomer.codegen.triton.exchange import steps
+from tautomer.codegen.triton.kernel import EXCHANGING, TritonKernel, triton_kernel
 from tautomer.errors import InputError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
-from tautomer.patterns.rowwise_places import places
+from tautomer.patterns.rowwise.places import places
 from tautomer.runtime.triton.device import device_here
 from tautomer.runtime.triton.grid import Launch, launch
 from tautomer.runtime.triton.tuned import key_of, recalled

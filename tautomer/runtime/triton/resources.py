@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tautomer.codegen.triton_kernel import EXCHANGING, TritonKernel
+from tautomer.codegen.triton.kernel import EXCHANGING, TritonKernel
 from tautomer.errors import CheckFailedError
 from tautomer.patterns.operation import WHOLE_PARAMETERS
 from tautomer.runtime.triton.modules import load_function

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tautomer.codegen.triton_sparse import JOIN, SparseTile, dots, dots_tile, join, sums, sums_tile
+from tautomer.codegen.triton.sparse import JOIN, SparseTile, dots, dots_tile, join, sums, sums_tile
 from tautomer.runtime.triton.device import multiprocessors
 from tautomer.runtime.triton.grid import Launch, launch
 

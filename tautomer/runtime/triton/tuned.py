@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tautomer.codegen.trace import Program
-from tautomer.codegen.triton_configuration import Configuration, block_of
-from tautomer.codegen.triton_kernel import triton_kernel
+from tautomer.codegen.triton.configuration import Configuration, block_of
+from tautomer.codegen.triton.kernel import triton_kernel
 from tautomer.machine import Device
 from tautomer.runtime import cache_folder, own_file
 from tautomer.runtime.cache_folder import UnusableFolderError, say_once

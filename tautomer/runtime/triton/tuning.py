@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tautomer.codegen.torch_operators import OPERATORS, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration, candidates
-from tautomer.codegen.triton_kernel import EXCHANGING
+from tautomer.codegen.torch.operators import OPERATORS, backward, forward, operator_of
+from tautomer.codegen.triton.configuration import Configuration, candidates
+from tautomer.codegen.triton.kernel import EXCHANGING
 from tautomer.errors import ResourceError
 from tautomer.runtime.triton.device import device_here
 from tautomer.runtime.triton.trial_process import NotTriedError, OtherProcess

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tautomer.codegen.torch_operators import Signature, backward, forward, operator_of
-from tautomer.codegen.triton_configuration import Configuration
+from tautomer.codegen.torch.operators import Signature, backward, forward, operator_of
+from tautomer.codegen.triton.configuration import Configuration
 from tautomer.runtime.child_process import plain
 from tautomer.runtime.triton.grid import Launch, instead, loaded
 from tautomer.runtime.triton.launch import run

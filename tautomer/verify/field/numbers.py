@@ -2,7 +2,8 @@
 
 A file stores 0.70710677; the number meant is (1/2)^(1/2). In exact arithmetic the two are different, and a
 rewrite that combines two stored constants into a third is an identity only between the numbers meant. Which
-number that is, `tautomer.patterns.readings` says; here it gets a form that every exact domain can evaluate.
+number that is, `tautomer.patterns.recognition.readings` says; here it gets a form that every exact domain can
+evaluate.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tautomer.graph.semantics.domain import is_float
-from tautomer.patterns.readings import read_scalar
+from tautomer.patterns.recognition.readings import read_scalar
 
 
 class Numbers(Protocol):

@@ -1,0 +1,1 @@
+"""Attention in C++: tiles of scores that never reach memory, forward and backward."""

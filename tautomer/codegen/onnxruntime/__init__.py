@@ -1,0 +1,1 @@
+"""Libraries that onnxruntime loads: its interface, and the glue around kernels."""

@@ -1,0 +1,1 @@
+"""Algorithms for softmax beside the loops of its definition."""

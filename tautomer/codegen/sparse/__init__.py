@@ -1,0 +1,1 @@
+"""Products in C++ that read what the zeros of a vector leave."""

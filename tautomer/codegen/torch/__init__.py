@@ -1,0 +1,1 @@
+"""Libraries that torch loads through its stable interface."""

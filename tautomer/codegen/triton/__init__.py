@@ -1,0 +1,1 @@
+"""The same definitions as Triton kernels."""

@@ -1,0 +1,1 @@
+"""What an attention is made of, for the rewrite that fuses it."""

@@ -1,0 +1,1 @@
+"""Slices, stacks and rows of tensors, followed through what does not mix them."""

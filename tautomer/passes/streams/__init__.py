@@ -1,0 +1,1 @@
+"""The residual stream: who reads its mean, who can write without it, and what that costs."""

@@ -1,0 +1,1 @@
+"""Recognition: cones are proposed, confirmed by evaluation, and cover the graph."""

@@ -1,0 +1,1 @@
+"""Programs over rows that no definition names: their operator, and reading it back."""

@@ -1,0 +1,1 @@
+"""Kernels in onnxruntime: which are chosen, built, checked and registered."""
