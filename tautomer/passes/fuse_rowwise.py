@@ -24,8 +24,9 @@ from tautomer.graph.facts import bind_symbols
 from tautomer.graph.naming import label
 from tautomer.passes.fold_batch_norm import fold_batch_norms
 from tautomer.passes.rowwise.body import Written, written_region
+from tautomer.passes.rowwise.growth import Regions
 from tautomer.passes.rowwise.nodes import Sizes, Unfit
-from tautomer.passes.rowwise.region import Region, Regions
+from tautomer.passes.rowwise.region import Region
 from tautomer.passes.runtime_fusions import between_convolutions, left_to_the_runtime
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.onnx_body import DOMAIN
