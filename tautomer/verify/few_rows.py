@@ -86,7 +86,8 @@ def few_inputs(
         more: how many more than the fewest.
 
     Returns:
-        By name; None where all values are small, or the graphs store shapes or ask for them, or branch.
+        By name; None where all values are small, or the graphs store shapes or ask for them, or branch, or
+            loop over chunks that are not all rows.
     """
     models = original, other
     facts = [propagate(model, sizes) for model in models]
@@ -121,7 +122,8 @@ def few_inputs(
     for node in (node for model in models for node in model.graph):
         asks = node.op_type in _ASKING and not all(map(kept, node.inputs)) and not _counts_chunks(node)
         branches = any(each.type == ir.AttributeType.GRAPH for each in node.attributes.values())
-        if asks or stores(node) or (branches and row_loop(node) is None):
+        loop = row_loop(node)
+        if asks or stores(node) or (branches and (loop is None or not loop.covers(known_facts))):
             return None
     inside = (node for model in models for function in model.functions.values() for node in function)
     if any(node.op_type in (*_ASKING, *_STORING) for node in inside):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from tautomer.graph.facts import Facts
 from tautomer.verify.control_flow import bodies_of
 
 
@@ -21,14 +22,26 @@ class RowLoop:
     """A loop of this form.
 
     Attributes:
+        trips: how many chunks there are.
+        length: how many rows a chunk has, the last one perhaps fewer.
         chunks: the slices of its body, each with what it is a slice of.
         nodes: those of g, in order.
         results: for each output of the loop, the rows that a chunk adds to it.
     """
 
+    trips: ir.Value | None
+    length: int
     chunks: dict[ir.Value, ir.Value]
     nodes: tuple[ir.Node, ...]
     results: tuple[ir.Value, ...]
+
+    def covers(self, facts: Facts) -> bool:
+        """Whether the chunks are known to be all rows, and no more of them than that takes."""
+        trips = None if self.trips is None else facts.get(self.trips).array
+        shapes = [facts.get(x).shape for x in self.chunks.values()]
+        if trips is None or trips.size != 1 or self.length < 1:
+            return False
+        return all(shape and -(-shape[0] // self.length) == trips.item() for shape in shapes)
 
 
 def row_loop(node: ir.Node) -> RowLoop | None:
@@ -37,7 +50,7 @@ def row_loop(node: ir.Node) -> RowLoop | None:
         return None
     ((_, body),) = bodies_of(node)
     counter, going, *carried = body.inputs
-    start, end = _bounds(counter)
+    start, end, length = _bounds(counter)
     on = body.outputs[0].producer()
     same = body.outputs[0] is going or (on is not None and on.op_type == "Identity" and on.inputs[0] is going)
     if start is None or end is None or not same:
@@ -64,7 +77,7 @@ def row_loop(node: ir.Node) -> RowLoop | None:
         if first is not before or rows is None:
             return None
         results.append(rows)
-    return RowLoop(chunks, tuple(rest), tuple(results))
+    return RowLoop(node.inputs[0], length, chunks, tuple(rest), tuple(results))
 
 
 def read_around(node: ir.Node) -> Iterator[ir.Value]:
@@ -77,19 +90,20 @@ def read_around(node: ir.Node) -> Iterator[ir.Value]:
                     yield value
 
 
-def _bounds(counter: ir.Value) -> tuple[ir.Value | None, ir.Value | None]:
-    """counter * c and that + c, if nothing else is made of the counter."""
+def _bounds(counter: ir.Value) -> tuple[ir.Value | None, ir.Value | None, int]:
+    """counter * c, that + c, and c, if nothing else is made of the counter."""
+    none = None, None, 0
     uses = list(counter.uses())
     if len(uses) != 1 or uses[0][0].op_type != "Mul":
-        return None, None
+        return none
     product = uses[0][0]
     length, start = product.inputs[1 - uses[0][1]], product.outputs[0]
     if length is None or length.const_value is None or length.const_value.size != 1:
-        return None, None
+        return none
     ends = [user for user, _ in start.uses() if user.op_type == "Add"]
     if len(ends) != 1 or [*ends[0].inputs].count(length) != 1:
-        return None, None
-    return start, ends[0].outputs[0]
+        return none
+    return start, ends[0].outputs[0], int(length.const_value.numpy().item())
 
 
 def _takes_rows(node: ir.Node, start: ir.Value, end: ir.Value, body: ir.Graph) -> bool:

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 
 import tautomer
 from tautomer.graph.reader import as_model
 from tautomer.target import ONNXRUNTIME
 from tautomer.verify.few_rows import few_inputs
+from tautomer.verify.row_loops import row_loop
 from tests.verify.test_new_sums import QUADRATIC, REASSOCIATED
 
 N, D = 40, 20
@@ -47,6 +49,17 @@ def test_a_loop_over_chunks_of_rows_is_read_as_what_it_does_to_rows() -> None:
     other = tautomer.optimize(source, target=target, verify=False).model
     (loop,) = (node for node in other.graph if node.op_type == "Loop")
     assert few_inputs(as_model(source), other, {}) == {"x": (3, 6), "s": (6,), "t": (3,)}
+    trips = loop.inputs[0]
+    read = row_loop(loop)
+    assert read is not None
+    chunks = -(-900 // read.length)
+    for count in (chunks - 1, chunks, chunks + 1):
+        stored = ir.Value(name=f"trips_{count}", const_value=ir.tensor(np.int64(count)))
+        other.graph.register_initializer(stored)
+        loop.replace_input_with(0, stored)
+        all_rows = few_inputs(as_model(source), other, {}) is not None
+        assert all_rows == (count == chunks)
+    loop.replace_input_with(0, trips)
     body = loop.attributes["body"].as_graph()
     start = next(node for node in body if node.op_type == "Mul")
     start.op_type = "Add"  # then it is no place of a chunk
