@@ -15,6 +15,7 @@ from tautomer.verify.ball import Balls
 
 Logs = NDArray[np.float64]
 
+_SAME = 2.0**-36  # a thousandth of a rounding in float32
 _LEAST = 32  # elements in a row: of fewer, a largest one says little
 
 
@@ -48,6 +49,13 @@ def worst_by_row(logs: Logs) -> Logs:
         width *= logs.shape[-axes]
     rows = logs.reshape(-1, width) if logs.size else np.full((1, 1), -np.inf)
     return np.asarray(np.max(rows, axis=-1, initial=-np.inf, where=~np.isnan(rows)))
+
+
+def agree(exact: NDArray[np.float64], other: NDArray[np.float64], same: float = _SAME) -> bool:
+    """Whether two results in float64 are one, each row on its own scale."""
+    with np.errstate(all="ignore"):
+        gap = np.max(np.abs(exact - other), axis=-1, initial=0.0)
+        return bool(np.all(gap <= same * np.max(np.abs(other), axis=-1, initial=0.0)))
 
 
 def _log2(x: Any) -> float:

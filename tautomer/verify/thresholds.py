@@ -8,6 +8,8 @@ differ at x = t alone, which no random number is, and there an ulp of the input 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tautomer.graph.expression import constant_tensor
-from tautomer.graph.semantics.domain import is_float
+from tautomer.graph.fact import Shape
+from tautomer.graph.semantics.domain import Unsupported, is_float
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.verify.interpreter import run
+from tautomer.verify.site import Site
 
 Array = NDArray[np.float64]
 
@@ -99,6 +103,29 @@ def parted(original: ir.Model, other: ir.Model, inputs: Mapping[str, Any]) -> tu
                 if reason := jump(x, m.concrete(value), m.concrete(after[output])):
                     return tried, f"'{output}' parts {reason}"
     return tried, ""
+
+
+def site_parted(site: Site, shapes: Mapping[ir.Value, Shape]) -> str:
+    """Where the two sides of a rewrite part at a threshold, in words; "" when all is well.
+
+    Args:
+        site: the rewrite; its first leaf of numbers is varied.
+        shapes: of few rows.
+    """
+    m, rng = Float64(), np.random.default_rng(12)
+    base = {leaf: site.drawn(leaf, shapes[leaf], rng) for leaf in site.leaves}
+    varied = next((leaf for leaf, x in base.items() if x.dtype != bool and x.shape), None)
+    if varied is None:
+        return ""
+
+    def at(x: Any, value: ir.Value) -> Any:
+        return m.concrete(site.evaluation(shapes, m, {**base, varied: x}).value(value))
+
+    with suppress(Unsupported, ValueError):
+        for x in inputs_at(thresholds(site.between(), varied, partial(at, base[varied])), shapes[varied]):
+            if reason := jump(x, at(x, site.old), at(x, site.new)):
+                return f"it would give {reason}"
+    return ""
 
 
 def _compared(model: ir.Model, name: str) -> list[Array]:
