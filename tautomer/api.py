@@ -31,7 +31,7 @@ from tautomer.runtime.evidence import Trust, Witness
 from tautomer.runtime.machine import machine_of
 from tautomer.runtime.tuned import with_gains
 from tautomer.target import Target, target_of
-from tautomer.verify.inputs import checked_inputs, parse_npz
+from tautomer.verify.given_inputs import checked_inputs, parse_npz
 from tautomer.verify.provenance import Provenance
 from tautomer.verify.verdict import Verdict
 

@@ -18,7 +18,8 @@ from tautomer.graph.reader import read_model
 from tautomer.graph.symbols import size_of
 from tautomer.runtime.kernel_session import session
 from tautomer.runtime.tuning import in_turns
-from tautomer.verify.inputs import make_inputs, parse_npz
+from tautomer.verify.given_inputs import parse_npz
+from tautomer.verify.inputs import make_inputs
 from tautomer.verify.pairing import check_signatures
 
 

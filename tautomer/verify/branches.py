@@ -16,7 +16,8 @@ from tautomer.graph.naming import label
 from tautomer.graph.semantics.domain import Unsupported
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.verify.control_flow import bodies_of
-from tautomer.verify.inputs import candidate_sizes, make_inputs
+from tautomer.verify.input_sizes import candidate_sizes
+from tautomer.verify.inputs import make_inputs
 from tautomer.verify.interpreter import run
 
 _TRIES = 2  # the last two candidates: every size 1, then every size 8

@@ -30,7 +30,8 @@ from tautomer.graph.semantics.domain import Unsupported, is_float
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.verify.classes import CLASSES, InputClass, are_scores, moved
 from tautomer.verify.constants import format_of
-from tautomer.verify.inputs import data_inputs, make_inputs
+from tautomer.verify.input_roles import data_inputs
+from tautomer.verify.inputs import make_inputs
 from tautomer.verify.interpreter import Constants, run
 from tautomer.verify.new_sums import longest_new_sums
 from tautomer.verify.special import Finding, examine, refused

@@ -11,7 +11,10 @@ from tautomer.errors import CheckFailedError, InputError
 from tautomer.graph.facts import propagate
 from tautomer.graph.reader import as_model
 from tautomer.graph.semantics.mathematics import Float64
-from tautomer.verify.inputs import candidate_sizes, fitting_inputs, make_inputs, parse_npz, table_length
+from tautomer.verify.given_inputs import parse_npz
+from tautomer.verify.input_roles import table_length
+from tautomer.verify.input_sizes import candidate_sizes
+from tautomer.verify.inputs import fitting_inputs, make_inputs
 from tautomer.verify.interpreter import run
 
 SEEDS = range(40)
