@@ -51,7 +51,7 @@ def worst_by_row(logs: Logs) -> Logs:
     return np.asarray(np.max(rows, axis=-1, initial=-np.inf, where=~np.isnan(rows)))
 
 
-def agree(exact: NDArray[np.float64], other: NDArray[np.float64], same: float = _SAME) -> bool:
+def rows_agree(exact: NDArray[np.float64], other: NDArray[np.float64], same: float = _SAME) -> bool:
     """Whether two results in float64 are one, each row on its own scale."""
     with np.errstate(all="ignore"):
         gap = np.max(np.abs(exact - other), axis=-1, initial=0.0)

@@ -21,7 +21,7 @@ from tautomer.patterns.attention.operators import operator_named
 from tautomer.patterns.onnx_body import DOMAIN
 from tautomer.patterns.smooth import softplus
 from tautomer.verify.ball import Ball
-from tautomer.verify.distances import agree
+from tautomer.verify.distances import rows_agree
 from tautomer.verify.exact import BallArithmetic, Outcome, compare_values
 from tautomer.verify.few_rows import few_rows
 from tautomer.verify.site import Site
@@ -119,7 +119,7 @@ class Neighbourhood:
             outcome = compare_values(exact, a, b)
             if outcome.different and not small and _by_softplus(site.new):
                 assert isinstance(exact.domain, Ball)
-                if agree(exact.domain.nearest(a), exact.domain.nearest(b), _OF_SOFTPLUS):
+                if rows_agree(exact.domain.nearest(a), exact.domain.nearest(b), _OF_SOFTPLUS):
                     return compared(seed, weights, keeps, positive, small=True)
             return outcome
 

@@ -20,7 +20,7 @@ from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.graph.semantics.mathematics import Float64
 from tautomer.verify.ball import Ball
 from tautomer.verify.classes import CLASSES
-from tautomer.verify.distances import agree
+from tautomer.verify.distances import rows_agree
 from tautomer.verify.few_rows import between
 from tautomer.verify.numerics import filled, judge
 from tautomer.verify.single import Float32
@@ -63,7 +63,7 @@ def site_misrounds(site: Site, shapes: Mapping[ir.Value, Shape]) -> str:
             if not finite:
                 return exact
             other = evaluated(site.new, double, x)
-            if agree(exact["y"], other["y"]):
+            if rows_agree(exact["y"], other["y"]):
                 return filled(exact, lambda: other)
             # one of them loses digits, as x / 2 * (1 + tanh x) does for negative x
             for value in (site.old, site.new):
