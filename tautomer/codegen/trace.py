@@ -14,7 +14,7 @@ from tautomer.graph.semantics.domain import Unsupported
 from tautomer.patterns.operation import Definition
 from tautomer.patterns.rows import apply_all
 from tautomer.patterns.rowwise.places import place_names
-from tautomer.patterns.rowwise.reading import small_power
+from tautomer.patterns.rowwise.vocabulary import small_power
 
 _WITHOUT_ROWS = ("full", "number")
 # the nodes of operands that are not read element by element

@@ -15,7 +15,7 @@ from tautomer.patterns.meaning import named
 from tautomer.patterns.onnx_body import written
 from tautomer.patterns.operation import definition_of
 from tautomer.patterns.rowwise.program import Body
-from tautomer.patterns.rowwise.reading import POINTWISE, REDUCTIONS, TWICE
+from tautomer.patterns.rowwise.vocabulary import POINTWISE, REDUCTIONS, TWICE
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from tautomer.passes.rowwise.nodes import MOVES, Read, Sizes
+from tautomer.passes.rowwise.nodes import MOVES, Sizes
+from tautomer.passes.rowwise.reads import Read
 from tautomer.passes.rowwise.region import MOST_OPERANDS, MOST_RESULTS, Region, work_of
 from tautomer.passes.rowwise.shapes import Cut
 from tautomer.patterns.rowwise.places import PLACED

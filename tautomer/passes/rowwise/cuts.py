@@ -10,7 +10,7 @@ import onnx_ir as ir
 from tautomer.passes.rowwise.nodes import Sizes
 from tautomer.passes.rowwise.shapes import Cut
 from tautomer.patterns.rowwise.program import Layout
-from tautomer.patterns.rowwise.reading import REDUCTIONS
+from tautomer.patterns.rowwise.vocabulary import REDUCTIONS
 
 _MOST_LAYOUTS = 8
 

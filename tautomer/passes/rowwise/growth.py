@@ -16,10 +16,11 @@ import onnx_ir as ir
 
 from tautomer.passes.rowwise.boundary import Boundary
 from tautomer.passes.rowwise.cuts import folding_cuts, whole_cuts
-from tautomer.passes.rowwise.nodes import MOVES, Read, Sizes, Unfit, may_stand, reads
+from tautomer.passes.rowwise.nodes import MOVES, Sizes, Unfit, may_stand
+from tautomer.passes.rowwise.reads import Read, reads
 from tautomer.passes.rowwise.region import MOST_NODES, Region, work_of
 from tautomer.passes.rowwise.shapes import Cut
-from tautomer.patterns.rowwise.reading import REDUCTIONS
+from tautomer.patterns.rowwise.vocabulary import REDUCTIONS
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 

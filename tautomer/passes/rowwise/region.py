@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from tautomer.passes.rowwise.nodes import MOVES, Read
+from tautomer.passes.rowwise.nodes import MOVES
+from tautomer.passes.rowwise.reads import Read
 from tautomer.passes.rowwise.shapes import Cut
 from tautomer.passes.runtime_fusions import SLOW_REDUCTIONS
-from tautomer.patterns.rowwise.reading import REDUCTIONS
+from tautomer.patterns.rowwise.vocabulary import REDUCTIONS
 
 MOST_NODES = 64  # of a kernel: what the compiler still keeps in registers, mostly
 MOST_OPERANDS = 16
