@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -58,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show
     parser = _parser()
     try:
-        options = parser.parse_args(arguments)
+        options, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as leaving:  # argparse has said what there is to say
         return _flushed(int(leaving.code or 0))
     console = Console(getattr(options, "verbosity", 0))
@@ -183,11 +186,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tautomer {__version__}")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=None, parser=parser)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser)
     for verb in VERBS:
         name = verb.__name__.rpartition(".")[2]
-        one = verbs.add_parser(name, parents=[everywhere], help=verb.HELP, description=verb.__doc__)
+        examples = "\n".join(("examples:", *(f"  tautomer {example}" for example in verb.EXAMPLES)))
+        one = verbs.add_parser(
+            name,
+            parents=[everywhere],
+            help=verb.HELP,
+            description="\n\n".join(textwrap.fill(text, 78) for text in (verb.__doc__ or "").split("\n\n")),
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         verb.add_arguments(one)
-        one.set_defaults(run=verb.run)
+        one.set_defaults(run=verb.run, parser=one)
     return parser

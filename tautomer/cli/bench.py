@@ -13,6 +13,7 @@ from tautomer.cli.options import add_json
 from tautomer.cli.output import Console
 
 HELP = "time models in onnxruntime, in turns"
+EXAMPLES = ("bench model.onnx fast.onnx", "bench model.onnx fast.onnx --size batch=8 --threads 4")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from tautomer.cli.options import add_json
-from tautomer.cli.output import Console, size
+from tautomer.cli.output import Console, one_line, size
 
 HELP = "show or clear the native kernels that are kept on this machine"
+EXAMPLES = ("cache", "cache --clear")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,5 +56,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         bad = [(one.key[:12], one.state, one.reason) for one in found.entries if one.reason]
         console.table(("kernel", "state", "reason"), bad)
     if found.problem:
-        console.note(f"this folder is not used: {found.problem}; {found.remedy}")
+        console.result()
+        console.result(one_line(f"this folder is not used: {found.problem}; {found.remedy}"))
     return 0

@@ -8,6 +8,7 @@ from tautomer.cli.options import add_json
 from tautomer.cli.output import Console
 
 HELP = "say what is installed, what is missing and what the machine is"
+EXAMPLES = ("doctor", "doctor --measure")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tautomer.remarks import Remark
 
 HELP = "say what would be rewritten, and why the rest would not"
+EXAMPLES = ("explain model.onnx", "explain model.onnx --target kernels")
 
 # what onnxruntime by itself has no operator for that gains on a CPU
 _FUSED = ("ScoreAttention", "AddLayerNormalization", "AddRMSNormalization")

@@ -14,6 +14,7 @@ from tautomer.cli.options import add_json, add_machine
 from tautomer.cli.output import Console, one_line, size
 
 HELP = "build a library of native kernels for onnxruntime"
+EXAMPLES = ("kernels build", "kernels build --model fast.onnx --output libfast.so")
 _ISAS = ("native", "avx512", "avx2", "portable")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tautomer.remarks import Remark
 
 HELP = "rewrite a model, check it and write it"
+EXAMPLES = ("optimize model.onnx fast.onnx", "optimize model.onnx fast.onnx --target kernels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +116,7 @@ def _verification(evidence: dict[str, Any]) -> list[str]:
     """The verdict, and a line per leg of the evidence."""
     lines = [f"verification: {evidence.get('verdict', 'NOT VERIFIED')}: {evidence.get('reason', '')}"]
     for name, leg in evidence.get("legs", {}).items():
-        lines += [f"  {line}" for line in leg_lines(name, leg)]
+        lines += [f"  {line}" for line in leg_lines(name, leg, told=evidence.get("reason", ""))]
     if "centred" in evidence:
         centred = evidence["centred"]
         left = centred["largest_mean_by_rms"]

@@ -13,6 +13,7 @@ from tautomer.cli.options import add_json
 from tautomer.cli.output import Console
 
 HELP = "measure which kernels are the fastest here, and use them from now on"
+EXAMPLES = ("tune --quick",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

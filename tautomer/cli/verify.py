@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tautomer.verify.verdict import Verdict
 
 HELP = "show that two models are the same function, or where they part"
+EXAMPLES = (
+    "verify model.onnx fast.onnx",
+    "verify model.onnx fast.onnx --certificate fast.onnx.certificate.json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,17 +77,17 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
         if where["clue"]:
             console.result(one_line(f"  {where['clue']}"))
     for name, leg in verdict.legs.items():
-        for line in leg_lines(name, leg.as_json()):
+        for line in leg_lines(name, leg.as_json(), told=verdict.reason):
             console.result(one_line(line))
     for assumption in verdict.assumptions:
         console.result(one_line(f"assumed   {assumption}"))
 
 
-def leg_lines(name: str, leg: Mapping[str, Any]) -> list[str]:
-    """One leg of the evidence for people: its status, then what it rests on."""
+def leg_lines(name: str, leg: Mapping[str, Any], told: str = "") -> list[str]:
+    """One leg of the evidence for people: its status, then why, unless that was told, or what it rests on."""
     head = f"{name:<9} {leg['status']}"
     if reason := leg.get("reason"):
-        return [f"{head}: {reason}"]
+        return [head if reason in told else f"{head}: {reason}"]
     if name == "algebra":
         lines = []
         for check in leg["checks"]:

@@ -84,10 +84,10 @@ class _Rewriting:
         if len(op.nodes) == 1 and choice.form != "function":
             return _missed(op, choice)
         ours = ours and choice.form == "function"
-        if op.special:
-            return _missed(op, Choice("keep", reason=op.special))
         if choice.form == "keep":
             return _missed(op, choice)
+        if op.special:
+            return _missed(op, Choice("keep", reason=op.special))
         gone, reader = what_goes(op)
         if gone <= choice.kernels and choice.form != "spelled" and not (ours and reader is None):
             reason = "it is written in as few kernels already"

@@ -55,19 +55,20 @@ class Contents:
 
 
 def contents() -> Contents:
-    """Looks at the cache; makes nothing.
+    """Looks at the cache, and leaves nothing behind.
 
     Raises:
         ResourceError: this user has no home, so there is no cache.
     """
     folder = _folder()
     problem = remedy = ""
+    paths: list[Path] = []
     try:
-        cache_folder.check_ours(folder)
-        cache_folder.check_executable(folder)
-        paths = sorted(folder.iterdir())
-    except FileNotFoundError:
-        return Contents(folder)
+        with contextlib.suppress(FileNotFoundError):  # nothing was kept yet
+            cache_folder.check_ours(folder)
+            cache_folder.check_executable(folder)
+            paths = sorted(folder.iterdir())
+        cache_folder.check_writable(folder)
     except OSError as error:
         return Contents(
             folder, problem=f"{folder}: {error.strerror}", remedy="name another in TAUTOMER_CACHE"

@@ -78,11 +78,16 @@ def check_ours(folder: Path) -> None:
     for one in (folder.parent, folder):
         about = one.lstat()
         if not stat.S_ISDIR(about.st_mode):
-            raise UnusableFolderError(f"{one} is not a folder", "remove it")
+            raise UnusableFolderError(
+                f"{one} is not a folder", "remove it, or name a folder in TAUTOMER_CACHE"
+            )
         if about.st_uid != os.geteuid():
             raise UnusableFolderError(f"{one} belongs to another user", "name a folder in TAUTOMER_CACHE")
         if about.st_mode & _OTHERS_MAY_WRITE:
-            raise UnusableFolderError(f"others may write {one}", f"run: chmod go-w '{one}'")
+            raise UnusableFolderError(
+                f"others may write {one}",
+                f"name a folder of your own in TAUTOMER_CACHE, or run: chmod go-w '{one}'",
+            )
 
 
 def check_executable(folder: Path) -> None:
@@ -96,6 +101,23 @@ def check_executable(folder: Path) -> None:
             f"libraries cannot be loaded from {folder}: its file system is mounted noexec",
             "name a folder on another one in TAUTOMER_CACHE",
         )
+
+
+def check_writable(folder: Path) -> None:
+    """Raises when a folder can be made neither in this one nor, where it is absent, in the place for it.
+
+    Raises:
+        UnusableFolderError: so it is.
+    """
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        # root has permissions that mean nothing on some file systems: only trying tells
+        Path(tempfile.mkdtemp(dir=place)).rmdir()
+    except OSError as error:
+        raise UnusableFolderError(
+            f"nothing can be written to {place}: {error.strerror}",
+            "name a folder that is writable and has space in TAUTOMER_CACHE",
+        ) from error
 
 
 _private: tuple[int, Path] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from tautomer.verify.mean_probe import largest_means
 from tautomer.verify.neighbourhood import Neighbourhood
 from tautomer.verify.provenance import Provenance
 from tautomer.verify.shift_oracle import Shift, moved_by_shifts
-from tautomer.verify.verdict import Leg, Verdict
+from tautomer.verify.verdict import Leg, Verdict, equal_by
 
 # The weights of a row of d, rounded to bfloat16, leave about 2^-9 / sqrt(d) of a mean; a forgotten writer
 # leaves about 1.
@@ -161,12 +161,13 @@ class Witness:
                 "method": "random shifts of the original in float64: no output moved",
             }
             legs["shifts"] = Leg(True, detail)
-        only_algebra_is_missing = all(leg.passed for name, leg in legs.items() if name != "algebra")
+        only_algebra_is_missing = all(
+            leg.passed or not leg.needed for name, leg in legs.items() if name != "algebra"
+        )
         if verdict.verdict != "NOT VERIFIED" or self._whole or not only_algebra_is_missing:
-            return Verdict(
-                verdict.verdict, legs, verdict.first_divergence, verdict.reason, verdict.assumptions
-            )
+            reason = equal_by(legs) if verdict.verdict == "EQUAL" else verdict.reason
+            return replace(verdict, legs=legs, reason=reason)
         reason = (
             f"every rewrite keeps the value that it replaces; the whole was not evaluated: {verdict.reason}"
         )
-        return Verdict("EQUAL", legs, None, reason, verdict.assumptions)
+        return Verdict("EQUAL", legs, None, f"{reason}; {equal_by(legs)}", verdict.assumptions)

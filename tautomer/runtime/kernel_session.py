@@ -91,7 +91,7 @@ def session(
 
 @functools.lru_cache(maxsize=256)
 def _say_once(path: str, reason: str) -> None:
-    _LOG.warning("%s runs without native kernels: %s", path, reason)
+    _LOG.warning("%s runs without native kernels: %s", path, reason.removeprefix("native kernels: "))
 
 
 def _options(onnxruntime: Any, config: Mapping[str, str], options: Mapping[str, Any]) -> Any:

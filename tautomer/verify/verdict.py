@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,15 +18,18 @@ class Leg:
         passed: True, False, or None when it could not be had.
         detail: what was done and what came out, ready for JSON.
         assumptions: what it took for granted.
+        needed: False for one whose absence leaves the decision to the others, which then say so.
     """
 
     passed: bool | None
     detail: Mapping[str, Any] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    needed: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The leg's part of the JSON contract."""
-        status = {True: "passed", False: "failed", None: "not available"}[self.passed]
+        missing = "not available" if self.needed else "not run"
+        status = {True: "passed", False: "failed", None: missing}[self.passed]
         return {"status": status, **self.detail}
 
 
@@ -79,10 +82,22 @@ def decide(legs: Mapping[str, Leg]) -> tuple[Decision, str]:
         if leg.passed is False:
             return "DIFFERENT", f"{name}: {leg.detail.get('reason', 'the graphs differ')}"
     for name, leg in legs.items():
-        if leg.passed is None:
+        if leg.passed is None and leg.needed:
             return "NOT VERIFIED", f"{name}: {leg.detail.get('reason', 'no evidence')}"
+    return "EQUAL", equal_by(legs)
+
+
+def equal_by(legs: Mapping[str, Leg]) -> str:
+    """The sentence beside EQUAL: which legs passed, and which could not be had."""
     constants = sum(leg.detail["rounded"]["constants"] for leg in legs.values() if "rounded" in leg.detail)
-    if constants:
-        many = f"{constants} constant{'s' if constants != 1 else ''}"
-        return "EQUAL", f"every leg of the evidence passed, up to the rounding of {many}"
-    return "EQUAL", "every leg of the evidence passed"
+    many = f"{constants} constant{'s' if constants != 1 else ''}"
+    rounded = f", up to the rounding of {many}" if constants else ""
+    passed = _listed([name for name, leg in legs.items() if leg.passed])
+    missing = [name for name, leg in legs.items() if leg.passed is None]
+    if not missing:
+        return f"every leg of the evidence passed{rounded}: {passed}"
+    return f"{passed} passed{rounded}; {_listed(missing)} {'were' if len(missing) > 1 else 'was'} not run"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

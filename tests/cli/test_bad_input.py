@@ -150,6 +150,21 @@ def test_wrong_usage(arguments, call):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--taget"], "tautomer: unrecognized arguments: --taget"),
+        (
+            ["optimize", "in.onnx", "out.onnx", "--taget"],
+            "tautomer optimize: unrecognized arguments: --taget",
+        ),
+        (["inspect", "a", "b"], "tautomer inspect: unrecognized arguments: b; see tautomer inspect --help"),
+    ],
+)
+def test_wrong_usage_names_the_help_of_the_verb(arguments, says, call):
+    assert says in call(*arguments).stderr
+
+
+@pytest.mark.parametrize(
     "asked", [["--pass", "topk_activations"], ["--allow", "fatrelu"], ["--predicted-sparsity"], ["--int8"]]
 )
 def test_a_change_of_the_model_is_refused_by_name(asked, call):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tautomer import api
-from tautomer.cli import main
+from tautomer.cli import VERBS, _parser, main
 from tautomer.errors import CheckFailedError, MissingToolError
 from tautomer.remarks import Remark
 
@@ -66,6 +66,7 @@ def test_inspect(result, model, capsys):
     assert out.splitlines() == [
         "operation         count  attributes",
         "RMSNormalization      2  axis=-1, epsilon=1e-05",
+        "total                 2",
     ]
     assert err == ""
     assert main(["-v", "inspect", str(model)]) == 0
@@ -172,3 +173,51 @@ def test_tracebacks_for_those_who_ask(how, monkeypatch, model, capsys):
         monkeypatch.setenv("TAUTOMER_DEBUG", "1")
     assert main(["inspect", str(model), *(["-v"] if how == "option" else [])]) == 5
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
+def test_help_shows_examples_that_are_right(verb, capsys):
+    name = verb.__name__.rpartition(".")[2]
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
+    assert shown == [f"  tautomer {example}" for example in verb.EXAMPLES]
+    for example in verb.EXAMPLES:
+        assert _parser().parse_args(example.split()).run is verb.run
+
+
+def test_inspect_shows_what_is_part_of_another_below_it(monkeypatch, model, capsys):
+    part = Operation("Softmax", attributes={}, nodes=("b", "c"))
+    alone = Operation("Softmax", attributes={}, nodes=("e",))
+    twin = Operation("Same", attributes={}, nodes=("b", "c"))
+    whole = Operation("ScoreAttention", attributes={}, nodes=("a", "b", "c", "d"))
+    outer = Operation("Block", attributes={}, nodes=("0", "a", "b", "c", "d"))
+    monkeypatch.setattr(api, "inspect", lambda source, **asked: [part, alone, twin, whole, outer])
+    assert main(["inspect", str(model)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "operation         count  attributes",
+        "Block                 1",
+        "  ScoreAttention      1",
+        "    Same              1",
+        "    Softmax           1",
+        "Softmax               1",
+        "total                 5  3 of them part of another, indented below it",
+    ]
+
+
+@pytest.mark.parametrize("place", ["a file", "a folder for everybody", "/proc/tautomer"])
+def test_cache_says_why_a_folder_is_not_used(place, monkeypatch, tmp_path, capsys):
+    (tmp_path / "a file").touch()
+    (tmp_path / "a folder for everybody").mkdir()
+    (tmp_path / "a folder for everybody").chmod(0o777)
+    monkeypatch.setenv("TAUTOMER_CACHE", str(tmp_path / place))
+    assert main(["-q", "cache"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("this folder is not used: ")
+    assert "TAUTOMER_CACHE" in last
+
+
+def test_cache_leaves_nothing_behind(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TAUTOMER_CACHE", str(tmp_path / "absent" / "cache"))
+    assert main(["cache"]) == 0
+    assert "not used" not in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

@@ -152,3 +152,26 @@ def test_nodes_that_no_rewrite_touched_are_written_as_they_were_read(tmp_path: P
         untouched += 1
     assert untouched > 100
     assert result.verification["verdict"] == "EQUAL"
+
+
+# as torch exports nn.GroupNorm: groups become channels of an InstanceNormalization whose scales are 1
+GROUP_NORM = """<ir_version: 8, opset_import: ["" : 18]>
+g (float[2, 4, 3, 3] x) => (float[2, 4, 3, 3] y) <int64[3] groups = {0, 2, -1}, int64[4] back = {2, 4, 3, 3},
+    float[2] ones = {1, 1}, float[2] zeros = {0, 0},
+    float[4, 1, 1] gain = {1.5, 2, 3, 4}, float[4, 1, 1] bias = {1, 2, 3, 4}> {
+    r = Reshape (x, groups)
+    i = InstanceNormalization <epsilon = 1e-5> (r, ones, zeros)
+    b = Reshape (i, back)
+    m = Mul (b, gain)
+    a = Add (m, bias)
+    s = Sigmoid (a)
+    y = Mul (a, s)
+}"""
+
+
+@pytest.mark.parametrize("target", ["native", "kernels", "onnx"])
+def test_a_norm_that_is_kept_anyway_says_nothing_of_its_numbers(target: str) -> None:
+    remarks = tautomer.explain(parser.parse_model(GROUP_NORM), target=target)
+    kept = [one.reason for one in remarks if one.op == "GroupNormalization" and one.kind == "missed"]
+    assert len(kept) == 1 and "throughout" not in kept[0]
+    assert any(one.op == "Rowwise" and one.kind == "passed" for one in remarks) == (target == "kernels")

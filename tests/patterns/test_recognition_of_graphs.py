@@ -137,3 +137,31 @@ def test_a_gelu_whose_constants_are_rounded_to_half_precision_is_found() -> None
     )
     (found,) = tautomer.inspect(model)
     assert (found.op, found.output, found.attributes) == ("Gelu", "y", {"approximate": "tanh"})
+
+
+_BEHIND = """<ir_version: 8, opset_import: ["" : 17, "o" : 1]>
+g (float[2, 8] x, int64 n, bool go) => (float[2, 8] y) <float eps = {1e-5}> { %s
+    s = Mul (k, k) m = ReduceMean <axes = [-1]> (s) e = Add (m, eps) r = Sqrt (e) y = Div (k, r)
+}"""
+_LOOP = """h = Loop <body = b (int64 i, bool c, float[2, 8] p) => (bool d, float[2, 8] q)
+    { d = Identity (c) q = Tanh (p) }> (n, go, x) k = Neg (h)"""
+
+
+@pytest.mark.parametrize(("before", "made_by"), [(_LOOP, "Loop"), ("h = o.Own (x) k = Neg (h)", "o.Own")])
+def test_what_stands_behind_an_unknown_shape_is_found_once_it_is_declared(before: str, made_by: str) -> None:
+    model = parser.parse_model(_BEHIND % before)
+    # shape inference of ONNX gives none, so to run it would not help
+    inferred = onnx.shape_inference.infer_shapes(model)
+    for one in (model, inferred):
+        (remark,) = (one for one in tautomer.explain(one) if one.op == "RMSNormalization")
+        assert remark.hint.startswith("declare the shape of 'h' in the file (graph.value_info)")
+        assert remark.hint.endswith(f": none follows for the result of {made_by}")
+    model.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, [2, 8]))
+    assert "RMSNormalization" in [one.op for one in tautomer.inspect(model)]
+
+
+def test_an_input_without_a_shape_is_named() -> None:
+    model = parser.parse_model((_BEHIND % "k = Neg (x)").replace("float[2, 8] x", "float x"))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    (remark,) = (one for one in tautomer.explain(model) if one.op == "RMSNormalization")
+    assert remark.hint == "declare the shape of the input 'x'"

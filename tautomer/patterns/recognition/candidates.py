@@ -22,6 +22,7 @@ from tautomer.patterns.recognition.recognised import Recognised
 from tautomer.remarks import Remark
 
 _NEAR = 6  # operators between a root and its mean, or an exponential and its sum
+_FAR = 1000  # values between one and the first whose shape is not known; each candidate looks for its own
 _ROOTS = ("Sqrt", "Pow", "Reciprocal", "Div")
 _MEANS = ("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2")
 _ACTIVATIONS = {"Erf": "Gelu", "Tanh": "Gelu", "Softplus": "Mish", "Exp": "Sigmoid", "Log": "Softplus"}
@@ -166,11 +167,26 @@ def _explain(
 def _no_cone(anchor: ir.Node, finder: ConeFinder) -> tuple[str, str]:
     for value in (*anchor.inputs, *anchor.outputs):
         if value is not None and finder.fact(value).shape is None:
-            return (
-                f"the shape of '{value.name}' is not known",
-                "give the model's inputs shapes, or run shape inference on it",
-            )
+            return f"the shape of '{value.name}' is not known", _shape_hint(value, finder)
     return "more than one value that varies enters it, so it is no function of one input", ""
+
+
+def _shape_hint(value: ir.Value, finder: ConeFinder) -> str:
+    """What gives a value its shape: the shape of the first value on the way to it that has none."""
+    for _ in range(_FAR):
+        node = value.producer()
+        if node is None:
+            return f"declare the shape of the input '{value.name}'"
+        unknown = (one for one in node.inputs if one is not None and finder.fact(one).shape is None)
+        before = next(unknown, None)
+        if before is None:
+            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            return (
+                f"declare the shape of '{value.name}' in the file (graph.value_info): "
+                f"none follows for the result of {kind}"
+            )
+        value = before
+    return "declare the shapes of the model's inputs, and of what its loops and own operators give"
 
 
 def _hint(refusal: Refusal) -> str:
