@@ -21,7 +21,8 @@ from tautomer.patterns.attention import native as native_attention
 from tautomer.patterns.attention.form import Causal
 from tautomer.patterns.attention.operands import Walked, walk_heads, walk_key, walk_query, walk_value
 from tautomer.patterns.attention.score_functions import SCORE_FUNCTIONS, weights_of
-from tautomer.patterns.attention.weights import Leaf, Role, Weights, weights_in
+from tautomer.patterns.attention.weights import Leaf, Role, Weights
+from tautomer.patterns.attention.weights_search import weights_in
 from tautomer.patterns.operation import Definition
 from tautomer.patterns.recognition.computation_type import rounding_cast
 from tautomer.patterns.recognition.cones import Cone, ConeFinder, is_content
