@@ -20,6 +20,7 @@ import onnx_ir as ir
 from tautomer.errors import InputError
 from tautomer.graph.naming import label
 from tautomer.passes.attention.masks import MaskReader
+from tautomer.passes.attention.operands import operands
 from tautomer.passes.attention.terms import Terms, Unfit
 from tautomer.passes.workspace import Workspace
 from tautomer.patterns.attention.body import function_of_attention, obstacle
@@ -144,7 +145,7 @@ class _Fusion:
         assert isinstance(op.node.graph, ir.Graph)
         builder = work.builder(op.node.graph)
         try:
-            inputs, layouts = terms.operands(builder, kind)
+            inputs, layouts = operands(work, terms, builder, kind)
             operator = AttentionOperator(terms.form, layouts + layout)
             reason = "" if self.kernels is None else self.kernels.refuses(op, operator, inputs)
             if reason:
