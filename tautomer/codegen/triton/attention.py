@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 
+from tautomer.codegen.triton.attention_query_tiles import bounds, tile_of_queries
 from tautomer.codegen.triton.attention_scores import Scores
 from tautomer.codegen.triton.attention_tiles import (
     CONSTANTS,
@@ -23,10 +24,7 @@ from tautomer.codegen.triton.attention_tiles import (
     Tiling,
     described,
     indented,
-    limit,
     loaded,
-    located,
-    mask_located,
     operands,
     positions,
     stored,
@@ -84,18 +82,7 @@ def kernel_of(
 
 def _located(scores: Scores, tiling: Tiling) -> list[str]:
     """Which tile a program computes, and which keys it meets."""
-    form = scores.form
-    lines = [
-        "program = tl.program_id(0)",
-        f"block = {'blocks - 1 - ' if form.causal else ''}program % blocks",
-        "head = program // blocks % H",
-        "batch = program // blocks // H",
-        "kv_head = head // group",
-        "row = block * ROWS",
-        *map(located, ("q", "k", "v", "y")),
-        *([mask_located()] if form.mask else []),
-        limit(scores),
-    ]
+    lines = tile_of_queries(scores, ("q", "k", "v", "y"))
     if tiling.loads == "descriptors":
         lines += [
             described("q", "ROWS", "N"),
@@ -105,26 +92,6 @@ def _located(scores: Scores, tiling: Tiling) -> list[str]:
     lines += scores.of_the_call()
     lines.append(f"queries = {loaded('q', 'ROWS', 'row', 'N', False, tiling.loads)}")
     lines += bounds(scores)
-    return lines
-
-
-def bounds(scores: Scores) -> list[str]:
-    """The keys that a tile of queries meets: [low, high), of which all see [open, shut)."""
-    form = scores.form
-    lines = ["low = 0", "high = limit"]
-    lines += ["high = tl.minimum(high, row + ROWS + shift)"] if form.causal else []
-    lines += ["low = tl.maximum(row + shift - window + 1, 0) // KEYS * KEYS"] if form.window else []
-    lines += ["high = tl.maximum(high, low)"]
-    last = "tl.minimum(limit, row + shift + 1)" if form.causal else "limit"
-    lines += [f"shut = tl.maximum({last}, 0) // KEYS * KEYS"]
-    if form.window:
-        lines += [
-            "clear = tl.cdiv(tl.maximum(row + ROWS + shift - window, 0), KEYS) * KEYS",
-            "open = tl.minimum(tl.maximum(clear, low), tl.cdiv(high, KEYS) * KEYS)",
-            "shut = tl.maximum(shut, open)",
-        ]
-    else:
-        lines += ["open = low"]
     return lines
 
 
@@ -177,8 +144,7 @@ class _Sweep:
         lines = [f"s = {product('queries', f'tl.trans({keys})', self.scores)}"]
         lines += positions(self.scores, hidden)
         lines += self.scores.scores(hidden)
-        if self.scores.exponential:
-            lines += self._rescaled()
+        lines += self.scores.rescaled()
         lines += self.scores.weights(hidden)
         if self.second:
             lines += self.scores.second(hidden)
@@ -187,18 +153,6 @@ class _Sweep:
         if self.goal == "values":
             lines.append(f"acc = {product('w.to(v.dtype.element_ty)', values, self.scores, 'acc')}")
         return [head, *indented(lines)]
-
-    def _rescaled(self) -> list[str]:
-        # a row without any key yet has a maximum of -inf, and -inf - -inf is no number
-        return [
-            "raised = tl.maximum(top, tl.max(x, 1))",
-            'base = tl.where(raised == float("-inf"), 0.0, raised)',
-            "x = x - base[:, None]",
-            "shrunk = tl.exp2(top - base)",
-            "top = raised",
-            "total = total * shrunk",
-            "acc = acc * shrunk[:, None]",
-        ]
 
     def _end(self) -> list[str]:
         if self.goal == "total" or not self.scores.divided:

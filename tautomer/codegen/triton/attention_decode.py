@@ -81,16 +81,7 @@ def decode(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
     if form.mask:
         body.append("masked = tl.load(mask_rows + tl.minimum(j, M - 1) * mask_key)")
     body += scores.scores(divided)
-    if scores.exponential:
-        body += [
-            "raised = tl.maximum(top, tl.max(x, 1))",
-            'base = tl.where(raised == float("-inf"), 0.0, raised)',
-            "x = x - base[:, None]",
-            "shrunk = tl.exp2(top - base)",
-            "top = raised",
-            "total = total * shrunk",
-            "acc = acc * shrunk[:, None]",
-        ]
+    body += scores.rescaled()
     body += scores.weights(divided)
     body += ["total = total + tl.sum(w, 1)"] if divided else []
     body.append(f"acc = {product('w.to(v.dtype.element_ty)', values, scores, 'acc')}")

@@ -5,18 +5,11 @@ dq = scale ds k: a program computes it for a tile of queries, going over the key
 
 from __future__ import annotations
 
-from tautomer.codegen.triton.attention import bounds, kernel_of, product
+from tautomer.codegen.triton.attention import kernel_of, product
 from tautomer.codegen.triton.attention_backward import arguments, loop, rows_read, slopes_of, weights_again
+from tautomer.codegen.triton.attention_query_tiles import bounds, tile_of_queries
 from tautomer.codegen.triton.attention_scores import Scores
-from tautomer.codegen.triton.attention_tiles import (
-    Tiling,
-    described,
-    limit,
-    loaded,
-    located,
-    mask_located,
-    stored,
-)
+from tautomer.codegen.triton.attention_tiles import Tiling, described, loaded, stored
 from tautomer.patterns.attention.form import AttentionForm
 
 NAME = "attention_of_queries"
@@ -25,17 +18,7 @@ NAME = "attention_of_queries"
 def of_queries(form: AttentionForm, tiling: Tiling) -> tuple[str, str]:
     """(name, module) of the kernel of dq; launched with ceil(N / ROWS) * H * B programs."""
     scores = Scores(form, tiling.sigmoid, tiling.products)
-    lines = [
-        "program = tl.program_id(0)",
-        f"block = {'blocks - 1 - ' if form.causal else ''}program % blocks",
-        "head = program // blocks % H",
-        "batch = program // blocks // H",
-        "kv_head = head // group",
-        "row = block * ROWS",
-        *map(located, ("q", "k", "v", "dy", "dq")),
-        *([mask_located()] if form.mask else []),
-        limit(scores),
-    ]
+    lines = tile_of_queries(scores, ("q", "k", "v", "dy", "dq"))
     if tiling.loads == "descriptors":
         lines += [described("q", "ROWS", "N"), described("dy", "ROWS", "N")]
         lines += [described("k", "KEYS", "limit"), described("v", "KEYS", "limit")]

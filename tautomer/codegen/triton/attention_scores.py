@@ -111,6 +111,23 @@ class Scores:
                 lines.append('x = tl.where(seen, x, float("-inf"))')
         return lines
 
+    def rescaled(self) -> list[str]:
+        """Statements that raise a row's maximum m, rescale its sums, and make x - m of x; none without m.
+
+        A row without any key yet has a maximum of -inf, and -inf - -inf is no number.
+        """
+        if not self.exponential:
+            return []
+        return [
+            "raised = tl.maximum(top, tl.max(x, 1))",
+            'base = tl.where(raised == float("-inf"), 0.0, raised)',
+            "x = x - base[:, None]",
+            "shrunk = tl.exp2(top - base)",
+            "top = raised",
+            "total = total * shrunk",
+            "acc = acc * shrunk[:, None]",
+        ]
+
     def weights(self, hidden: bool) -> list[str]:
         """Statements that make w of x; of what is no exponential it is 0 where a key is not seen."""
         if self.exponential:
