@@ -162,8 +162,8 @@ def _rewrite(work: Workspace, node: ir.Node, found: list[_Term]) -> str:
     sizes = [tuple(work.facts.get(constant).size for constant in term.constants) for term in found]
     key = (EdgeSums.name, shape, *zip(sizes, (term.order for term in found), strict=True))
     small = sum(work.facts.get(constant).size or 0 for constant in held) <= _SITE
-    leaves = work.leaves([term.value for term in found])
-    reason = work.evidence.refuses(key, node.outputs[0], new, leaves, linear=True) if small else work.blind()
+    read = [term.value for term in found]
+    reason = work.refuses_linear(key, node.outputs[0], new, read, small=small)
     if reason:
         b.discard()
         return reason

@@ -85,8 +85,8 @@ def _rewrite(work: Workspace, node: ir.Node, where: int) -> str:
     if len(columns) > 1:
         new = b.op("Reshape", new, b.constant(np.array([-1, *(sizes[c] for c in columns)], np.int64)))
     key = (LowerEinsum.name, equation, *shapes)
-    small, leaves = (work.facts.get(constant).size or 0) <= _SITE, work.leaves([x])
-    reason = work.evidence.refuses(key, node.outputs[0], new, leaves, linear=True) if small else work.blind()
+    small = (work.facts.get(constant).size or 0) <= _SITE
+    reason = work.refuses_linear(key, node.outputs[0], new, [x], small=small)
     if reason:
         b.discard()
         return reason

@@ -159,9 +159,7 @@ def _merge(work: Workspace, site: _Site) -> str:
         fact.shape,
         str(call_of(site.base, 0).attributes),
     )
-    leaves = work.leaves([x])
-    small = sum(sizes) <= _SITE
-    reason = work.evidence.refuses(key, old, new, leaves, linear=True) if small else work.blind()
+    reason = work.refuses_linear(key, old, new, [x], small=sum(sizes) <= _SITE)
     trial.discard()
     if reason:
         b.discard()

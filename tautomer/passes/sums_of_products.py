@@ -146,8 +146,7 @@ def _rewrite(work: Workspace, node: ir.Node, site: _Site) -> str:
         work.facts.get(site.constant).shape,
     )
     small = site.channels * count <= _SITE
-    leaves = work.leaves([site.varying])
-    reason = work.evidence.refuses(key, old, new, leaves, linear=True) if small else work.blind()
+    reason = work.refuses_linear(key, old, new, [site.varying], small=small)
     if reason:
         b.discard()
         return reason

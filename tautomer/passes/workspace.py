@@ -253,6 +253,22 @@ class Workspace:
             self._blind = self.evidence.blind()
         return self._blind
 
+    def refuses_linear(
+        self, key: object, old: ir.Value, new: ir.Value, read: Iterable[ir.Value], *, small: bool
+    ) -> str:
+        """Why a linear map may not take another one's place, or "".
+
+        Args:
+            key: equal for rewrites of equal structure, whose evidence is the same.
+            old: the value as the model computes it.
+            new: the value that is to replace it.
+            read: what both are linear maps of.
+            small: whether it is checked on its own; else only the whole model can vouch for it.
+        """
+        if not small:
+            return self.blind()
+        return self.evidence.refuses(key, old, new, self.leaves(read), linear=True)
+
     def now(self, value: ir.Value) -> ir.Value:
         """The value as it is after earlier rewrites."""
         while value in self._replaced:
