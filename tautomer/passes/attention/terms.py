@@ -242,4 +242,4 @@ class Terms:
 def broadcasts(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
     """Whether a shape becomes the other one by broadcasting."""
     padded = (1,) * (len(onto) - len(shape)) + tuple(shape)
-    return all(a in (1, b) for a, b in zip(padded, onto, strict=True))
+    return len(padded) == len(onto) and all(a in (1, b) for a, b in zip(padded, onto, strict=True))

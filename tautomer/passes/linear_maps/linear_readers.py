@@ -153,6 +153,6 @@ def linear_reader(work: Workspace, node: ir.Node) -> LinearReader | str:
 def _is_vector(work: Workspace, bias: ir.Value | None, output: ir.Value) -> bool:
     """Whether it is a constant that holds one number per output channel."""
     fact, out = work.facts.get(bias), work.facts.get(output).shape
-    if not fact.constant or fact.shape is None or not out:
+    if not fact.constant or not fact.shape or not out:
         return False
     return fact.size == out[-1] and fact.shape[-1] == out[-1]
