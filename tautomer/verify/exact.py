@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import onnx_ir as ir
 
 from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.verify.ball import Ball, Balls, agree
+from tautomer.verify.blocks import blocks
 from tautomer.verify.field.domain import JetField
 from tautomer.verify.field.value import Residues
 from tautomer.verify.fingerprint import Words
@@ -100,8 +100,6 @@ class BallArithmetic:
         return self._ball.assumptions
 
 
-_WORTH_KEEPING = 1 << 12
-_MOST_KEPT = 100_000_000  # elements, at 24 bytes with their limbs: 2.4 GB
 _SATURATES = -1e30  # finfo.min of float32 and wider: a mask written without an infinity
 
 
@@ -110,25 +108,13 @@ class _SaturatingField(JetField):
 
     saturated = False
 
-    def __init__(self, seed: int, **options: Any) -> None:
-        super().__init__(seed, **options)
-        self._weights: dict[tuple[tuple[int, ...], bytes], Residues] = {}
-        self._kept = 0
-
     def exact(self, array: Any) -> Residues:
-        """The numbers themselves, but for masks; a weight that both graphs hold is converted once."""
-        if array.size < _WORTH_KEEPING or self._kept + array.size > _MOST_KEPT:
-            return self._converted(array)
-        key = (array.shape, hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data).digest())
-        if key not in self._weights:
-            self._weights[key] = self._converted(array)
-            self._kept += array.size
-        return self._weights[key]
-
-    def _converted(self, array: Any) -> Residues:
-        if array.dtype.kind == "f" and np.any(masking := array.astype(np.float64) <= _SATURATES):
+        """The numbers themselves, but for masks."""
+        if array.dtype.kind == "f" and any(np.any(block <= _SATURATES) for block in blocks(array)):
+            numbers = array.astype(np.float64)
+            masking = numbers <= _SATURATES
             self.saturated = self.saturated or bool(np.any(masking & np.isfinite(array)))
-            array = np.where(masking, -np.inf, array.astype(np.float64))
+            array = np.where(masking, -np.inf, numbers)
         return super().exact(array)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.naming import label
+from tautomer.verify.blocks import by_blocks
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -38,11 +39,14 @@ def digest(slabs: Sequence[Words]) -> tuple[int, int]:
 
 
 def _hashes(slabs: Sequence[Words]) -> Words:
-    element = np.zeros(slabs[0].shape, np.uint64)
-    with np.errstate(over="ignore"):
-        for slab in slabs:
-            element = mixed(element * np.uint64(31) + slab.astype(np.uint64) + np.uint64(1))
-    return element
+    def of(*words: Words) -> Words:
+        element = np.zeros(words[0].shape, np.uint64)
+        with np.errstate(over="ignore"):
+            for word in words:
+                element = mixed(element * np.uint64(31) + word + np.uint64(1))
+        return element
+
+    return by_blocks(of, *slabs, read=np.uint64, gives=np.uint64)
 
 
 def _sum(hashes: Words) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from tautomer.errors import InputError
 from tautomer.graph.call import Call, call_of
+from tautomer.graph.mapped import let_go
 from tautomer.graph.semantics.casts import lift
 from tautomer.graph.semantics.domain import Mathematics, Unsupported
 from tautomer.patterns.meaning import compute
@@ -189,7 +190,12 @@ class _Walk:
     def stored(self, value: ir.Value, tensor: ir.TensorProtocol) -> Any:
         """An initializer, or what stands for it."""
         replaced = None if self.constants is None else self.constants(value)
-        return self.lifted(tensor.numpy() if replaced is None else replaced)
+        if replaced is not None:
+            return self.lifted(replaced)
+        array = tensor.numpy()
+        value = self.lifted(array)
+        let_go(array)
+        return value
 
     def lifted(self, x: Any) -> Any:
         """A value of the domain as it is, anything else lifted."""

@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 
 from tautomer.graph.mapped import let_go
-from tautomer.verify.fingerprint import digest, mixed
+from tautomer.verify.blocks import blocks, by_blocks
+from tautomer.verify.fingerprint import Words, digest, mixed
 
 MASKING = -1e4  # what adds less than this to a score is a mask, not a weight
 _SCALE = 2.0**-31
@@ -44,10 +45,18 @@ def is_weight(array: np.ndarray[Any, Any]) -> bool:
 
 def randomised(array: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """A random number in (-1, 1) for each distinct value: the same for the same value and seed."""
-    words = np.ascontiguousarray(array.astype(np.float64) + 0.0).view(np.uint64)  # + 0.0: -0 is 0
-    hashed = mixed(words ^ np.uint64((seed * 0x9E3779B97F4A7C15) & (2**64 - 1)))
-    signed = (hashed >> np.uint64(33)).astype(np.float64) * 2.0 - 2.0**31
-    return np.asarray((signed + 1.0) * _SCALE).reshape(array.shape)
+    word = np.uint64((seed * 0x9E3779B97F4A7C15) & (2**64 - 1))
+
+    def of(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        hashed = mixed(_words(numbers) ^ word)
+        signed = (hashed >> np.uint64(33)).astype(np.float64) * 2.0 - 2.0**31
+        return (signed + 1.0) * _SCALE
+
+    return by_blocks(of, array, read=np.float64, gives=np.float64)
+
+
+def _words(numbers: np.ndarray[Any, Any]) -> Words:
+    return (numbers + 0.0).view(np.uint64)  # + 0.0: -0 is 0
 
 
 def float_constants(model: ir.Model) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
@@ -83,7 +92,9 @@ def strangers(
 
 def content(array: np.ndarray[Any, Any]) -> tuple[int, int]:
     """Equal for tensors of the same elements, in any order and shape."""
-    return digest([np.ascontiguousarray(array.astype(np.float64) + 0.0).view(np.uint64)])
+    total = sum(digest([_words(block)])[1] for block in blocks(array))
+    let_go(array)
+    return int(array.size), total % 2**64
 
 
 def weights_of(model: ir.Model) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ from tautomer.verify.field.domain import JetField, TwoPrime
 from tautomer.verify.field.modular import Modulus, ZeroDivisorError
 from tautomer.verify.field.pairs import Pairs
 from tautomer.verify.field.primes import is_prime, random_pair, random_prime
-from tautomer.verify.field.products import product, split
+from tautomer.verify.field.products import product
 from tautomer.verify.field.value import agree
 
 FIELDS = [JetField, TwoPrime]
@@ -106,14 +107,37 @@ def test_matrix_products_against_python_integers(inner: int) -> None:
     expected = [
         [sum(int(x) * int(y) for x, y in zip(row, column, strict=True)) % p for column in b.T] for row in a
     ]
-    assert product(modulus, [(split(a), split(b))]).tolist() == expected
+    assert product(modulus, [(a, b)]).tolist() == expected
 
 
 def test_a_long_inner_axis_stays_exact() -> None:
     modulus = Modulus(random_prime(np.random.default_rng(4)))
     n = (1 << 19) + 3
     ones = np.full((1, n), modulus.p - 1, dtype=np.uint64)
-    assert product(modulus, [(split(ones), split(ones.T))]).tolist() == [[n % modulus.p]]
+    assert product(modulus, [(ones, ones.T)]).tolist() == [[n % modulus.p]]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_product_with_a_large_constant_takes_a_few_blocks(side: str) -> None:
+    """The residues take twice what the float32 numbers do; what is computed on the way does not grow."""
+    m, modulus = JetField(1), Modulus(random_prime(np.random.default_rng(4)))
+    stored = np.random.default_rng(5).normal(size=(1024, 12000)).astype(np.float32)
+    few = m.random((3, 1024), "few").slabs[0]
+    tracemalloc.start()
+    try:
+        large = modulus.floats(stored)
+        begin = tracemalloc.get_traced_memory()[1]
+        pair = (few, large) if side == "right" else (large.T, few.T)
+        made = product(modulus, [pair])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert begin < 2 * stored.nbytes + 8e6
+    # 24 bytes of limbs for 2^22 elements at a time, and what is computed on the way; all limbs take 295 MB
+    assert peak - large.nbytes < 200e6
+    made = made if side == "right" else made.T
+    last = sum(int(x) * int(y) for x, y in zip(few[2], large[:, -1], strict=True)) % modulus.p
+    assert made[2, -1] == last
 
 
 @pytest.mark.parametrize("field", FIELDS)

@@ -114,7 +114,7 @@ class Arithmetic(Constants):
             a = self.move(lambda s: s.reshape(-1, s.shape[-1]), a)
         if len(b.shape) == 1:
             b = self.move(lambda s: s[:, None], b)
-        return Residues(tuple(s.reshape(shape) for s in self.ring.matmul(a.limbs, b.limbs)), self)
+        return Residues(tuple(s.reshape(shape) for s in self.ring.matmul(a.slabs, b.slabs)), self)
 
 
 def rows_of(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tautomer.graph.semantics.domain import Array, Unsupported
+from tautomer.verify.blocks import blocks
 from tautomer.verify.field.mixing import key
 from tautomer.verify.field.numbers import Reader
 from tautomer.verify.field.ring import Ring, broadcast
@@ -48,10 +49,11 @@ class Constants(Operations):
         """
         if array.dtype.kind in "bui":
             return Residues(self.ring.integers(array), self, known=array)
+        if all(np.isfinite(block).all() for block in blocks(array)):
+            return Residues(self.ring.floats(array), self, known=array)
         numbers = array.astype(np.float64)
         low = np.isneginf(numbers)
-        if low.any():
-            numbers = np.where(low, 0.0, numbers)
+        numbers = np.where(low, 0.0, numbers)
         if not np.isfinite(numbers).all():
             raise Unsupported("constant", "nan or infinity in a field")
         return Residues(self.ring.floats(numbers), self, low, known=array)

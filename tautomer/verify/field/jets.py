@@ -16,7 +16,7 @@ import numpy as np
 from tautomer.graph.semantics.domain import Array, Axes
 from tautomer.verify.field.mixing import hashed
 from tautomer.verify.field.modular import Modulus, Words, ZeroDivisorError
-from tautomer.verify.field.products import Limbs, product
+from tautomer.verify.field.products import product
 from tautomer.verify.field.ring import Slabs
 
 
@@ -84,7 +84,7 @@ class Jets:
             out.append(terms[0] if len(terms) == 1 else np.asarray(sum(terms) % np.uint64(self.base.p)))
         return tuple(out)
 
-    def matmul(self, a: Sequence[Limbs], b: Sequence[Limbs]) -> Slabs:
+    def matmul(self, a: Slabs, b: Slabs) -> Slabs:
         """The same with matrices as coefficients."""
         if len(b) == 1 and len(a) > 1:  # a stored matrix: the rows of all coefficients meet it at once
             return self._stacked(a, b[0])
@@ -93,8 +93,8 @@ class Jets:
             for n in range(min(len(a) + len(b) - 1, self.slabs))
         )
 
-    def _stacked(self, a: Sequence[Limbs], b: Limbs) -> Slabs:
-        rows = Limbs(*(np.concatenate(parts, axis=-2) for parts in zip(*a, strict=True)))
+    def _stacked(self, a: Slabs, b: Words) -> Slabs:
+        rows = np.concatenate(a, axis=-2)
         return tuple(np.split(product(self.base, [(rows, b)]), len(a), axis=-2))
 
     def sum(self, a: Slabs, axes: Axes, keepdims: bool) -> Slabs:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tautomer.verify.blocks import by_blocks
 from tautomer.verify.field.modular import Words
 
 
@@ -29,12 +30,17 @@ def mixed(x: Words) -> Words:
 
 def hashed(slabs: Sequence[Words], count: int, name: str) -> Words:
     """A word per element from its slabs; those that are left out, of `count`, are 0."""
-    total: Words = np.zeros((), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for i in range(count):
-            slab = slabs[i] if i < len(slabs) else np.zeros((), dtype=np.uint64)
-            total = total + mixed(mixed(slab + np.uint64(key(name, i))) + np.uint64(i))
-        return mixed(total)
+    keys = [np.uint64(key(name, i)) for i in range(count)]
+
+    def of(*given: Words) -> Words:
+        total: Words = np.zeros((), dtype=np.uint64)
+        with np.errstate(over="ignore"):
+            for i in range(count):
+                slab = given[i] if i < len(given) else np.zeros((), dtype=np.uint64)
+                total = total + mixed(mixed(slab + keys[i]) + np.uint64(i))
+            return mixed(total)
+
+    return by_blocks(of, *slabs, read=np.uint64, gives=np.uint64)
 
 
 def hashed_rows(words: Words, absent: Words | None, name: str) -> Words:

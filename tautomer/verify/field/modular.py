@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tautomer.graph.semantics.domain import Array, Unsupported
+from tautomer.verify.blocks import by_blocks
 
 Words = NDArray[np.uint64]
 
@@ -113,8 +114,11 @@ class Modulus:
         return self.power(a, (self.p - 1) // 2)
 
     def floats(self, x: Array) -> Words:
-        """The residues of finite float64 numbers, from their bits: (-1)^s m 2^(e - 1075)."""
-        bits = np.ascontiguousarray(x).view(np.uint64).reshape(x.shape)
+        """The residues of finite numbers, from their bits as float64: (-1)^s m 2^(e - 1075)."""
+        return by_blocks(self._of_float64, x, read=np.float64, gives=np.uint64)
+
+    def _of_float64(self, x: Array) -> Words:
+        bits = x.view(np.uint64)
         biased = (bits >> np.uint64(52)) & np.uint64(0x7FF)
         whole = bits & np.uint64((1 << 52) - 1)
         whole |= np.minimum(biased, np.uint64(1)) << np.uint64(52)  # subnormal numbers have no leading one

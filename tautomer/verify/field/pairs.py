@@ -16,7 +16,7 @@ import numpy as np
 from tautomer.graph.semantics.domain import Array, Axes, Unsupported
 from tautomer.verify.field.mixing import hashed, key, mixed
 from tautomer.verify.field.modular import Modulus, Words
-from tautomer.verify.field.products import Limbs, product
+from tautomer.verify.field.products import product
 from tautomer.verify.field.ring import Slabs
 
 
@@ -72,7 +72,7 @@ class Pairs:
         """a b."""
         return tuple(m.mul(x, y) for m, x, y in zip(self.moduli, a, b, strict=False))
 
-    def matmul(self, a: Sequence[Limbs], b: Sequence[Limbs]) -> Slabs:
+    def matmul(self, a: Slabs, b: Slabs) -> Slabs:
         """The matrix product modulo each prime."""
         return tuple(product(m, [(x, y)]) for m, x, y in zip(self.moduli, a, b, strict=False))
 

@@ -2,10 +2,14 @@
 
 With a = a1 2^16 + a0 and b likewise, a b = a1 b1 2^32 + ((a1 + a0)(b1 + b0) - a1 b1 - a0 b0) 2^16 + a0 b0.
 Sums of up to 2^19 such products stay below 2^53, so BLAS computes them without rounding.
+
+A residue takes 8 bytes and its limbs, with their sum, 24, so a large matrix is cut a few columns at a time.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,57 +18,68 @@ from tautomer.graph.semantics.domain import Array
 from tautomer.verify.field.modular import Modulus, Words
 
 _TERMS = 1 << 19  # (2^15 + 2^16)^2 * 2^19 < 2^53
+_BLOCK = (
+    1 << 22
+)  # elements that are cut at once, 96 MB of limbs: many small products leave BLAS threads waiting
+_COLUMNS = 64  # at least, so that BLAS is fast
 
 
-class Limbs(NamedTuple):
-    """A matrix of residues cut in two, as float64.
+class _Limbs(NamedTuple):
+    """Matrices of residues cut in two, as float64.
 
     Attributes:
         high: the upper 15 bits.
         low: the lower 16 bits.
+        both: their sum.
     """
 
     high: Array
     low: Array
+    both: Array
 
 
-def split(x: Words) -> Limbs:
-    """Cuts residues into limbs."""
-    return Limbs((x >> np.uint64(16)).astype(np.float64), (x & np.uint64(0xFFFF)).astype(np.float64))
+def _split(x: Words) -> _Limbs:
+    high = (x >> np.uint64(16)).astype(np.float64)
+    low = (x & np.uint64(0xFFFF)).astype(np.float64)
+    return _Limbs(high, low, high + low)
 
 
-def product(modulus: Modulus, pairs: list[tuple[Limbs, Limbs]]) -> Words:
-    """The sum of the matrix products of some pairs, all of one shape."""
-    inner = pairs[0][0].high.shape[-1]
-    piece = max(_TERMS // len(pairs), 1)
-    total: Words | None = None
-    for begin in range(0, max(inner, 1), piece):
-        part = _exact(modulus, pairs, begin, begin + piece)
-        total = part if total is None else modulus.add(total, part)
-    assert total is not None
-    return total
+def product(modulus: Modulus, pairs: Sequence[tuple[Words, Words]]) -> Words:
+    """The sum of the matrix products of some pairs [..., m, k] and [..., k, n], all of one shape."""
+    a, b = pairs[0]
+    if a.size > max(b.size, _BLOCK):  # the larger one is cut: a b = (b' a')'
+        turned = [(y.swapaxes(-1, -2), x.swapaxes(-1, -2)) for x, y in pairs]
+        return product(modulus, turned).swapaxes(-1, -2)
+    rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    result = np.empty((*batch, rows, columns), np.uint64)
+    most = max(_TERMS // len(pairs), 1)
+    width = max(_BLOCK // max(math.prod(batch) * max(rows, min(inner, most)), 1), _COLUMNS)
+    for start in range(0, inner, most) if inner else (0,):
+        terms = slice(start, start + most)
+        left = [_split(x[..., terms]) for x, _ in pairs]
+        for column in range(0, columns, width):
+            place = (..., slice(column, column + width))
+            right = [y[..., terms, place[1]] for _, y in pairs]
+            part = _exact(modulus, zip(left, right, strict=True))
+            result[place] = modulus.add(result[place], part) if start else part
+    return result
 
 
-def _exact(modulus: Modulus, pairs: list[tuple[Limbs, Limbs]], begin: int, end: int) -> Words:
+def _exact(modulus: Modulus, pairs: Iterable[tuple[_Limbs, Words]]) -> Words:
+    """The same of at most 2^19 terms."""
     high: Array | float = 0.0
     low: Array | float = 0.0
-    both: Array | float = 0.0
+    middle: Array | float = 0.0
     for a, b in pairs:
-        ah, al, bh, bl = a.high, a.low, b.high, b.low
-        if end - begin < ah.shape[-1]:
-            ah, al, bh, bl = (
-                ah[..., begin:end],
-                al[..., begin:end],
-                bh[..., begin:end, :],
-                bl[..., begin:end, :],
-            )
-        high = high + ah @ bh
-        low = low + al @ bl
-        both = both + (ah + al) @ (bh + bl)
-    middle = (both - high - low).astype(np.uint64) % np.uint64(modulus.p)  # type: ignore[union-attr]
-    upper = np.asarray(high).astype(np.uint64) % np.uint64(modulus.p)
-    upper *= np.uint64((1 << 32) % modulus.p)  # below 2^62
-    middle *= np.uint64(1 << 16)  # below 2^47
-    upper += middle
-    upper += np.asarray(low).astype(np.uint64)
-    return upper % np.uint64(modulus.p)
+        right = _split(b)
+        high = high + a.high @ right.high
+        low = low + a.low @ right.low
+        middle = middle + a.both @ right.both
+    middle = middle - high - low
+    word = np.uint64(modulus.p)
+    total = np.asarray(high).astype(np.uint64) % word
+    total *= np.uint64((1 << 32) % modulus.p)  # below 2^62
+    total += (np.asarray(middle).astype(np.uint64) % word) << np.uint64(16)  # below 2^47
+    total += np.asarray(low).astype(np.uint64)
+    return np.asarray(total % word)

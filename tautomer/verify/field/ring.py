@@ -14,7 +14,6 @@ import numpy as np
 
 from tautomer.graph.semantics.domain import Array, Axes
 from tautomer.verify.field.modular import Words
-from tautomer.verify.field.products import Limbs
 
 Slabs = tuple[Words, ...]
 
@@ -50,8 +49,8 @@ class Ring(Protocol):
     def neg(self, a: Slabs) -> Slabs: ...
     def mul(self, a: Slabs, b: Slabs) -> Slabs: ...
 
-    def matmul(self, a: Sequence[Limbs], b: Sequence[Limbs]) -> Slabs:
-        """The matrix product of slabs cut into limbs."""
+    def matmul(self, a: Slabs, b: Slabs) -> Slabs:
+        """The matrix product."""
 
     def sum(self, a: Slabs, axes: Axes, keepdims: bool) -> Slabs: ...
 

@@ -9,7 +9,6 @@ import numpy as np
 from tautomer.graph.semantics.domain import Array
 from tautomer.verify.field.comparison import Comparison
 from tautomer.verify.field.modular import Words
-from tautomer.verify.field.products import Limbs, split
 from tautomer.verify.field.ring import Ring, Slabs
 
 
@@ -40,7 +39,7 @@ class Residues:
     """
 
     __array_ufunc__ = None  # numpy's arrays and numbers leave mixed arithmetic to us
-    __slots__ = ("_limbs", "domain", "known", "low", "slabs")
+    __slots__ = ("domain", "known", "low", "slabs")
 
     def __init__(
         self, slabs: Slabs, domain: Operations, low: Array | None = None, known: Array | None = None
@@ -50,7 +49,6 @@ class Residues:
             low = None
         self.low = low
         self.slabs = slabs if low is None else tuple(np.where(low, np.uint64(0), x) for x in slabs)
-        self._limbs: tuple[Limbs, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Residues({self.shape}, {len(self.slabs)} slabs)"
@@ -59,14 +57,6 @@ class Residues:
     def shape(self) -> tuple[int, ...]:
         """The shape."""
         return self.slabs[0].shape
-
-    @property
-    def limbs(self) -> tuple[Limbs, ...]:
-        """The slabs cut into limbs; of a constant, which meets many tensors, they are kept."""
-        limbs = self._limbs or tuple(split(x) for x in self.slabs)
-        if self.known is not None:
-            self._limbs = limbs
-        return limbs
 
     @property
     def masked(self) -> Array:
