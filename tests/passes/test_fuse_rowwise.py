@@ -486,3 +486,14 @@ def test_the_density_of_a_fourier_head_is_one_kernel() -> None:
     ops, said, result = fused(density())
     assert ops == ["MatMul", "Add", "MatMul", "Rowwise"] and [one.kind for one in said] == ["passed"]
     assert result.verification["verdict"] == "EQUAL"
+
+
+def test_rows_are_as_long_as_the_tensors_beside_them() -> None:
+    """Rows of 8 would find their part of a and b again for each of 64 numbers."""
+    proto = model(
+        "d = Sub (x, a) \n e = Exp (d) \n y = Mul (e, b)",
+        "(float[256, 64, 8] x) => (float[256, 64, 8] y)",
+        {"a": numbers(64, 8), "b": numbers(64, 8)},
+    )
+    (node,) = fused(proto, verify=False)[2].model.graph
+    assert node.attributes["axis"].as_int() == -2
